@@ -1,6 +1,6 @@
-"""This room's routes for other programs: campaigns created, opened, closed and read over HTTP, for owners.
+"""This room's routes: owners create, open, close and read campaigns over HTTP.
 
-They call what `parley campaign` calls. Light to import.
+They call the same functions as `parley campaign`. Light to import.
 """
 
 from collections.abc import Callable
@@ -31,16 +31,16 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from evals.campaigns.lifecycle import close_campaign, load_campaign, open_campaign
 
     api = _CampaignRoutes(settings, database)
-    one = f"{_CAMPAIGNS}/{{campaign}}"
-    found = [
+    campaign = f"{_CAMPAIGNS}/{{campaign}}"
+    campaign_routes = [
         Route(_CAMPAIGNS, api.all, methods=["GET"]),
         Route(_CAMPAIGNS, api.create, methods=["POST"]),
-        Route(one, api.answering(load_campaign), methods=["GET"]),
-        Route(f"{one}/open", api.answering(open_campaign), methods=["POST"]),
-        Route(f"{one}/close", api.answering(close_campaign), methods=["POST"]),
-        Route(f"{one}/report", api.report, methods=["GET"]),
+        Route(campaign, api.handler_of(load_campaign), methods=["GET"]),
+        Route(f"{campaign}/open", api.handler_of(open_campaign), methods=["POST"]),
+        Route(f"{campaign}/close", api.handler_of(close_campaign), methods=["POST"]),
+        Route(f"{campaign}/report", api.report, methods=["GET"]),
     ]
-    return attach_operations(found, OPERATIONS)
+    return attach_operations(campaign_routes, OPERATIONS)
 
 
 class _CampaignRoutes:
@@ -61,7 +61,7 @@ class _CampaignRoutes:
         key = getattr(request.state, "key", None)
         return json_response(_entry(await run_in_thread(self._create, body, key.id if key else None)))
 
-    def answering(self, function: "Callable[[Database, str], Campaign]") -> Callable[["Request"], Any]:
+    def handler_of(self, function: "Callable[[Database, str], Campaign]") -> Callable[["Request"], Any]:
         """A handler that calls a function with the campaign's name and responds with the campaign."""
 
         async def handler(request: "Request") -> "Response":

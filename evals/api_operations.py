@@ -1,4 +1,4 @@
-"""The requests and responses of the campaigns' routes, for checks and for the OpenAPI document."""
+"""The requests and responses of the campaign routes, for validation and for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ _Share = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Prompts(Body):
-    """The source of a campaign's prompts; give exactly one.
+    """The source of a campaign's prompts: exactly one of the fields.
 
     `file`: the id of an uploaded JSONL file. `task`: `run:ID`. `stored`: all, held-out or category:NAME.
     """
@@ -26,7 +26,7 @@ class Prompts(Body):
 
 
 class CampaignCreate(Body):
-    """A new campaign. Its models, prompts and size are fixed once it opens. Times need a time zone."""
+    """A new campaign. Its models, prompts and size are fixed once it opens. Times must have a time zone."""
 
     name: _Name
     models: Annotated[list[_Model], Field(min_length=2)]
@@ -78,5 +78,5 @@ OPERATIONS = (
     Operation("GET", _CAMPAIGN, "Show a campaign.", _TAG, CampaignEntry, errors=(404,)),
     Operation("POST", f"{_CAMPAIGN}/open", "Open a campaign.", _TAG, CampaignEntry, errors=(404, 409)),
     Operation("POST", f"{_CAMPAIGN}/close", "Close a campaign.", _TAG, CampaignEntry, errors=(404, 409)),
-    Operation("GET", f"{_CAMPAIGN}/report", "The verdicts so far.", _TAG, "application/json", errors=(404, 409)),
+    Operation("GET", f"{_CAMPAIGN}/report", "Read the verdicts so far.", _TAG, "application/json", errors=(404, 409)),
 )  # fmt: skip

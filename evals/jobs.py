@@ -89,7 +89,11 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
     parameters = {"temperature": 0.0, "max_tokens": int(job.params.get("max_tokens") or _MAX_TOKENS)}
     run = TaskRun(task.first(job.params.get("limit")), models, parameters=parameters)
     evaluation = evaluate_served(
-        context.settings, context.database, run, scorers, EvaluationProgress(answering, scoring, _waits(context))
+        context.settings,
+        context.database,
+        run,
+        scorers,
+        EvaluationProgress(answering, scoring, _wait_reporter(context)),
     )
     return {"evaluation": evaluation.id, "asked": evaluation.run.asked, "cached": evaluation.run.cached}
 
@@ -114,7 +118,7 @@ def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
         context.settings,
         context.database,
         lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
-        _waits(context),
+        _wait_reporter(context),
     )
     return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
 
@@ -167,7 +171,7 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
         last_report = now
         context.report(progress.done / max(1, progress.total), f"recording: {progress.done} of {progress.total}")
 
-    run = record_served(context.settings, context.database, request, report, _waits(context))
+    run = record_served(context.settings, context.database, request, report, _wait_reporter(context))
     return {
         "recording": run.recording.id,
         "coverage": run.recording.coverage,
@@ -176,8 +180,8 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
     }
 
 
-def _waits(context: JobContext) -> Callable[[str], None]:
-    """Reports what the job waits for; the progress stays."""
+def _wait_reporter(context: JobContext) -> Callable[[str], None]:
+    """A function that reports what the job is waiting for, without changing its progress."""
     return lambda line: context.report(message=line)
 
 

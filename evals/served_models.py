@@ -27,8 +27,8 @@ _TIMEOUT_S, _RETRIES = 120.0, 2
 class Completers:
     """Completers by model. Calling it gives one that retries; `unretried` gives one whose caller retries.
 
-    A recorded model (`MODEL@recorded`) answers from its record; the gateway is not asked. Requests to a model whose
-    engine is starting wait, and `on_wait` receives a line that says so.
+    A recorded model (`MODEL@recorded`) answers from its recording, without the gateway. Requests to a model whose
+    engine is starting wait; `on_wait` is then called with a line.
     """
 
     def __init__(self, settings: Settings, database: Database, on_wait: ReportWait = lambda _: None) -> None:
@@ -70,7 +70,7 @@ def run_with_completers(
 ) -> Result:
     """Runs a coroutine to its end with completers, and closes them. Call outside of an event loop.
 
-    `on_wait` receives a line while a request waits for an engine; an exception that it raises fails that request.
+    `on_wait` is called with a line while a request waits for an engine; an exception that it raises fails the request.
     """
 
     async def run_and_close() -> Result:

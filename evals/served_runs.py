@@ -39,7 +39,7 @@ JudgeMethod = Callable[[Database, Callable[[str], Completer], JudgeRequest, Repo
 class EvaluationProgress:
     """Callbacks: `answering` while models answer, `scoring` while judges grade (a share of 0 to 1, and a line).
 
-    `waiting`: a line while a request waits for an engine that is starting.
+    `waiting`: called with a line while a request waits for an engine that is starting.
     """
 
     answering: Callable[[Progress], None] | None = None
@@ -49,7 +49,7 @@ class EvaluationProgress:
 
 @dataclass
 class _Reporter:
-    """A run's progress; while a request waits for an engine, the share stays and the line says so."""
+    """Reports a run's progress. While a request waits for an engine, only the line changes."""
 
     report: ReportProgress | None
     share: float = 0.0
@@ -200,9 +200,9 @@ def calibrate_stored(database: Database, request: CalibrationRequest) -> Calibra
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:
-    """A function that embeds texts with a served model, also if its engine is still starting.
+    """A function that embeds texts with a served model, and waits for an engine that is starting.
 
-    It raises ParleyError if the model cannot be asked.
+    The function raises ParleyError if the request fails.
     """
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
@@ -224,7 +224,7 @@ def gateway_embedder(settings: Settings, model: str) -> Embed:
                     if error.code == "model_not_found":
                         raise translate_error(error) from error
                     raise Unavailable(
-                        "This gateway has no /v1/embeddings, which the scorer embedding needs."
+                        "The gateway has no /v1/embeddings, which the scorer `embedding` needs."
                     ) from error
                 except openai.OpenAIError as error:
                     failure = translate_error(error)

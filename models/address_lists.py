@@ -1,4 +1,4 @@
-"""Settings that list addresses: comma-separated text or a list, checked."""
+"""Validates settings that list origins or networks, as a list or as comma-separated text."""
 
 import re
 from ipaddress import ip_network

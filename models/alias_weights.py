@@ -1,4 +1,4 @@
-"""The models of a divided alias with their weights, as people write and read them: a=90,b=10."""
+"""The models of a split alias with their weights as text, such as a=90,b=10."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ def parse_weights(text: str) -> dict[str, float]:
     """Model id → weight from `a=90,b=10`.
 
     Raises:
-        Invalid: the text has another form.
+        Invalid: the text has another format.
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
@@ -19,7 +19,10 @@ def parse_weights(text: str) -> dict[str, float]:
                 raise ValueError
             weights[model] = float(weight)
         except ValueError:
-            raise Invalid(f"{text!r}: name each model once with its weight, such as a=90,b=10.", param="to") from None
+            raise Invalid(
+                f"{text!r} is not a list of weights: name each model once with its weight, such as a=90,b=10.",
+                param="to",
+            ) from None
     return weights
 
 

@@ -1,7 +1,7 @@
 """The audit log: who changed which key, model, alias or campaign, when, and from where.
 
-An entry is written in the transaction of its change, so that neither exists without the other. Each way into Parley
-names its actor: a request to the gateway its key, the page, the worker, and otherwise the command line.
+An entry is written in the same transaction as its change, so neither exists without the other. The actor is a
+gateway request's key, the page, the worker or, by default, the command line.
 """
 
 import os
@@ -25,7 +25,7 @@ _MAX_NAME = 255
 
 @dataclass(frozen=True)
 class Actor:
-    """Who changes something: a key's name and id, or the name of a process; and a network address, or user@host."""
+    """Who makes a change. `name`: a key's name, or "page", "worker" or "command line". `address`: IP or user@host."""
 
     name: str
     address: str = ""
@@ -34,7 +34,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One change. `action` is such as `key.create`; `detail` has what was set."""
+    """One change. `action`: such as `key.create`. `detail`: the values that were set."""
 
     id: str
     created: datetime
@@ -69,7 +69,7 @@ def set_actor(actor: Callable[[], Actor]) -> None:
 
 @contextmanager
 def acting_as(actor: Actor) -> Iterator[None]:
-    """Makes the changes inside the block the actor's, also in threads that the block starts through asyncio."""
+    """Attributes the changes inside the block to `actor`, including those in threads started through asyncio."""
     token = _current.set(lambda: actor)
     try:
         yield
@@ -78,7 +78,7 @@ def acting_as(actor: Actor) -> Iterator[None]:
 
 
 def record_change(session: Session, action: str, target: str, **detail: Any) -> None:
-    """Adds an entry to the transaction of the change. Values that are None are left out of the detail."""
+    """Adds an entry to the change's transaction. Details that are None are left out."""
     actor = _current.get()()
     session.add(
         AuditRow(
@@ -100,7 +100,7 @@ def read_audit(
     """The newest entries, newest first.
 
     Args:
-        after: the id of an entry; only older ones follow it.
+        after: the id of an entry; only older entries are returned.
         target: only entries about this key, model, alias or campaign.
     """
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)

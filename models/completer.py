@@ -35,9 +35,9 @@ _NO_ANSWER = "The server's answer is not a chat completion. Is this an OpenAI-co
 class StartPatience:
     """How long requests wait for a model whose engine is starting.
 
-    `limit_s`: seconds for one request, its time in the gateway's queue included. `report`: receives a line whenever the
-    gateway says that the model is still starting, at most every half minute with the default settings; an exception
-    that it raises ends the request.
+    `limit_s`: seconds for one request, including its time in the gateway's queue. `report`: called with a line each
+    time the gateway answers that the model is still starting, with the default settings at most every half minute. An
+    exception that it raises ends the request.
     """
 
     limit_s: float
@@ -55,7 +55,7 @@ class ServerAnswer:
 class GatewayCompleter:
     """A model at an OpenAI-compatible address. Implements the `Completer` protocol and can stream.
 
-    `tls`: what to trust instead of the machine's certificate authorities.
+    `tls`: the certificates to trust instead of the machine's certificate authorities.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class GatewayCompleter:
         self.model = model
         self._patience, self._retries = patience, retries
         if patience is not None:
-            retries = 0  # `send` retries, because the SDK would count the time of a start as failures
+            retries = 0  # `send` retries: the SDK would count a starting engine as failures
         # For many concurrent requests: the SDK's aiohttp transport takes two thirds of the CPU per request.
         client = DefaultAioHttpClient if many else DefaultAsyncHttpxClient
         transport = client(verify=tls or True) if many or tls else None
@@ -119,7 +119,7 @@ class GatewayCompleter:
                 delay = retry_delay(error, failures)
                 if error.code == MODEL_STARTING and time.monotonic() - began < self._patience.limit_s:
                     self._patience.report(f"waiting for {self.model}: its engine is starting")
-                    if isinstance(error, Unavailable):  # the request has waited in the gateway's queue already
+                    if isinstance(error, Unavailable):  # the request has already waited in the gateway's queue
                         delay = _STARTING_DELAY_S
                 elif failures < self._retries and (delay is not None or isinstance(error, Unavailable)):
                     failures += 1
@@ -245,7 +245,7 @@ def gateway_completer(
     `options`: `many` and `patience`, as `GatewayCompleter` takes them.
 
     Raises:
-        Unavailable: no Parley runs from this home.
+        Unavailable: Parley is not running from this home.
     """
     key = settings.page_key.get_secret_value() if settings.page_key else None
     address, tls = find_gateway(settings), gateway_tls(settings)

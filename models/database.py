@@ -32,7 +32,7 @@ from models.errors import Invalid, NoSpace, ParleyError, Unavailable
 from models.settings import Settings
 
 _BUSY_TIMEOUT_S = 30
-_MIGRATION_LOCK = 7_275_539  # a number of our own among PostgreSQL's advisory locks
+_MIGRATION_LOCK = 7_275_539  # Parley's id among PostgreSQL's advisory locks
 # Without these, libpq waits for an unreachable server as long as TCP does, which is hours.
 _TIMEOUTS = {
     "connect_timeout": 5,
@@ -184,7 +184,7 @@ class Database:
 
 
 def open_database(settings: Settings) -> Database:
-    """Opens the settings' database without migrating it: only `parley up`, `parley db` and new homes call `upgrade`."""
+    """Opens the settings' database without migrating it. Only a start, `parley db` and a new home call `upgrade`."""
     if settings.database_url is None:
         try:
             settings.home.mkdir(parents=True, exist_ok=True)

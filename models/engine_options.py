@@ -1,6 +1,6 @@
-"""Checks of a model's engine options before it is registered. vLLM itself would refuse them only when it starts.
+"""Checks a model's engine options before it is registered. vLLM itself would refuse them only when it starts.
 
-Specs that are stored already are not checked again: they stay readable.
+Stored specs are not checked again, so that they stay readable.
 """
 
 import json
@@ -11,7 +11,7 @@ from models.errors import Invalid
 from models.spec import ModelSpec
 
 _ARGUMENT = re.compile(r"--([a-z0-9][a-z0-9_.-]*)(=.*)?", re.DOTALL)
-# What Parley sets itself, or what would open an engine to others or make it run code.
+# Arguments that Parley sets itself, and those that would open an engine to others or make it run code.
 _RESERVED = frozenset(
     (
         *("model", "served-model-name", "host", "port", "uds", "api-key", "root-path", "config", "chat-template"),
@@ -30,7 +30,7 @@ def check_engine_options(spec: ModelSpec) -> None:
     """Checks the engine options of a base or merged model.
 
     Raises:
-        Invalid: an extra argument is malformed or Parley's own, or the model cannot be divided among so many GPUs.
+        Invalid: an extra argument is malformed or reserved, or the model cannot be split across that many GPUs.
     """
     options = spec.engine
     for argument in options.extra_args:
@@ -41,18 +41,18 @@ def check_engine_options(spec: ModelSpec) -> None:
                 param="engine",
             )
         if match[1].replace("_", "-").removeprefix("no-") in _RESERVED:
-            raise Invalid(f"Parley sets --{match[1]} itself, so it cannot be an engine argument.", param="engine")
+            raise Invalid(f"Parley sets --{match[1]} itself: remove this engine argument.", param="engine")
     config = _model_config(spec)
     heads, layers = config.get("num_attention_heads"), config.get("num_hidden_layers")
     if isinstance(heads, int) and heads % options.tensor_parallel_size:
         raise Invalid(
             f"{spec.id!r} has {heads} attention heads, which {options.tensor_parallel_size} GPUs cannot share equally: "
-            "choose a tensor parallel size that divides them.",
+            f"choose a tensor parallel size that divides {heads}.",
             param="tensor_parallel_size",
         )
     if isinstance(layers, int) and layers < options.pipeline_parallel_size:
         raise Invalid(
-            f"{spec.id!r} has {layers} layers: its pipeline parallel size cannot be larger.",
+            f"{spec.id!r} has {layers} layers: choose a pipeline parallel size of {layers} or less.",
             param="pipeline_parallel_size",
         )
 

@@ -1,7 +1,7 @@
 """Votes and judges' scores as OpenTelemetry events named `gen_ai.evaluation.result`, one per model.
 
-Off unless the page or the worker opens a sink, which they do where an endpoint is set. Questions, answers, reasons and
-raters are never sent. Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events, "Development".
+Off unless the page or the worker opens a sink, which they do if an endpoint is set. Questions, answers, reasons and
+raters are never sent. Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events, status "Development".
 """
 
 import logging
@@ -12,17 +12,17 @@ from models.errors import Invalid
 from models.settings import Settings
 
 Sink = Callable[[Mapping[str, str | float]], None]
-"""Takes the attributes of one event, and does not wait."""
+"""Receives the attributes of one event without waiting."""
 
 EVENT = "gen_ai.evaluation.result"
-_TIMEOUT_S = 2  # with all retries: a collector that is away must not delay a stop
+_TIMEOUT_S = 2  # including retries: an unreachable collector must not delay a stop
 _log = logging.getLogger("parley.telemetry")
 _sinks: list[Sink] = []
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One model's result: `label` such as `won`, `score` such as 1.0. `details` has attributes of Parley's own."""
+    """One model's result. `label`: such as `won`. `score`: such as 1.0. `details`: Parley's own attributes."""
 
     evaluation: str
     model: str
@@ -31,19 +31,19 @@ class EvaluationResult:
     details: Mapping[str, str] = field(default_factory=dict)
 
     def attributes(self) -> dict[str, str | float]:
-        """The event's attributes; a result without a score has the label alone."""
-        named: dict[str, str | float] = {
+        """The event's attributes, without the score's value if there is none."""
+        attributes: dict[str, str | float] = {
             "gen_ai.evaluation.name": self.evaluation,
             "gen_ai.evaluation.score.label": self.label,
             "gen_ai.response.model": self.model,
         }
         if self.score is not None:
-            named["gen_ai.evaluation.score.value"] = self.score
-        return named | {f"parley.{name}": value for name, value in self.details.items()}
+            attributes["gen_ai.evaluation.score.value"] = self.score
+        return attributes | {f"parley.{name}": value for name, value in self.details.items()}
 
 
 def send_results(results: Iterable[EvaluationResult]) -> None:
-    """Sends stored results to this process's sinks; without a sink, `results` is not even read."""
+    """Sends stored results to this process's sinks. Without a sink, `results` is not read."""
     if not _sinks:
         return
     try:
@@ -51,21 +51,21 @@ def send_results(results: Iterable[EvaluationResult]) -> None:
             for sink in _sinks:
                 sink(result.attributes())
     except Exception:
-        # The vote or the judgment is stored. Telemetry must not make its request fail.
-        _log.exception("a result cannot be sent to OpenTelemetry")
+        # The vote or judgment is stored already: telemetry must not make the request fail.
+        _log.exception("an evaluation result cannot be sent to OpenTelemetry")
 
 
 def missing_packages() -> Invalid:
-    """The error where an endpoint is set and OpenTelemetry's packages are not installed."""
+    """The error if an endpoint is set but OpenTelemetry's packages are not installed."""
     return Invalid(
-        "An OpenTelemetry endpoint is set, and opentelemetry-sdk and opentelemetry-exporter-otlp are not "
+        "An OpenTelemetry endpoint is set, but opentelemetry-sdk and opentelemetry-exporter-otlp are not "
         "installed: install them, or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
         param="otel_endpoint",
     )
 
 
 def open_evaluation_events(settings: Settings) -> Callable[[], None]:
-    """Opens this process's sink if an endpoint is set; returns what sends the rest and closes it.
+    """Opens this process's sink if an endpoint is set; returns a function that flushes and closes it.
 
     Raises:
         Invalid: OpenTelemetry's packages are not installed.

@@ -1,6 +1,6 @@
-"""The Parley that runs from a home: what its parent process reports in up.json, and the gateway's address.
+"""The Parley instance that runs from a home: the state in up.json, and the gateway's address.
 
-Commands ask the gateway of their own home. Another program, or another person's Parley, may listen on the default port.
+Commands use the gateway of their own home. Another program, or another Parley, may listen on the default port.
 """
 
 import json
@@ -14,13 +14,13 @@ from models.errors import Unavailable
 from models.settings import Settings
 
 STATE_FILE = "up.json"
-_CLOCK_S = 1.0  # a process's start is read back from the system to the hundredth of a second
+_CLOCK_S = 1.0  # the system reports start times in hundredths of a second
 
 
 def read_state(settings: Settings) -> dict[str, Any] | None:
-    """The state that this home's parent process reports: see `serve.launcher.parent`. None if none runs.
+    """The state that this home's parent process reports: see `serve.launcher.parent`. None if it is not running.
 
-    A parent that was killed leaves its file behind, and its process number may belong to another program by now.
+    A killed parent leaves its file behind, and its process id may since have been reused by another program.
     """
     try:
         state = json.loads((settings.home / STATE_FILE).read_bytes())
@@ -31,15 +31,15 @@ def read_state(settings: Settings) -> dict[str, Any] | None:
 
 
 def gateway_url(settings: Settings) -> str:
-    """The gateway's `base_url` for clients on this machine: of the running instance, else by the settings."""
+    """The gateway's `base_url` for clients on this machine: the running instance's, otherwise the settings'."""
     state = read_state(settings)
     return str(state["gateway"]) if state and state.get("gateway") else settings.gateway_url
 
 
 def gateway_tls(settings: Settings) -> ssl.SSLContext | None:
-    """What a client of this home's own gateway trusts: exactly the gateway's certificate. None without TLS.
+    """A TLS context for clients of this home's gateway that trusts only the gateway's certificate. None without TLS.
 
-    The name in the certificate is not compared, because the client connects to this machine by its loopback address.
+    The host name in the certificate is not checked, because clients connect to the loopback address.
 
     Raises:
         Unavailable: the certificate cannot be read.
@@ -50,7 +50,7 @@ def gateway_tls(settings: Settings) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context()
     context.check_hostname = False
-    # The file has the certificate itself, and not necessarily the root of its chain.
+    # The file contains the certificate itself, and not necessarily the root of its chain.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(Path(certificate).expanduser())
@@ -60,18 +60,18 @@ def gateway_tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def find_gateway(settings: Settings) -> str:
-    """The gateway's `base_url`, for requests to this home's own gateway.
+    """The `base_url` of this home's gateway.
 
     Raises:
-        Unavailable: no Parley runs from this home, and no port is set for a gateway that was started by itself.
+        Unavailable: Parley is not running from this home, and no port is set for a gateway that was started alone.
     """
     state = read_state(settings)
     if state and state.get("gateway"):
         return str(state["gateway"])
     if "port" not in settings.model_fields_set:
         raise Unavailable(
-            f"No Parley runs from {settings.home}: start it with `parley up`. For a gateway that was started by "
-            "itself, set PARLEY_PORT.",
+            f"Parley is not running from {settings.home}: start it with `parley up`. For a gateway that was started "
+            "alone, set PARLEY_PORT.",
             code="not_connected",
         )
     return settings.gateway_url

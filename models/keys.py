@@ -24,7 +24,7 @@ _MAX_LIMIT = 10**15
 
 
 def format_usd(usd: float) -> str:
-    """An amount in US dollars with cents, and with as many further digits as it has: $5.00, $0.0001."""
+    """An amount in US dollars with at least two decimals, and more if it has them: $5.00, $0.0001."""
     text = f"{usd:,.10f}".rstrip("0")
     return "$" + text + "0" * max(0, 2 - len(text.partition(".")[2]))
 

@@ -1,4 +1,4 @@
-"""The address at which this machine reaches a server of its own."""
+"""The URL of a server on this machine for clients on the same machine."""
 
 from pathlib import Path
 

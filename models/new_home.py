@@ -1,4 +1,4 @@
-"""A new home: the first command that needs one creates it with its database, and removes it again if it fails."""
+"""New homes: the first command in one creates it with its database, and removes it again if the command fails."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ def create_tables(settings: Settings, database: Database) -> None:
 
 @contextmanager
 def removed_if_unused(settings: Settings) -> Iterator[None]:
-    """Removes a home that did not exist before the block, if the block fails and has stored nothing in it.
+    """Removes a home that the block created, if the block fails and has stored nothing in it.
 
     A command that uses the home at the same time prevents the removal.
     """
@@ -49,7 +49,7 @@ def removed_if_unused(settings: Settings) -> Iterator[None]:
 
 
 def _lock_folder(settings: Settings) -> int | None:
-    """A descriptor of the home with a shared lock; None where the home cannot be created or locked."""
+    """A descriptor of the home with a shared lock; None if the home cannot be created or locked."""
     home = settings.home
     for _ in range(3):
         try:
@@ -87,7 +87,7 @@ def _remove(settings: Settings, missing: list[Path]) -> None:
 
 
 def _is_unused(settings: Settings) -> bool:
-    """Whether the database holds nothing but what comes with its tables."""
+    """Whether the database contains no rows except those that its migrations insert."""
     database = open_database(settings)
     try:
         with database.read() as session:

@@ -1,4 +1,4 @@
-"""What the page's process gets of the settings and the environment: no keys of upstreams."""
+"""The settings and the environment of the page's process, without the keys of upstreams."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ _UPSTREAM_KEYS = ("openai_api_key", "together_api_key", "hub_token")
 
 
 def page_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for the page's process: without keys of upstreams and other foreign secrets."""
+    """The environment for the page's process, without the keys of upstreams and secrets of other programs."""
     own = {f"PARLEY_{name.upper()}" for name in Settings.model_fields if name not in _UPSTREAM_KEYS}
     return {name: value for name, value in environment.items() if name in own or not is_secret_name(name)}
 

@@ -1,4 +1,4 @@
-"""Names of environment variables that hold secrets. Foreign programs (vLLM) start without them."""
+"""Recognises environment variables with secrets by their names. Other programs, such as vLLM, start without them."""
 
 import re
 from collections.abc import Mapping

@@ -61,12 +61,12 @@ class Settings(BaseSettings):
     page_port: int = Field(default=7860, ge=1, le=65535, description="The page's port.")
     tls_certificate: Path | None = Field(
         default=None,
-        description="A PEM file with the gateway's TLS certificate and its chain. The gateway then speaks HTTPS only.",
+        description="A PEM file with the gateway's TLS certificate and its chain. The gateway then accepts HTTPS only.",
     )
     tls_key: Path | None = Field(default=None, description="A PEM file with the private key of `tls_certificate`.")
     page_tls_certificate: Path | None = Field(
         default=None,
-        description="A PEM file with the page's TLS certificate and its chain. The page then speaks HTTPS only.",
+        description="A PEM file with the page's TLS certificate and its chain. The page then accepts HTTPS only.",
     )
     page_tls_key: Path | None = Field(
         default=None, description="A PEM file with the private key of `page_tls_certificate`."
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Local models that stand in for other providers' names, such as "
         '{"gpt-4o-mini" = "demo-base"}, in fine-tuning jobs, chat and lists. Programs can then keep their `model`. A '
-        "model or alias of the same name comes first, except as the base of a fine-tuning job.",
+        "model or alias of the same name takes precedence, except as the base of a fine-tuning job.",
     )
     oidc_issuer: str | None = Field(
         default=None,
@@ -205,7 +205,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Addresses or networks of reverse proxies whose X-Forwarded-For, -Host and -Proto headers are "
-        "believed, such as 127.0.0.1 or 10.0.0.0/8. Comma-separated in an environment variable. Default: none.",
+        "trusted, such as 127.0.0.1 or 10.0.0.0/8. Comma-separated in an environment variable. Default: none.",
     )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
     otel_endpoint: str | None = Field(
@@ -220,8 +220,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(
             "otel_semconv_opt_in", "PARLEY_OTEL_SEMCONV_OPT_IN", "OTEL_SEMCONV_STABILITY_OPT_IN"
         ),
-        description="Comma-separated; gen_ai_latest_experimental chooses the newest attribute names. Also "
-        "OTEL_SEMCONV_STABILITY_OPT_IN.",
+        description="Comma-separated semantic conventions to opt in to; gen_ai_latest_experimental selects the newest "
+        "attribute names. Also OTEL_SEMCONV_STABILITY_OPT_IN.",
     )
     vote_repeat_share: float = Field(
         default=0.05,
@@ -264,7 +264,7 @@ class Settings(BaseSettings):
 
     @property
     def longest_start_s(self) -> float:
-        """Seconds after which an engine that is still starting is killed in any case."""
+        """Seconds after which a starting engine is killed even if it makes progress."""
         return 4 * self.engine_start_timeout_s
 
     @property

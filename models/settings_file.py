@@ -23,5 +23,7 @@ def read_settings_file(home: Path, known: Collection[str]) -> dict[str, Any]:
         raise Invalid(f"{path} cannot be read as settings: {error}. Correct or remove it.") from error
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise Invalid(f"{path} sets {', '.join(unknown)}, which Parley does not know. See docs/settings.md.")
+        raise Invalid(
+            f"{path} has unknown settings: {', '.join(unknown)}. Remove or correct them: see docs/settings.md."
+        )
     return values

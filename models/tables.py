@@ -26,7 +26,7 @@ class ModelRow(Base):
 class AliasRow(Base):
     """Another name for a model. An alias can move; an id cannot.
 
-    `weights`: model id → weight, if requests are divided among several models; `target` is then the heaviest of them.
+    `weights`: model id → weight, if requests are split between models; `target` then has the largest weight.
     """
 
     __tablename__ = "aliases"

@@ -43,8 +43,8 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 def open_home() -> Iterator[Home]:
     """The home of the current settings, its database closed at the end.
 
-    A new home is created with its database, and removed again if the block fails and has stored nothing. A database
-    that exists is not migrated.
+    A new home is created with its database, and removed again if the block fails and has stored nothing. An existing
+    database is not migrated.
 
     Raises:
         Unavailable: the database is not at this program's revision.

@@ -109,7 +109,7 @@ def has_price(spec: ModelSpec) -> bool:
 
 
 def is_free(spec: ModelSpec) -> bool:
-    """Whether every request to a model costs nothing: a local model, or one with prices of 0."""
+    """Whether requests to a model cost nothing: it is local, or its prices are 0."""
     upstream = spec.upstream
     return upstream is None or (upstream.usd_per_million_input == 0 and upstream.usd_per_million_output == 0)
 

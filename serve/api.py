@@ -1,6 +1,6 @@
-"""This room's routes for other programs: models registered, loaded, pinned and retired over HTTP, for owners.
+"""This room's routes: owners register, load, pin and retire models over HTTP.
 
-They call what `parley models` calls. Light to import.
+They call the same functions as `parley models`. Light to import.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,14 +33,14 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from starlette.routing import Route
 
     api = _ModelRoutes(database)
-    one = f"{_MODELS}/{{model:path}}"
-    found = [
+    model = f"{_MODELS}/{{model:path}}"
+    model_routes = [
         Route(_MODELS, api.all, methods=["GET"]),
         Route(_MODELS, api.add, methods=["POST"]),
-        *(Route(f"{one}/{name}", handler, methods=["POST"]) for name, handler in api.changes().items()),
-        Route(one, api.show, methods=["GET"]),
+        *(Route(f"{model}/{name}", handler, methods=["POST"]) for name, handler in api.changes().items()),
+        Route(model, api.show, methods=["GET"]),
     ]
-    return attach_operations(found, OPERATIONS)
+    return attach_operations(model_routes, OPERATIONS)
 
 
 class _ModelRoutes:
@@ -71,7 +71,7 @@ class _ModelRoutes:
         return json_response(await run_in_thread(self._entry, request.path_params["model"]))
 
     def changes(self) -> dict[str, _Handler]:
-        """The changes of one model by the last part of their path."""
+        """The handlers that change one model, by the last segment of their path."""
         return {
             "load": self._changing(lambda name: engine_states.load_model(self._database, name)),
             "unload": self._changing(lambda name: engine_states.unload_model(self._database, name)),

@@ -1,4 +1,4 @@
-"""The requests and responses of the routes that manage models, for checks and for the OpenAPI document."""
+"""The requests and responses of the model management routes, for validation and for the OpenAPI document."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ _Count = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Engine(Body):
-    """How a model's engine runs. Options that run code of the operator's choice are set on the command line only."""
+    """The options of a model's engine. Options that can run code are available on the command line only."""
 
     max_model_len: Annotated[int, Field(gt=0)] | None = None
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -31,7 +31,7 @@ class Engine(Body):
 
 
 class ModelAdd(Body):
-    """A model to register: `path`, a folder on the server or a hub id, or `upstream`, an OpenAI-compatible address."""
+    """A model to register: `path`, a folder on the server or a hub id, or `upstream`, an OpenAI-compatible URL."""
 
     name: _Name
     path: str | None = None
@@ -40,7 +40,7 @@ class ModelAdd(Body):
     upstream: str | None = None
     upstream_model: _Name | None = None
     credential: str | None = Field(
-        default=None, description="The NAME of the environment variable that holds the upstream's key."
+        default=None, description="The name of the environment variable that holds the upstream's key."
     )
     fallbacks: list[_Name] = Field(default_factory=list)
     usd_per_million_input: _Usd | None = None
@@ -54,7 +54,7 @@ class ModelAdd(Body):
 
 
 class ModelEntry(Shape):
-    """A registered model. `registered` is candidate, listed or retired; `state` is its engine's."""
+    """A registered model. `registered`: candidate, listed or retired. `state`: the state of its engine."""
 
     id: str
     kind: str
@@ -83,17 +83,17 @@ class ModelEntries(ListPage):
 
 _MODELS, _TAG = "/v1/parley/models", "Management"
 _MODEL = f"{_MODELS}/{{model}}"
-_NEEDS_ENGINE = (404,)
+
 OPERATIONS = (
     Operation("GET", _MODELS, "List models with their state.", _TAG, ModelEntries, query=ModelsQuery),
     Operation("POST", _MODELS, "Register a model.", _TAG, ModelEntry, body=ModelAdd, errors=(409,)),
-    Operation("GET", _MODEL, "Show a model.", _TAG, ModelEntry, errors=_NEEDS_ENGINE),
-    Operation("POST", f"{_MODEL}/load", "Start a model's engine.", _TAG, ModelEntry, errors=_NEEDS_ENGINE),
+    Operation("GET", _MODEL, "Show a model.", _TAG, ModelEntry, errors=(404,)),
+    Operation("POST", f"{_MODEL}/load", "Start a model's engine.", _TAG, ModelEntry, errors=(404,)),
     Operation(
         "POST", f"{_MODEL}/unload", "Stop a model's engine until the next request.", _TAG, ModelEntry,
         errors=(404, 409),
     ),
-    Operation("POST", f"{_MODEL}/pin", "Keep a model's engine in memory.", _TAG, ModelEntry, errors=_NEEDS_ENGINE),
+    Operation("POST", f"{_MODEL}/pin", "Keep a model's engine in memory.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/unpin", "Allow a model's engine to be stopped.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/retire", "Stop serving a model.", _TAG, ModelEntry, errors=(404, 409)),
 )  # fmt: skip

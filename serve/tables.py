@@ -28,7 +28,7 @@ class EngineRow(Base):
 
 
 class DemandRow(Base):
-    """The last demand for a model: to run, because it was requested while it was not running, or to sleep."""
+    """The last demand for a model's engine: to run, because of a request while it was not running, or to sleep."""
 
     __tablename__ = "demands"
 

@@ -70,7 +70,7 @@ def build(settings: Settings) -> ASGIApp:
     scripts = "".join(map(script, ("chat.js", "data.js", "upload.js", "train.js")))
     apps = Apps(
         owners=BrandedApp(
-            owners, "Parley", "Chat with your models, compare, train and judge them.", scripts, owner_app.fill
+            owners, "Parley", "Chat with your models, compare, train and judge them.", scripts, owner_app.make_prefill
         ),
         vote=BrandedApp(
             vote,
@@ -84,7 +84,7 @@ def build(settings: Settings) -> ASGIApp:
         report=CampaignReportPage(context),
         export=export,
         openid=OpenIdSignIn(settings, database, roles, secret),
-        bot=BrandedApp(bot, "Parley", "Chat with this bot.", fill=bot_app.fill),
+        bot=BrandedApp(bot, "Parley", "Chat with this bot.", make_prefill=bot_app.make_prefill),
         bot_logo=BotLogo(context),
         owner_endpoints={
             CHECK_PATH: DataCheckEndpoint(context),

@@ -267,7 +267,7 @@ def _names(session: Session, battle: BattleRow) -> tuple[str, str]:
 
 
 def _evaluation_results(session: Session, battle: BattleRow, choice: Choice) -> list[EvaluationResult]:
-    """The vote as a result of each of its two models."""
+    """The vote as one result for each of the two models."""
     left, right = _names(session, battle)
     labels = {"left": ("won", "lost"), "right": ("lost", "won")}.get(choice, (choice, choice))
     details = {"campaign": battle.campaign, "battle": battle.id}

@@ -20,8 +20,8 @@ class AnswerPair:
     """One prompt with the answers of `model_1` and `model_2`; the models are in sorted order, as they are stored.
 
     `histories` has the conversation before the question for each model, if they differ; otherwise it is the
-    prompt's. Pairs that share a `cluster` are not independent; without it, pairs of one prompt are not. `models` has
-    the models' names, where they are known.
+    prompt's. Pairs that share a `cluster` are not independent; without it, pairs of one prompt are not. `models`: the
+    models' names, if they are known.
     """
 
     id: str

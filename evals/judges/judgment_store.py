@@ -99,7 +99,7 @@ class JudgmentStore:
     def _evaluation_results(
         self, pair: AnswerPair, presentation: Presentation, judgment: Judgment
     ) -> Iterator[EvaluationResult]:
-        """A result for each model that was shown; none if the judgment was not parsed or the models are unknown."""
+        """One result for each judged model; none if the judgment was not parsed or the models are unknown."""
         if judgment.verdict is None or not pair.models:
             return
         name = f"judge:{self.judge.model}@{self.judge.rubric.name}"

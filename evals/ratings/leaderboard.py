@@ -168,7 +168,7 @@ def _prompts_by_model(votes: Votes) -> np.ndarray:
 def _win_rates(
     votes: Votes, order: np.ndarray
 ) -> tuple[tuple[tuple[float | None, ...], ...], tuple[tuple[int, ...], ...]]:
-    """Win rates of row against column, and the votes behind each."""
+    """Win rates of row against column, and the number of votes for each."""
     points = count(votes).points[np.ix_(order, order)]
     met = points + points.T
     rates = tuple(

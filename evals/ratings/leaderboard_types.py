@@ -52,7 +52,7 @@ class StyleEffect:
 @dataclass(frozen=True)
 class Leaderboard:
     """Models, the best first. `win_rates[i][j]` is row i's win rate against row j, ties as half; None without votes.
-    `comparisons[i][j]` is the number of votes behind it.
+    `comparisons[i][j]` is the number of votes for it.
 
     `clustered_by` is what intervals are clustered by; `votes_needed` is about the two leading models. `both_bad` counts
     the ties where both answers were bad. `turning` is the fewest votes that would bring the second level with the

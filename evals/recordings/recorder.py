@@ -93,7 +93,7 @@ def record_served(
 ) -> RecordingRun:
     """Like `record`, for a served or hosted model through the gateway. Call it outside of an event loop.
 
-    `on_wait` receives a line while requests wait for an engine that is starting.
+    `on_wait` is called with a line while requests wait for an engine that is starting.
     """
     patience = StartPatience(settings.longest_start_s, on_wait)
 

@@ -10,7 +10,7 @@ from models.errors import Invalid, NoSpace
 _SHORT = 40  # characters of a table's cell that stay on one line
 _DARK = """--ink: #e9e6df; --soft: #9aa3a3; --line: #2c3338; --paper: #1c2125; --mark: #5bb8a9;
   --second: #e79a7c; --band: #232a2e; --good: #5bb8a9; --bad: #e79a7c;"""
-# The page's colours (ui/look/style.css). data-shade is the page's choice where it shows a report in a frame.
+# The page's colours (ui/look/style.css). The page sets data-shade on a report that it shows in a frame.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #20262a; --soft: #6a6c68; --line: #e3ded3; --paper: #fff; --mark: #2c8a7e;
   --second: #d9714b; --band: #f1ede4; --good: #1d6f66; --bad: #b4532f; }

@@ -62,7 +62,7 @@ class ProgressBar:
         )
 
     def show_line(self, line: str) -> None:
-        """Shows a line; the bar stays."""
+        """Replaces the bar's text without moving the bar."""
         self._progress.update(self._task, description=line)
 
     def show_share(self, share: float, line: str) -> None:

@@ -12,7 +12,7 @@ def audit_command(
     target: Annotated[
         str | None, typer.Argument(help="Only changes of this key, model, alias or campaign, by its name.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many changes, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of changes to show, newest first.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show who changed keys, models, aliases and campaigns, when, and from where."""

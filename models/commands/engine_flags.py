@@ -14,19 +14,20 @@ def _option(text: str) -> Any:
 
 @dataclass(frozen=True)
 class EngineFlags:
-    """How the engine of a model with weights runs. An adapter runs on its base's engine."""
+    """The engine options of a base or merged model. An adapter runs on its base's engine."""
 
     max_model_len: Annotated[int | None, _option("Context length in tokens. Default: the model's own.")] = None
     dtype: Annotated[str, _option("auto, bfloat16, float16 or float32.")] = "auto"
     quantization: Annotated[
-        str | None, _option("vLLM's quantization, such as fp8 or bitsandbytes. Default: as the weights say.")
+        str | None,
+        _option("vLLM's quantization method, such as fp8 or bitsandbytes. Default: as declared by the weights."),
     ] = None
     tensor_parallel_size: Annotated[int, _option("GPUs that share each layer.")] = 1
-    pipeline_parallel_size: Annotated[int, _option("Groups of GPUs that share the layers one after another.")] = 1
+    pipeline_parallel_size: Annotated[int, _option("Groups of GPUs that each hold some of the layers.")] = 1
     gpu_share: Annotated[
-        float | None, _option("Share of each of its GPUs' memory, 0 to 1. Default: divided equally among engines.")
+        float | None, _option("Share of each GPU's memory, 0 to 1. Default: engines share a GPU equally.")
     ] = None
-    max_lora_rank: Annotated[int, _option("The highest rank of its LoRA adapters.")] = 64
+    max_lora_rank: Annotated[int, _option("Highest rank of the model's LoRA adapters.")] = 64
     tool_call_parser: Annotated[
         str | None, _option("vLLM's parser for tool calls, or none. Default: chosen by the model's family.")
     ] = None
@@ -39,10 +40,11 @@ class EngineFlags:
     ] = None
     trust_remote_code: Annotated[bool, _option("Run code that comes with the weights. Read it first.")] = False
     sleep_after: Annotated[
-        float | None, _option("Seconds without a request after which it sleeps until the next one. Default: a setting.")
+        float | None,
+        _option("Stop the engine after this many seconds without a request. Default: engine_sleep_after_s."),
     ] = None
     engine_arg: Annotated[
-        list[str] | None, _option("One more argument for vLLM, as --engine-arg=--NAME=VALUE. Repeatable.")
+        list[str] | None, _option("Another argument for vLLM, as --engine-arg=--NAME=VALUE. Repeatable.")
     ] = None
 
     def options(self) -> dict[str, Any]:

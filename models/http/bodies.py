@@ -1,4 +1,4 @@
-"""JSON bodies that are checked against their own description in the OpenAPI document."""
+"""JSON bodies that are validated by the same models that describe them in the OpenAPI document."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Body(BaseModel):
-    """An object in a request. Unknown fields are refused, so that a misspelt one is not ignored."""
+    """An object in a request. Unknown fields are refused, so that a misspelt field is not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -24,7 +24,7 @@ async def read_body(request: "Request", model: type[_Model]) -> _Model:
     """The request's body as a `model`.
 
     Raises:
-        Invalid: it is not; the message names the first wrong field.
+        Invalid: the body is not valid; the message names the first invalid field.
     """
     content = await read_json_object(request)
     try:
@@ -34,5 +34,5 @@ async def read_body(request: "Request", model: type[_Model]) -> _Model:
         field = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"there is no such field; there are {', '.join(model.model_fields)}"
+            message = f"there is no such field; the fields are {', '.join(model.model_fields)}"
         raise Invalid(f"{field}: {message}." if field else f"{message}.", param=field or None) from None

@@ -1,4 +1,4 @@
-"""Reverse proxies whose X-Forwarded-* headers are believed. From anyone else these headers could be forged."""
+"""Reverse proxies whose X-Forwarded-* headers are trusted. Anyone else could forge these headers."""
 
 from collections.abc import Iterable, MutableMapping
 from ipaddress import ip_address, ip_network
@@ -8,7 +8,7 @@ _FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x
 
 
 class TrustedProxies:
-    """The proxies of the setting `trusted_proxies`. False if there are none."""
+    """The proxies in the setting `trusted_proxies`. Falsy if there are none."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ip_network(network) for network in networks)
@@ -17,7 +17,7 @@ class TrustedProxies:
         return bool(self._networks)
 
     def apply(self, scope: MutableMapping[str, Any]) -> None:
-        """Replaces client, host and scheme by what a trusted proxy reports, and removes these headers in any case."""
+        """Sets client, host and scheme from a trusted proxy's headers, and removes these headers in any case."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         forwarded = {name: value for name, value in headers if name in _FORWARDED}
         if not forwarded:
@@ -35,7 +35,7 @@ class TrustedProxies:
             scope["headers"] = [(b"host", host), *(pair for pair in headers if pair[0] != b"host")]
 
     def _client(self, value: bytes) -> str | None:
-        """The last address that is not one of our proxies: what is before it was sent by that client itself."""
+        """The last address that is not a trusted proxy. The addresses before it were sent by that client itself."""
         addresses = [part.strip() for part in reversed(value.decode("latin-1").split(","))]
         return next((each for each in addresses if _is_address(each) and not self._trusts(each)), None)
 

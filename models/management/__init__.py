@@ -1,1 +1,1 @@
-"""Management over HTTP, for owners: aliases, keys, jobs and the audit log. The routes call what the commands call."""
+"""Management over HTTP, for owners: aliases, keys, jobs and the audit log. It calls what the commands call."""

@@ -1,4 +1,4 @@
-"""The requests and responses of the management routes, for checks and for the OpenAPI document."""
+"""The requests and responses of the management routes, for validation and for the OpenAPI document."""
 
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ class AliasSet(Body):
 
 
 class Alias(Shape):
-    """An alias. `weights` is null unless it points to several models; `target` is then the heaviest."""
+    """An alias. `weights`: null unless it points to several models; `target` then has the largest weight."""
 
     name: str
     target: str
@@ -36,7 +36,7 @@ class AliasList(ListPage):
 
 
 class Deleted(Shape):
-    """What was deleted."""
+    """The confirmation of a deletion."""
 
     id: str
     deleted: Literal[True]
@@ -54,18 +54,18 @@ class _KeySettings(Body):
 
 
 class KeyCreate(_KeySettings):
-    """A new key. Without models it may use all of them; without a limit it has none."""
+    """A new key. Without `models` it may use all models; limits that are left out do not apply."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     role: Literal["client", "owner"] = "client"
 
 
 class KeyChange(_KeySettings):
-    """Changes of an active key. Fields that are left out stay as they are; null removes a limit, scope or expiry."""
+    """Changes to an active key. Fields that are left out stay as they are; null removes a limit, scope or expiry."""
 
 
 class Key(Shape):
-    """A key without its secret."""
+    """An API key without its secret."""
 
     id: str
     name: str
@@ -128,7 +128,7 @@ class AuditQuery(Shape):
 
 
 class Change(Shape):
-    """One change: who made it, from where, and what it was."""
+    """One change: who made it, from where, and what changed."""
 
     id: str
     created: str
@@ -160,5 +160,5 @@ OPERATIONS = (
     Operation("GET", f"{_ROOT}/jobs", "List jobs.", _TAG, JobList, query=JobsQuery),
     Operation("GET", _JOB, "Show a job.", _TAG, JobEntry, errors=(404,)),
     Operation("POST", f"{_JOB}/cancel", "Cancel a job.", _TAG, JobEntry, errors=(404,)),
-    Operation("GET", f"{_ROOT}/audit", "The audit log.", _TAG, ChangeList, query=AuditQuery),
+    Operation("GET", f"{_ROOT}/audit", "Read the audit log.", _TAG, ChangeList, query=AuditQuery),
 )

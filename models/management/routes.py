@@ -1,4 +1,4 @@
-"""The handlers of the management routes: only HTTP. `models.registry`, `models.keys` and `models.jobs` do the work."""
+"""The HTTP handlers of the management routes. `models.registry`, `models.keys` and `models.jobs` do the work."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -26,7 +26,7 @@ def management_routes(database: Database) -> "list[Route]":
 
     aliases, key_routes, job_routes = _AliasRoutes(database), _KeyRoutes(database), _JobRoutes(database)
     root, key, job = "/v1/parley", "/v1/parley/keys/{key}", "/v1/parley/jobs/{job_id}"
-    found = [
+    routes = [
         Route(f"{root}/aliases", aliases.all, methods=["GET"]),
         Route(f"{root}/aliases", aliases.point, methods=["POST"]),
         Route(f"{root}/aliases/{{alias:path}}", aliases.remove, methods=["DELETE"]),
@@ -40,7 +40,7 @@ def management_routes(database: Database) -> "list[Route]":
         Route(f"{job}/cancel", job_routes.cancel, methods=["POST"]),
         Route(f"{root}/audit", _AuditRoutes(database).all, methods=["GET"]),
     ]
-    return attach_operations(found, OPERATIONS)
+    return attach_operations(routes, OPERATIONS)
 
 
 class _AliasRoutes:
@@ -77,8 +77,8 @@ class _KeyRoutes:
         self._database = database
 
     async def all(self, request: "Request") -> "Response":
-        known = await run_in_thread(keys.list_keys, self._database)
-        return json_response(list_page([key.to_json(utcnow()) for key in known], has_more=False))
+        all_keys = await run_in_thread(keys.list_keys, self._database)
+        return json_response(list_page([key.to_json(utcnow()) for key in all_keys], has_more=False))
 
     async def create(self, request: "Request") -> "Response":
         body = await read_body(request, KeyCreate)
@@ -126,8 +126,8 @@ class _JobRoutes:
     async def all(self, request: "Request") -> "Response":
         query = request.query_params
         limit = query_integer(query, "limit", 50, least=1, most=MAX_LISTED)
-        found = await run_in_thread(jobs.list_jobs, self._database, query.get("kind") or None, limit)
-        return json_response(list_page([_job_to_json(job) for job in found], has_more=False))
+        newest = await run_in_thread(jobs.list_jobs, self._database, query.get("kind") or None, limit)
+        return json_response(list_page([_job_to_json(job) for job in newest], has_more=False))
 
     async def show(self, request: "Request") -> "Response":
         job = await run_in_thread(jobs.get_job, self._database, request.path_params["job_id"])

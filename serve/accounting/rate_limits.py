@@ -104,7 +104,7 @@ class Admission:
         self.headers = headers
 
     def allows(self, spec: ModelSpec) -> bool:
-        """Whether the key's budget in money is left for another model than the admitted one."""
+        """Whether the key's daily US dollar budget allows a model other than the admitted one."""
         account = self._account
         if account is None or account.limits.daily_usd is None or is_free(spec):
             return True
@@ -238,7 +238,7 @@ def duration(seconds: float) -> str:
 
 def _check_budgets(account: KeyAccount, key: KeyInfo, left_s: float, *, free: bool) -> None:
     """Checks the daily budgets. Running requests count with their estimate, so that a burst cannot exceed a budget
-    by much. A budget in money does not concern a `free` model.
+    by much. The US dollar budget does not apply to a `free` model.
     """
     tokens, usd = account.limits.daily_tokens, account.limits.daily_usd
     if tokens is not None and account.today_tokens + account.held_tokens >= tokens:

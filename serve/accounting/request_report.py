@@ -50,7 +50,7 @@ class RequestRecord:
     admission: Admission | None = None
     prompt_bytes = prompt_tokens = completion_tokens = sent_bytes = 0
     stream = False
-    metered = True  # its tokens count
+    metered = True  # whether its tokens are counted
     ttft_s: float | None = None  # time to the first piece of a stream
     fault = ""  # how a started stream broke
 

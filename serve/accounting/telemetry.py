@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span and three histograms for each model request, by the conventions for generative AI.
+"""OpenTelemetry: a span and up to three histogram values for each model request.
 
-Off unless an endpoint is set. The gateway's event loop only appends to a queue; a thread of its own does the rest.
-Prompts and answers are never sent. Source: opentelemetry.io/docs/specs/semconv/gen-ai, "Development".
+Off unless an endpoint is set. The gateway's event loop only appends to a queue; a separate thread does the rest.
+Prompts and answers are never sent. Source: opentelemetry.io/docs/specs/semconv/gen-ai, status "Development".
 """
 
 import logging
@@ -24,7 +24,7 @@ _OPERATIONS = {
     "/v1/embeddings": "embeddings",
     "/v1/responses": "chat",
 }
-# The boundaries that the conventions advise.
+# The boundaries that the conventions recommend.
 _DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
@@ -34,7 +34,7 @@ _log = logging.getLogger("parley.gateway")
 
 
 class FinishedRequest(NamedTuple):
-    """What telemetry needs of a request to a model. `ended` is a time in seconds since 1970."""
+    """What telemetry reports of a request to a model. `ended`: Unix time in seconds."""
 
     route: str
     model: str
@@ -85,11 +85,11 @@ class Telemetry:
         self._thread.start()
 
     def record(self, request: FinishedRequest) -> None:
-        """Takes a finished request. Does not wait: while the queue is full, requests are dropped."""
+        """Queues a finished request without waiting. If the queue is full, the request is dropped."""
         try:
             self._queue.put_nowait(request)
         except queue.Full:
-            _log.debug("telemetry is behind: a request is dropped")
+            _log.debug("the telemetry queue is full: a request is not reported")
 
     def stop(self) -> None:
         """Sends everything recorded so far."""
@@ -106,9 +106,9 @@ class Telemetry:
         assert self._metrics is not None
         tracer, meter = self._traces.get_tracer("parley"), self._metrics.get_meter("parley")
 
-        def histogram(name: str, what: str, bounds: tuple[float, ...]) -> Any:
+        def histogram(name: str, description: str, bounds: tuple[float, ...]) -> Any:
             return meter.create_histogram(
-                f"gen_ai.server.{name}", "s", what, explicit_bucket_boundaries_advisory=list(bounds)
+                f"gen_ai.server.{name}", "s", description, explicit_bucket_boundaries_advisory=list(bounds)
             )
 
         duration = histogram("request.duration", "Duration of a request.", _DURATION)
@@ -126,8 +126,8 @@ class Telemetry:
                         per_token.record(rest / (request.completion_tokens - 1), plain)
                 self._span(tracer, request, attributes)
             except Exception:
-                # Telemetry must never end, or a gateway would silently be without it.
-                _log.exception("a request cannot be sent to OpenTelemetry")
+                # The thread must not end: the gateway would silently lose its telemetry.
+                _log.exception("a request cannot be reported to OpenTelemetry")
 
     def _attributes(self, request: FinishedRequest) -> dict[str, str]:
         attributes = {
@@ -172,7 +172,7 @@ def open_telemetry(settings: Settings) -> Telemetry | None:
 
 
 def _provider(spec: ModelSpec | None) -> str:
-    """The conventions' name of a provider: an upstream's host, or `openai`; `parley` for a model that runs here."""
+    """The provider's name in the conventions: `parley` for a local model, `openai`, or the upstream's host."""
     if spec is None or spec.upstream is None:
         return "parley"
     host = urlsplit(spec.upstream.base_url).hostname or ""

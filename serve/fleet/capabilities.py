@@ -1,6 +1,6 @@
-"""What a local model can do, and the length of its context: read from its files and its engine's options.
+"""A local model's capabilities and context length, read from its files and its engine's options.
 
-An adapter can do what its base's engine can. Nothing here asks an engine, so a model that is stopped is described too.
+An adapter has the capabilities of its base's engine. No engine is needed, so stopped models are described too.
 """
 
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ _LENGTH_KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
     "max_sequence_length", "max_seq_length", "seq_len",
 )  # fmt: skip
-# Kinds of RoPE whose max_position_embeddings is the scaled length already.
+# RoPE types whose max_position_embeddings is already the scaled length.
 _SCALED = frozenset({"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do. `context_length`: prompt and answer together, in tokens; None if unknown."""
+    """A model's capabilities. `context_length`: prompt and answer together, in tokens; None if unknown."""
 
     context_length: int | None = None
     chat: bool = True
@@ -41,7 +41,7 @@ class Capabilities:
 
 
 def read_capabilities(spec: ModelSpec, base: ModelSpec | None, *, adapters: bool) -> Capabilities | None:
-    """The capabilities of a model; None for a hosted one, which only its upstream knows.
+    """The capabilities of a model; None for a hosted model, whose capabilities only its upstream knows.
 
     Args:
         base: the base of an adapter.
@@ -54,34 +54,38 @@ def read_capabilities(spec: ModelSpec, base: ModelSpec | None, *, adapters: bool
     if weights.folder is None:
         return _from_files(engine, adapters, ())
     names = ("config.json", "chat_template.jinja", "tokenizer_config.json")
-    # A folder that was replaced has other times.
+    # The times change if the files are replaced.
     stamps = tuple(path.stat().st_mtime_ns if (path := weights.folder / name).is_file() else 0 for name in names)
     return _from_files(engine, adapters, stamps)
 
 
 @lru_cache(maxsize=1024)
 def _from_files(engine: ModelSpec, adapters: bool, stamps: tuple[int, ...]) -> Capabilities:
-    """Reading three files for each model at each change of the registry would take too long. `stamps`: their times."""
+    """The capabilities, cached: reading the files of each model at each change of the registry would take too long.
+
+    Args:
+        stamps: the files' modification times, so that changed files are read again.
+    """
     weights = find_model_files(engine)
-    how = launch_options(engine, int(adapters))
-    known = Capabilities(context_length=_context_length(engine, weights))
-    if how.embeds:
-        return replace(known, chat=False, embeddings=True)
+    options = launch_options(engine, int(adapters))
+    capabilities = Capabilities(context_length=_context_length(engine, weights))
+    if options.embeds:
+        return replace(capabilities, chat=False, embeddings=True)
     return replace(
-        known,
-        # Without a template vLLM cannot chat. One that is not downloaded yet has one, most likely.
+        capabilities,
+        # Without a chat template vLLM cannot chat. A model that is not downloaded yet most likely has one.
         chat=bool(weights.template) or weights.folder is None or bool(weights.config.get("is_mistral_format")),
-        tools=how.parsers.tool_calls is not None,
-        reasoning=how.parsers.reasoning is not None,
+        tools=options.parsers.tool_calls is not None,
+        reasoning=options.parsers.reasoning is not None,
         vision="vision_config" in weights.config,
     )
 
 
 def _context_length(engine: ModelSpec, weights: ModelFiles) -> int | None:
-    """The length that vLLM derives (config/model.py, `_get_and_verify_max_len`), or the operator's."""
-    wanted = engine.engine.max_model_len or _length_argument(engine.engine.extra_args)
-    if wanted:
-        return wanted
+    """The length that the operator has set, or that vLLM derives (config/model.py, `_get_and_verify_max_len`)."""
+    configured = engine.engine.max_model_len or _length_argument(engine.engine.extra_args)
+    if configured:
+        return configured
     config = weights.config
     lengths = [value for key in _LENGTH_KEYS if isinstance(value := config.get(key), int) and value > 0]
     if not lengths:

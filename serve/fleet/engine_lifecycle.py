@@ -45,7 +45,7 @@ _MAX_ATTEMPTS = 5
 BACKOFF_LIMIT_S = 60.0
 _READY_TIMEOUT_S = 60.0
 _WARM_UP_TIMEOUT_S = 120.0
-_STALL_SHARE = 0.1  # a start that has used up its time goes on while each tenth of that time brings progress
+_STALL_SHARE = 0.1  # a start may exceed its time limit while it makes progress in each tenth of that time
 _MEMORY_RETRY_S = 3.0
 _IDLE_INTERVAL_S = 0.25
 _USE_INTERVAL_S = 5.0  # an engine takes some milliseconds to render its metrics
@@ -112,7 +112,7 @@ class EngineLifecycle:
     def give_up(self, engine: ManagedEngine, reason: str) -> None:
         """Stops trying to start an engine until a request asks for it."""
         engine.state, engine.message, engine.gave_up_at = "failed", reason, utcnow()
-        engine.share, engine.wished_at, engine.memory_bytes = None, None, None
+        engine.share, engine.requested_at, engine.memory_bytes = None, None, None
         self._report(f"{engine.spec.id} {reason}")
 
     async def _start(self, engine: ManagedEngine) -> None:
@@ -156,16 +156,16 @@ class EngineLifecycle:
             await self._restart(engine, f"{NOT_READY} {limit:.0f} s{stalled}", hung=True)
 
     async def _warm_up(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> bool:
-        """Makes the engine compile what its first request for log-probabilities needs; whether it answered."""
+        """Requests log-probabilities, so that the engine compiles what they need; returns whether it answered."""
         assert engine.endpoint is not None
         if engine.embeds:
             return True
         status = await engine_api.request_logprobs(session, engine.endpoint, engine.spec.id, _WARM_UP_TIMEOUT_S)
         engine.own_probes += status == 200
-        return status is not None and status < 500  # an engine whose options refuse log-probabilities answers 400
+        return status is not None and status < 500  # an engine whose options disable log-probabilities answers 400
 
     def _start_is_over(self, engine: ManagedEngine) -> bool:
-        """Whether a start has used up its time: `engine_start_timeout_s`, and more while it makes progress."""
+        """Whether a start has exceeded `engine_start_timeout_s` without progress, or the longest start in any case."""
         limit, took = self._settings.engine_start_timeout_s, time.monotonic() - engine.since
         before = engine.activity
         if before is None or time.monotonic() - before.at >= limit * _STALL_SHARE:
@@ -177,7 +177,7 @@ class EngineLifecycle:
 
     def _measure_activity(self, engine: ManagedEngine) -> Activity:
         assert engine.process is not None
-        # On a CPU one step over a long prompt can take minutes and shows only in CPU time.
+        # On a CPU, one step over a long prompt can take minutes, and only its CPU time shows that it works.
         return measure_activity(engine.process, spins=self._machine.device == "cuda")
 
     async def _maintain(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
@@ -275,9 +275,9 @@ class EngineLifecycle:
         )
 
     async def _restart(self, engine: ManagedEngine, reason: str, *, hung: bool = False) -> None:
-        """Ends what is left of an engine and schedules its next start, with a growing delay after failures.
+        """Stops an engine's remaining processes and schedules its next start, with a growing delay after failures.
 
-        After several failures of the same kind in a row the engine has failed.
+        After several failures of the same kind in a row, its state becomes `failed`.
         """
         was_ready = engine.state == "ready"
         engine.failures = engine.failures.add(reason, time.monotonic() - engine.since if was_ready else None)

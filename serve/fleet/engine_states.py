@@ -116,14 +116,16 @@ def record_demand(database: Database, model_id: str) -> None:
 
 
 def load_model(database: Database, name: str) -> ModelSpec:
-    """Asks for a model's engine to start, as a request does; returns the model.
+    """Requests that a model's engine start, as a client's request does; returns the model.
 
     Raises:
         NotFound: no model has that name. Invalid: it is hosted.
     """
     spec = Registry(database).resolve(name)
     if spec.kind == "hosted":
-        raise Invalid(f"{spec.id!r} is hosted and has no engine here that could be started.", param="model")
+        raise Invalid(
+            f"{spec.id!r} is a hosted model without an engine: only local models can be loaded.", param="model"
+        )
     with database.write() as session:
         session.merge(DemandRow(model_id=spec.id, asked=utcnow(), wanted="run"))
         record_change(session, "model.load", spec.id)
@@ -131,7 +133,7 @@ def load_model(database: Database, name: str) -> ModelSpec:
 
 
 def unload_model(database: Database, name: str) -> ModelSpec:
-    """Asks for a model's engine to stop until the next request for it; returns the model.
+    """Requests that a model's engine stop until the next request for the model; returns the model.
 
     Raises:
         NotFound: no model has that name. Invalid: it has no engine of its own. Conflict: it is pinned.
@@ -139,9 +141,11 @@ def unload_model(database: Database, name: str) -> ModelSpec:
     registry = Registry(database)
     spec = registry.resolve(name)
     if spec.kind == "hosted":
-        raise Invalid(f"{spec.id!r} is hosted and has no engine here that could be stopped.", param="model")
+        raise Invalid(
+            f"{spec.id!r} is a hosted model without an engine: only local models can be unloaded.", param="model"
+        )
     if spec.kind == "adapter":
-        raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: unload that model.", param="model")
+        raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: unload {spec.base!r} instead.", param="model")
     if spec.id in registry.pinned():
         raise Conflict(f"{spec.id!r} is pinned, so its engine stays in memory: unpin it first.", param="model")
     with database.write() as session:
@@ -151,7 +155,7 @@ def unload_model(database: Database, name: str) -> ModelSpec:
 
 
 def take_sleep_requests(database: Database) -> set[str]:
-    """The models whose engines were asked to stop since the last call."""
+    """The ids of models that were unloaded since the last call. Deletes these requests."""
     with database.read() as session:
         wanted = set(session.scalars(select(DemandRow.model_id).where(DemandRow.wanted == "sleep")))
     if wanted:

@@ -12,7 +12,7 @@ from serve.fleet.managed_engine import GATEWAY_NOTICES_S, ManagedEngine
 from serve.fleet.vllm_command import Endpoint
 
 _TIMEOUT_S = 120
-_LOADED = "has already been loaded"  # what vLLM says to a second request, after the first one's answer was lost
+_LOADED = "has already been loaded"  # vLLM's response to a repeated request, if the first response was lost
 
 
 async def sync_adapters(

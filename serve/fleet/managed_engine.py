@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from models.spec import ModelSpec
-from serve.fleet.engine_failures import FailureRow
+from serve.fleet.engine_failures import FailureStreak
 from serve.fleet.engine_states import EngineState, EngineStatus
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import Endpoint
@@ -18,7 +18,7 @@ AfterDrain = Literal["sleep", "remove", "restart"]
 # The gateway polls the registry a few times a second: after this time it sends a draining engine nothing new.
 GATEWAY_NOTICES_S = 1.0
 ASLEEP = "asleep; starts with the next request"
-# The least share of a core that a working engine uses; an idle engine's housekeeping uses less.
+# The smallest share of a core that a working engine uses; an idle engine's housekeeping uses less.
 WORKING_SHARE = 0.1
 
 
@@ -48,12 +48,12 @@ class Drain:
 class ManagedEngine:
     """One engine as it is now.
 
-    Without a `share` it does not run: it is asleep since `asleep_since`, or was given up at `gave_up_at`. `attempts`
-    counts starts in a row that never became ready, `failures` also those that failed soon after. `activity` and
-    `progressing`: of a start, when last measured. `refuses_adapters`: why it serves none, as a clause; empty if it
-    does. `wished_at`: when a request asked for it while asleep; `started_for_wish`: it runs because of such a request.
-    `used`: when it last had a request, `requests_counted` how many. `resting`: it sleeps because nobody needed it,
-    until a request asks for it.
+    Without a `share` it does not run: it has been asleep since `asleep_since`, or failed finally at `gave_up_at`.
+    `attempts` counts starts in a row that never became ready; `failures` also has failures soon after a start.
+    `activity` and `progressing`: of a start, as last measured. `refuses_adapters`: why it serves no adapters, as a
+    clause; empty if it serves them. `requested_at`: when it was requested while asleep. `started_on_request`: such a
+    request started it. `used`: when it last had a request; `requests_counted`: how many it had. `waits_for_request`:
+    it was idle or unloaded, so only a request starts it, not free memory.
     """
 
     spec: ModelSpec
@@ -70,7 +70,7 @@ class ManagedEngine:
     adapters: dict[str, EngineStatus] = field(default_factory=dict)
     leaving: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
-    failures: FailureRow = field(default_factory=FailureRow)
+    failures: FailureStreak = field(default_factory=FailureStreak)
     retry_at: float = 0.0
     since: float = 0.0
     probed_at: float = 0.0
@@ -87,9 +87,9 @@ class ManagedEngine:
     memory_bytes: int | None = None
     asleep_since: datetime | None = None
     gave_up_at: datetime | None = None
-    wished_at: float | None = None
-    started_for_wish: bool = False
-    resting: bool = False
+    requested_at: float | None = None
+    started_on_request: bool = False
+    waits_for_request: bool = False
     drain: Drain | None = None
     task: "asyncio.Task[None] | None" = None
 

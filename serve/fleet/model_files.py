@@ -21,7 +21,7 @@ _EMBEDDING_ARCHITECTURES = (
     "BertSpladeSparseEmbeddingModel",
     "BgeM3EmbeddingModel",
 )
-# Architectures that make text although their names end in "Model".
+# Architectures that generate text although their names end in "Model".
 TEXT_ARCHITECTURES = (
     "ChatGLMModel",
     "GPT2LMHeadModel",

@@ -21,7 +21,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states, placement
-from serve.fleet.engine_failures import FailureRow
+from serve.fleet.engine_failures import FailureStreak
 from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import Machine
@@ -34,7 +34,7 @@ _TICK_S = 0.5
 _DATABASE_TIMEOUT_S = 2.0  # after that a round goes on without the database
 _DEMAND_INTERVAL_S = 0.9
 # How long an engine that was requested while asleep waits for room after the last request for it.
-_WISH_S = 120.0
+_REQUEST_EXPIRES_S = 120.0
 # How long a requested engine stays, whatever else is requested: otherwise two models in turn would only ever start.
 STAY_S = 15.0
 _log = logging.getLogger("parley.supervisor")
@@ -130,8 +130,8 @@ class Supervisor:
             self._place_new()
         await self._access_database("demand", self._apply_demand)
         await self._access_database("reservations", self._apply_reservations)
-        self._apply_wishes()
-        self._rest_idle()
+        self._start_requested()
+        self._stop_idle_engines()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
                 step = self._lifecycle.step(session, engine, must_wait=self._must_wait(engine))
@@ -189,7 +189,7 @@ class Supervisor:
             for engine in self._engines.values()
             if engine.share is None
             and not engine.attempts
-            and not engine.resting
+            and not engine.waits_for_request
             and engine.spec.id in self._desired.engines
         ]
         # Pinned engines first, then by age.
@@ -236,11 +236,11 @@ class Supervisor:
         for other, share in fit.shares.items():
             engine = self._engines[other]
             if other == name:
-                engine.started_for_wish = engine.wished_at is not None
-                engine.share, engine.gave_up_at, engine.wished_at = share, None, None
-                engine.attempts, engine.failures = 0, FailureRow()
+                engine.started_on_request = engine.requested_at is not None
+                engine.share, engine.gave_up_at, engine.requested_at = share, None, None
+                engine.attempts, engine.failures = 0, FailureStreak()
                 engine.state, engine.message, engine.retry_at = "starting", "waiting to start", 0.0
-                engine.resting = False
+                engine.waits_for_request = False
                 continue
             assert engine.share is not None
             shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
@@ -251,14 +251,14 @@ class Supervisor:
                 begin_drain(engine, "restart", "making room on the GPU")
 
     async def _apply_demand(self) -> None:
-        """Stops engines that were unloaded; marks sleeping and given-up ones as wished for if a request came since."""
+        """Stops unloaded engines; marks sleeping and failed engines that have been requested since."""
         if time.monotonic() - self._demand_read_at < _DEMAND_INTERVAL_S:
             return
         self._demand_read_at = time.monotonic()
         for name in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
             engine = self._engines.get(name)
             if engine and engine.state == "ready" and not engine.drain and name not in self._desired.pinned:
-                self._rest(engine, "unloaded")
+                self._put_to_sleep(engine, "unloaded")
         idle = {name: engine for name, engine in self._engines.items() if engine.share is None}
         if not idle:
             return
@@ -269,11 +269,11 @@ class Supervisor:
             if engine.gave_up_at:
                 since = engine.gave_up_at + timedelta(seconds=BACKOFF_LIMIT_S)
             if moments and since is not None and max(moments) > since:
-                engine.wished_at = time.monotonic()
+                engine.requested_at = time.monotonic()
             elif name in self._desired.pinned and not engine.gave_up_at:
-                engine.wished_at = engine.wished_at or time.monotonic()
-            elif engine.wished_at is not None and time.monotonic() - engine.wished_at > _WISH_S:
-                engine.wished_at, engine.state, engine.message = None, "stopped", ASLEEP
+                engine.requested_at = engine.requested_at or time.monotonic()
+            elif engine.requested_at is not None and time.monotonic() - engine.requested_at > _REQUEST_EXPIRES_S:
+                engine.requested_at, engine.state, engine.message = None, "stopped", ASLEEP
 
     async def _apply_reservations(self) -> None:
         """Makes room for jobs that have reserved memory, one engine at a time, the least recently used first."""
@@ -289,25 +289,27 @@ class Supervisor:
             self._engines[name].cancel_step()
             begin_drain(self._engines[name], "sleep", "made room for a job")
 
-    def _rest_idle(self) -> None:
-        """Stops engines that had no request for as long as their model or the settings say, until the next one."""
+    def _stop_idle_engines(self) -> None:
+        """Stops engines without a request for `sleep_after_s` or `engine_sleep_after_s`, until the next request."""
         for name, engine in self._engines.items():
             limit = engine.spec.engine.sleep_after_s or self._settings.engine_sleep_after_s
             if limit is None or name in self._desired.pinned or engine.state != "ready" or engine.drain:
                 continue
-            # By the last look at its requests, which may be some seconds old.
+            # As of the last count of its requests, which may be some seconds old.
             if engine.use_checked_at - max(engine.used, engine.since) > limit:
-                self._rest(engine, f"had no request for {limit:.0f} s")
+                self._put_to_sleep(engine, f"had no request for {limit:.0f} s")
 
-    def _rest(self, engine: ManagedEngine, why: str) -> None:
+    def _put_to_sleep(self, engine: ManagedEngine, why: str) -> None:
         engine.cancel_step()
-        engine.resting = True
+        engine.waits_for_request = True
         begin_drain(engine, "sleep", why)
 
-    def _apply_wishes(self) -> None:
-        """Makes room for the engine that was wished for first, and starts it once there is."""
-        wishes = [engine for engine in self._engines.values() if engine.wished_at is not None and engine.share is None]
-        for engine in sorted(wishes, key=lambda engine: engine.wished_at or 0.0):
+    def _start_requested(self) -> None:
+        """Starts requested engines in the order of their requests, and makes room for them."""
+        requested = [
+            engine for engine in self._engines.values() if engine.requested_at is not None and engine.share is None
+        ]
+        for engine in sorted(requested, key=lambda engine: engine.requested_at or 0.0):
             name = engine.spec.id
             leaving = any(engine.drain and engine.drain.then != "restart" for engine in self._engines.values())
             decision = decide_placement(self._placed_engines(), leaving, name, self._fits)
@@ -331,7 +333,7 @@ class Supervisor:
                 name,
                 movable=name not in pinned
                 and engine.state == "ready"
-                and (now - engine.since > self._stay_s or not engine.started_for_wish),
+                and (now - engine.since > self._stay_s or not engine.started_on_request),
                 used=engine.used,
                 pinned=name in pinned,
             )
@@ -369,7 +371,7 @@ class Supervisor:
                         adapter, "failed", message=f"{name} makes embeddings and takes no adapters"
                     )
                 elif engine.refuses_adapters:
-                    # Registered before Parley refused such adapters.
+                    # Registered by an earlier version, which did not refuse such adapters.
                     rows[adapter] = EngineStatus(
                         adapter, "failed", message=f"{engine.refuses_adapters}: merge it with `parley merge`"
                     )

@@ -63,7 +63,7 @@ def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     weights = find_model_files(spec)
     if weights.embeds:
         return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
-    # With LoRA enabled, an engine that cannot do it does not start, or dies of its first request.
+    # With LoRA enabled, an engine that does not support it fails at its start or at its first request.
     refused = refuses_adapters(weights.config) or ""
     lora = (spec.kind == "base" or adapters > 0) and not refused
     return LaunchOptions(lora, False, parsers(spec, weights, adapters=adapters > 0), refused)
@@ -128,9 +128,9 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
 
 
 def with_cache(command: Command, folder: Path) -> Command:
-    """The same command with what torch and Triton compile stored in `folder`, unless the environment says where.
+    """The command with `folder` as torch's and Triton's compile cache, unless the environment names another.
 
-    By default torch uses a folder under /tmp, which a reboot empties and whose name others on the machine can guess.
+    By default torch uses a folder under /tmp, which a reboot empties and whose name other users can guess.
     """
     folders = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
     # At the end: setproctitle, with which vLLM names its processes, needs the first variable to stay where it is, and
@@ -154,14 +154,14 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         "PYTHONFAULTHANDLER": "1",
     }
     if spec.toy:
-        # A model that has never learned to call fills a call with the whitespace that structural tags permit. Without
-        # them vLLM constrains a forced call by a JSON schema, which permits none.
+        # A model that was not trained to call tools fills a call with whitespace, which structural tags permit. Without
+        # them vLLM constrains a forced call with a JSON schema, which does not.
         extra["VLLM_ENFORCE_STRICT_TOOL_CALLING"] = "0"
     if spec.folder is not None:
         extra |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if share.device == "cpu" and "--no-enforce-eager" not in spec.engine.extra_args:
-        # Such an engine compiles nothing but the counting of ranks for log-probabilities, with g++ at the first request
-        # for them: 16 s on idle cores, minutes on busy ones, to save twice the time of one softmax at each step.
+        # Without this, such an engine compiles only the rank count of log-probabilities, with g++ at the first request
+        # for them. That takes 16 s on idle cores and minutes on busy ones, and saves the time of two softmaxes a step.
         extra["TORCH_COMPILE_DISABLE"] = "1"
     if share.device == "cuda":
         extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))

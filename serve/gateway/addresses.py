@@ -1,8 +1,8 @@
-"""Other spellings of an address: without /v1, with doubled slashes, with a slash at the end.
+"""Variants of a route's path: without /v1, with doubled slashes, with a trailing slash.
 
-Only the inference routes and the reading of models are served under them. All other routes change data or show it to
-owners; a proxy in front that restricts them by path must not have to know every spelling. They get a 404 that names the
-right address.
+Only the inference routes and `GET /v1/models` are served under them. All other routes change data or show it to owners;
+a reverse proxy that restricts them by path must not have to know every variant. Their variants get a 404 that names the
+right path.
 """
 
 import re
@@ -16,7 +16,7 @@ DOUBLED_SLASH = re.compile(r"//v1/|/v1//")  # at the start of a path
 
 
 def correct_address(scope: Scope, routes: Container[str]) -> str | None:
-    """The exact path that a request means, if that is one of `routes` or the reading of a model; else None."""
+    """The canonical path of a request, if that is one of `routes` or reads a model; otherwise None."""
     raw: bytes = scope["raw_path"]
     if len(raw) > 512 or not _PLAIN.fullmatch(raw):
         return None
@@ -28,7 +28,7 @@ def correct_address(scope: Scope, routes: Container[str]) -> str | None:
 
 
 def suggested_address(path: str, prefixes: Container[str]) -> str | None:
-    """The address to name in a 404, if the path resembles one that begins with one of `prefixes`, such as /v1/files."""
+    """The path to suggest in a 404, if `path` is a variant of one under `prefixes`, such as /v1/files; else None."""
     parts = [part for part in path[:512].split("/") if part]
     while "v1" in parts:
         del parts[: parts.index("v1") + 1]

@@ -1,6 +1,6 @@
-"""An alias that divides its requests among several models, always the same one for the same user or conversation.
+"""An alias that splits its requests between several models. The same user or conversation always gets the same model.
 
-The choice depends on the request alone, so it is the same after a restart and in every process. It knows no routes.
+The choice depends on the request alone, so it is the same after a restart and in every process.
 """
 
 from bisect import bisect_right
@@ -19,7 +19,7 @@ _TEXT_FIELDS = ("messages", "input", "prompt")
 
 @dataclass(frozen=True)
 class AliasSplit:
-    """The models of an alias. `ends`: the upper end of each model's part of the interval from 0 to 1."""
+    """A split alias. `ends`: the upper end of each model's part of the interval from 0 to 1."""
 
     alias: str
     models: tuple[str, ...]
@@ -36,13 +36,13 @@ class AliasSplit:
         return {model: round(end - start, 6) for model, start, end in zip(self.models, starts, self.ends, strict=False)}
 
     def _point(self, content: Mapping[str, Any]) -> float:
-        """A number from 0 to 1, evenly distributed over users or conversations. Each alias has its own."""
+        """A number from 0 to 1, uniformly distributed over users or conversations, independent for each alias."""
         digest = blake2b(_identity(content), digest_size=8, key=self.alias.encode()[:64]).digest()
         return int.from_bytes(digest) / 2**64
 
 
 def alias_split(alias: str, weights: Mapping[str, float]) -> AliasSplit:
-    """The split of an alias by its models' weights, in the order of the ids."""
+    """The split of an alias in proportion to its models' weights; the models are ordered by id."""
     total = sum(weights.values())
     models = tuple(sorted(weights))
     return AliasSplit(alias, models, tuple(accumulate(weights[model] / total for model in models)))

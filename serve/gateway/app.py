@@ -41,7 +41,7 @@ _INFERENCE_ROUTES = _MESSAGES_ROUTES | {
     "/v1/moderations",
 }  # fmt: skip
 _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
-_PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # these are also served without /v1 and with further slashes
+_PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # variants of these paths are served too: see addresses.py
 _READY_TIMEOUT_S = 2.0
 _MODELS = "/v1/models/"
 _RESPONSES = "/v1/responses" + "/"  # not a route: tests/serve/test_openapi.py reads the literals of this file as routes
@@ -170,10 +170,10 @@ class Gateway:
             raise unknown_route(method, path, suggested_address(path, self._prefixes))
 
     def _correct_path(self, scope: Scope) -> None:
-        """Replaces another spelling of a public route by its path. Raises NotFound for that of another route."""
+        """Replaces a variant of a public route's path by that path. Raises NotFound for a variant of another route."""
         path: str = scope["path"]
-        if (right := correct_address(scope, _PUBLIC_ROUTES)) is not None:
-            scope["path"], scope["raw_path"] = right, right.encode()
+        if (correct := correct_address(scope, _PUBLIC_ROUTES)) is not None:
+            scope["path"], scope["raw_path"] = correct, correct.encode()
             return
         suggestion = suggested_address(path, self._prefixes) if DOUBLED_SLASH.match(path) else None
         if suggestion is not None and b"%" not in scope["raw_path"]:

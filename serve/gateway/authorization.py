@@ -1,6 +1,6 @@
 """Authentication by key against the snapshot, and which models a key may use. Without keys, no key is needed.
 
-A key comes as a Bearer token, or without an Authorization header as `x-api-key` or `api-key`.
+A key is sent as a Bearer token or, without an Authorization header, as `x-api-key` or `api-key`.
 
 How much a key may use is in `serve.accounting.rate_limits`.
 """
@@ -32,7 +32,7 @@ def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
 
 
 def _key_header(scope: Scope) -> bytes:
-    """The key of Anthropic's and Azure's clients, as the Authorization header would have it; empty if there is none."""
+    """The key in the headers of Anthropic's and Azure's clients, as an Authorization header; empty if there is none."""
     secret = header(scope, b"x-api-key") or header(scope, b"api-key")
     return b"Bearer " + secret if secret else b""
 

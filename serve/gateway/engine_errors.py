@@ -1,7 +1,7 @@
-"""Errors of vLLM's engines in OpenAI's words: code, parameter and one sentence, without the names of vLLM's internals.
+"""Translates vLLM's errors to OpenAI's: code, parameter and one sentence that names none of vLLM's internals.
 
-The texts are those of vLLM 0.32: renderers/params.py (lengths), entrypoints/serve/exception_handling (validation),
-v1/engine/exceptions.py (a dead engine). `translate_error` takes an error that is already in OpenAI's shape.
+The patterns match vLLM 0.32: renderers/params.py (lengths), entrypoints/serve/exception_handling (validation),
+v1/engine/exceptions.py (dead engines).
 """
 
 import re
@@ -14,7 +14,7 @@ from models.errors import Invalid, Unavailable
 from serve.gateway.validation_errors import describe_validation_errors
 from serve.validation.tool_fields import no_tools
 
-# The parameter that holds the prompt; /v1/messages and all others that chat have `messages`.
+# The parameter with the prompt; on all other routes it is `messages`.
 _PROMPT_PARAMS = {
     "/v1/completions": "prompt", "/v1/responses": "input", "/v1/embeddings": "input", "/v1/rerank": "documents",
 }  # fmt: skip
@@ -28,9 +28,9 @@ _LENGTHS = (
 )
 _TOO_MANY_TOKENS = re.compile(r"(?P<param>max\w+)=(?P<asked>\d+) cannot be greater than max_model_len=(?P<limit>\d+)")
 _DEAD = re.compile(r"EngineCore|EngineDead|stack trace", re.IGNORECASE)
-_DEAD_MESSAGE = "The model's engine has stopped unexpectedly and restarts. Try again in a moment."
+_DEAD_MESSAGE = "The model's engine stopped unexpectedly and is restarting. Try again in a moment."
 _SUFFIX = re.compile(r" \((?:parameter|value)=.*\)$", re.DOTALL)
-# What only the operator of a vLLM server, or its programmer, knows.
+# Names that only an operator or developer of vLLM knows.
 _INTERNAL = re.compile(
     r"--\w|\bVLLM|\bvllm\b|\bvLLM\b|pydantic|Traceback|<path>|site-packages|\btorch\b|\bxgrammar\b|EngineCore|"
     r"[a-z]\w*Error\b|[A-Z]\w+(?:Param|Request|Error|Exception)\b|skip_tokenizer_init|Valid aliases|"
@@ -39,19 +39,19 @@ _INTERNAL = re.compile(
 )
 _GRAMMAR_PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] <path>:\d+: ")
 _FIRST_WORD = re.compile(r"[`'\"]?(\w+)")
-# Texts of vLLM's that name what only its operator knows, and what a client can do.
+# The beginning of a message that names internals, and the message for the client.
 _KNOWN = (
-    ("thinking_token_budget is set but", "The model takes no 'thinking_token_budget': it does not reason."),
+    ("thinking_token_budget is set but", "The model does not reason: send no 'thinking_token_budget'."),
     (
         "You must use one kind of structured outputs constraint",
-        "'structured_outputs' needs one of json, regex, choice, grammar and structural_tag.",
+        "'structured_outputs' must have exactly one of json, regex, choice, grammar or structural_tag.",
     ),
     (
         "default chat template is no longer",
-        "The model has no chat template, so it cannot chat. Its operator can register it with one, with "
-        "`parley models add … --chat-template`; /v1/completions takes a plain prompt.",
+        "The model has no chat template: use /v1/completions, or register the model with "
+        "`parley models add … --chat-template`.",
     ),
-    ("is not a multimodal model", "The model takes text only: it sees no images and hears no audio."),
+    ("is not a multimodal model", "The model accepts text only: send no images or audio."),
 )
 _TOPICS = (
     ("multimodal", ("messages", "input")),
@@ -70,11 +70,11 @@ def translate_error(error: Mapping[str, Any], status: int, path: str, body: byte
     Args:
         error: `message`, `type`, `param` and `code`, as `serve.transport.error_responses.openai_error` returns them.
         path: the route of the request, such as `/v1/chat/completions`.
-        body: the request that the engine got.
+        body: the request as the engine received it.
         model: the model's id.
 
     Raises:
-        Unavailable: the engine has died. Invalid: the model takes no tools, or nothing fits the grammar.
+        Unavailable: the engine has died. Invalid: the model does not support tools, or the grammar permits no text.
     """
     message = str(error["message"])
     if status >= 500 and _DEAD.search(message):
@@ -82,7 +82,7 @@ def translate_error(error: Mapping[str, Any], status: int, path: str, body: byte
     if status == 500 and message.startswith("Internal server error") and _has_grammar(body):
         # vLLM 0.32 with xgrammar, for a grammar such as "root ::= root" that permits no token at all.
         raise Invalid(
-            "No answer fits the grammar in 'structured_outputs': it permits no text.", param="structured_outputs"
+            "The grammar in 'structured_outputs' permits no text: correct the grammar.", param="structured_outputs"
         )
     if "--tool-call-parser" in message:
         raise no_tools(model)
@@ -98,12 +98,12 @@ def translate_error(error: Mapping[str, Any], status: int, path: str, body: byte
 
 
 def engine_died() -> Unavailable:
-    """The error for a request whose engine has died under it."""
+    """The error for a request whose engine died while it ran."""
     return Unavailable(_DEAD_MESSAGE, code="upstream_error", retry_after=2)
 
 
 def clean_message(message: str, status: int) -> str:
-    """An engine's message without the sentences that name its internals, in one line."""
+    """An engine's message in one line, without the sentences that name vLLM's internals."""
     if status >= 500 and _DEAD.search(message):
         return _DEAD_MESSAGE
     for start, sentence in _KNOWN:
@@ -111,12 +111,12 @@ def clean_message(message: str, status: int) -> str:
             return sentence
     plain = _GRAMMAR_PLACE.sub("", _SUFFIX.sub("", message.strip()))
     sentences = [" ".join(part.split()) for part in _SENTENCE.split(plain)]
-    kept = " ".join(part for part in sentences if part and not _INTERNAL.search(part))
-    if not kept:
-        return "The model does not accept this request." if status < 500 else "The model's engine failed."
-    if len(kept) > _MAX_CHARS:
-        return kept[:_MAX_CHARS].rstrip() + "…"
-    return kept if kept[-1] in ".!?…" else f"{kept}."
+    public = " ".join(part for part in sentences if part and not _INTERNAL.search(part))
+    if not public:
+        return "The model's engine rejected the request." if status < 500 else "The model's engine failed."
+    if len(public) > _MAX_CHARS:
+        return public[:_MAX_CHARS].rstrip() + "…"
+    return public if public[-1] in ".!?…" else f"{public}."
 
 
 def _match_length(message: str) -> re.Match[str] | None:
@@ -124,14 +124,14 @@ def _match_length(message: str) -> re.Match[str] | None:
 
 
 def _too_long(length: re.Match[str], path: str) -> dict[str, Any]:
-    """OpenAI's error for a prompt that does not fit; clients look for its code and its first words.
+    """OpenAI's error for a prompt that is too long; clients check its code and the beginning of its message.
 
-    Clients of /v1/messages look for Anthropic's words.
+    Clients of /v1/messages check for Anthropic's message.
     """
     param = _PROMPT_PARAMS.get(path, "messages")
     used = length["used"].replace("input tokens", "tokens")
     if used.endswith("characters"):
-        # vLLM does not count the tokens of a prompt that is far too long.
+        # vLLM does not tokenize a prompt that is far too long.
         used = f"at least {int(length['limit']) + 1} tokens ({used})"
     used = used if not used.isdigit() else f"{used} tokens"
     if path.startswith("/v1/messages"):
@@ -153,7 +153,7 @@ def _too_long(length: re.Match[str], path: str) -> dict[str, Any]:
 
 def _too_many_tokens(match: re.Match[str], body: bytes) -> dict[str, Any]:
     param = match["param"]
-    # vLLM reads max_tokens of /v1/messages under another name.
+    # vLLM has another name for max_tokens of /v1/messages.
     names = _top_level(body)
     if param not in names:
         param = next((name for name in ("max_tokens", "max_output_tokens") if name in names), param)
@@ -182,7 +182,7 @@ def _has_grammar(body: bytes) -> bool:
 
 
 def _guess_param(message: str, body: bytes) -> str | None:
-    """The field that a message is about: the one that it begins with, as in "n must be at least 1, got 0."."""
+    """The field that a message is about: its first word, as in "n must be at least 1, got 0.", or by its topic."""
     names = _top_level(body)
     first = _FIRST_WORD.match(message)
     if first is not None and first[1] in names:
@@ -192,7 +192,7 @@ def _guess_param(message: str, body: bytes) -> str | None:
 
 
 def _public_param(param: Any, path: str) -> str | None:
-    """vLLM's parameter by the name that the client sent."""
+    """vLLM's parameter under the name that clients use."""
     if param in ("input_text", "input_tokens"):
         return _PROMPT_PARAMS.get(path, "messages")
     return param if isinstance(param, str) else None

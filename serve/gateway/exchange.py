@@ -29,7 +29,7 @@ class Exchange(RequestRecord):
     """Sends the response of one request and tracks its status and size."""
 
     responses_api = False  # the stream is one of /v1/responses
-    messages_api = False  # errors have Anthropic's shape
+    messages_api = False  # the route is one of Anthropic's, and so are the errors
 
     def __init__(self, send: Send) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Fallbacks: another model answers while the first one is down or over its limits.
+"""Fallbacks: another model answers while the requested one is down or over its limits.
 
 Fallbacks are tried in order while the model before them is unreachable, times out, has an open circuit breaker, answers
-with 429 or 5xx, or is a local model that did not start within the time or space of its queue; always before a byte has
-gone to the client. Fallbacks that run come first; the others are waited for as if they had been asked directly.
+with 429 or 5xx, or is a local model that did not start within the limits of its queue; always before a byte has been
+sent to the client. Running fallbacks are tried first; the others are waited for as if the client had requested them.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class FallbackDispatcher:
             fallback = next(fallbacks, None)
 
     def _usable_fallbacks(self, route: Route, exchange: Exchange, key: KeyInfo | None) -> Iterator[Route]:
-        """The fallbacks that the key may use and can pay for: those that run, then the others."""
+        """The fallbacks that the key may use and whose cost it can pay: running ones first."""
         tried: set[str] = set()
         for running in (True, False):
             for name in route.spec.fallbacks:

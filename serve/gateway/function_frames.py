@@ -1,11 +1,11 @@
-"""A chat stream for a client that sent `functions`: `function_call` in place of tool calls."""
+"""Chat streams for clients that sent `functions`: tool calls become `function_call`."""
 
 from serve.transport.sse_frames import FrameFilter
 from serve.validation.legacy_functions import translate_frame
 
 
 class FunctionFrameFilter(FrameFilter):
-    """As `FrameFilter`, and translates the frames that have tool calls."""
+    """A `FrameFilter` that also translates frames with tool calls."""
 
     __slots__ = ()
 

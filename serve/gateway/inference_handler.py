@@ -21,8 +21,8 @@ from serve.transport.asgi import Receive, Scope
 from serve.transport.request_bodies import LargeBodyTurns, RequestBodyReader
 from serve.validation.request_checks import parse_json
 
-_LARGE_BYTES = 2**16  # a shorter body takes under 10 ms, whatever is in it
-# They count or classify, and generate nothing: they are free, as at OpenAI and Anthropic.
+_LARGE_BYTES = 2**16  # parsing a shorter body takes under 10 ms, whatever it contains
+# These routes generate nothing, so they are free, as at OpenAI and Anthropic.
 _UNMETERED = frozenset({"/v1/messages/count_tokens", "/v1/tokenize", "/v1/moderations"})
 
 
@@ -75,7 +75,7 @@ class InferenceHandler:
             else:
                 async with self._large_bodies.turn():
                     request = self._prepare(scope["path"], body, exchange, key)
-            del body  # `request` holds what is sent on
+            del body  # `request` has the body to send
             route = request.route
             if request.path in _UNMETERED:
                 exchange.metered = False

@@ -13,7 +13,7 @@ from serve.validation import fields, legacy_functions
 from serve.validation.field_limits import check_schemas
 from serve.validation.system_messages import fold_system_messages
 from serve.validation.tool_fields import TOOL_FIELDS, check_tools, constrain_forced_call
-from serve.validation.unkept_fields import keep_fields
+from serve.validation.unsupported_fields import translate_fields
 
 # Their streams consist of chunks that end with [DONE], with usage only on request.
 _CHUNK_STREAMS = frozenset({"/v1/chat/completions", "/v1/completions"})
@@ -37,7 +37,7 @@ class ModelRequest(NamedTuple):
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
-    """The route of the model that a request names; for an alias of several models, of the one that it gets.
+    """The route of the model that a request names; for a split alias, of the model that is chosen.
 
     Raises:
         Invalid: it names no model. NotFound: no model has that name.
@@ -94,28 +94,29 @@ def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
         content = fold_system_messages(request.path, content, route.spec.fold_system)
     if not route.hosted:
         content, functions = _engine_body(request.path, content, route)
-    # An engine's request has tools already, and its client still expects function calls.
+    # A request that was built for an engine already has tools, but its client still expects function calls.
     functions = functions or request.legacy_functions
     return request._replace(route=route, body=orjson.dumps(content), legacy_functions=functions)
 
 
 def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict[str, Any], bool]:
-    """The fields that an engine gets, and whether functions became tools.
+    """The fields that an engine gets, and whether functions were translated to tools.
 
     Raises:
-        Invalid: the engine would fetch an address, compile something huge, or ignore what shapes the answer.
+        Invalid: the engine would fetch a URL, compile a huge schema, or ignore a field that would change the answer.
     """
-    body, functions = keep_fields(path, content), False
+    body, functions = translate_fields(path, content), False
     if path == "/v1/chat/completions" and legacy_functions.uses_functions(body):
         functions = body.get("functions") is not None
         body = legacy_functions.translate_request(body)
     if not TOOL_FIELDS.isdisjoint(body):
-        known = route.capabilities
-        # Without a chat template it is not known what the model takes: vLLM reports that itself.
-        check_tools(path, body, route.spec.id, takes_tools=known is None or known.tools or not known.chat)
+        capabilities = route.capabilities
+        # Without a chat template vLLM reports an error itself.
+        supported = capabilities is None or capabilities.tools or not capabilities.chat
+        check_tools(path, body, route.spec.id, supported=supported)
         body = constrain_forced_call(path, body, toy=route.spec.toy)
     fields.check_media(body)
-    # Messages of Anthropic's API can add tools.
+    # Messages of Anthropic's API can contain tools with schemas.
     check_schemas(body, ("messages",) if path.startswith("/v1/messages") else ())
     return fields.select_engine_fields(path, body), functions
 

@@ -50,10 +50,10 @@ def delete_model(registry: Registry, snapshot: Snapshot, name: str) -> dict[str,
 
 
 def _describe(name: str, route: Route) -> dict[str, Any]:
-    """A model in OpenAI's shape, with the fields that other servers add, and Parley's own under `parley`.
+    """A model in OpenAI's format, with fields that other servers add, and Parley's own under `parley`.
 
-    `max_model_len` is vLLM's name for the context length, `context_length` that of others. `root` is the model under an
-    alias and the base under an adapter.
+    `max_model_len` is vLLM's name for the context length, `context_length` that of other servers. `root` is the model
+    of an alias, or the base of an adapter.
     """
     spec = route.spec
     owner = urlsplit(spec.upstream.base_url).hostname if spec.upstream else "parley"
@@ -67,7 +67,7 @@ def _describe(name: str, route: Route) -> dict[str, Any]:
     described["root"] = adapted or spec.id
     described["parent"] = spec.parent or adapted
     known = route.capabilities
-    # The length of a hosted model's context is known if the operator has given it.
+    # A hosted model's context length is known only if the operator has set it.
     length = known.context_length if known is not None else spec.engine.max_model_len
     if length is not None:
         described["max_model_len"] = described["context_length"] = length

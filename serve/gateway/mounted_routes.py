@@ -85,7 +85,7 @@ class _BoundedReceive:
 
 
 def request_actor(scope: Scope, key: KeyInfo | None) -> Actor:
-    """Who sends a request, for the audit log."""
+    """The actor of a request, for the audit log."""
     client = scope.get("client")
     address = client[0] if client else ""
     return Actor(key.name, address, key.id) if key is not None else Actor("no key", address)
@@ -96,9 +96,9 @@ def internal_error() -> ParleyError:
     return ParleyError("An internal error occurred. The gateway's log has the details.")
 
 
-def unknown_route(method: str, path: str, right: str | None = None) -> NotFound:
-    """The 404 for a route that does not exist. `right`: the address that was probably meant."""
-    hint = f": the address is {right}." if right else ""
+def unknown_route(method: str, path: str, suggestion: str | None = None) -> NotFound:
+    """The 404 for a route that does not exist. `suggestion`: the path that was probably meant."""
+    hint = f": use {suggestion}." if suggestion else ""
     return NotFound(f"Invalid URL ({method} {path[:200]}){hint}", code="unknown_url")
 
 

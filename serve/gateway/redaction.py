@@ -1,7 +1,7 @@
-"""Cuts Parley's own secrets out of what engines and upstreams send: bodies, streams and headers.
+"""Removes Parley's own secrets from what engines and upstreams send: bodies, streams and headers.
 
-A server that echoes a request's headers in an error, or passes on the message of another server, would otherwise show
-an upstream's key to a client. Against a server that encodes a key on purpose this does not help.
+A server that echoes a request's headers in an error, or passes on another server's message, would otherwise show an
+upstream's key to a client. This does not protect against a server that deliberately encodes a key.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ import orjson
 
 from models.settings import Settings
 
-_SHORTEST = 8  # a shorter value, such as the word `none`, is no secret and could stand in any text
-_CUT = b"[redacted]"
+_MIN_CHARACTERS = 8  # a shorter value, such as `none`, is not a secret and could occur in any text
+_REPLACEMENT = b"[redacted]"
 
 
 class Redactor:
-    """Removes a set of secrets. Shows none of them when it is printed."""
+    """Removes a set of secrets. Its `repr` shows none of them."""
 
     __slots__ = ("_secrets",)
 
@@ -25,17 +25,17 @@ class Redactor:
         spellings = {
             spelling
             for secret in secrets
-            if secret and len(secret) >= _SHORTEST
+            if secret and len(secret) >= _MIN_CHARACTERS
             for spelling in (secret.encode(), orjson.dumps(secret)[1:-1], quote(secret, safe="").encode())
         }
         # The longest first: one secret may contain another.
         self._secrets = tuple(sorted(spellings, key=lambda each: (-len(each), each)))
 
     def redact(self, data: bytes) -> bytes:
-        """The same bytes without secrets. Takes some 50 ns for each secret and 250 bytes."""
+        """The same bytes without secrets. Takes about 50 ns for each secret and 250 bytes."""
         for secret in self._secrets:
             if secret in data:
-                data = data.replace(secret, _CUT)
+                data = data.replace(secret, _REPLACEMENT)
         return data
 
     def redact_json(self, value: Any) -> Any:
@@ -47,7 +47,7 @@ NO_SECRETS = Redactor()
 
 
 def settings_secrets(settings: Settings, credentials: Iterable[str]) -> list[str | None]:
-    """The secrets that the settings hold, and those in the environment variables `credentials`."""
+    """The secrets in the settings and in the environment variables `credentials`."""
     fields = (
         settings.page_key, settings.openai_api_key, settings.together_api_key, settings.hub_token,
         settings.oidc_client_secret,

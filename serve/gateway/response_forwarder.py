@@ -105,7 +105,7 @@ async def _forward_stream(
         nonlocal unsent
         out = frames.feed(piece)
         if out:
-            out = redact(out)  # whole frames, so no secret is divided
+            out = redact(out)  # whole frames, so no secret is cut in two
             if exchange.ttft_s is None:
                 exchange.ttft_s = exchange.seconds()
             if not exchange.send_nowait(out):

@@ -34,9 +34,9 @@ class Route:
 
     `model` is its name at the server; `renamed`: requests must be rewritten to that name. `address` ends in `/v1` and
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
-    to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: the
-    name is an alias of several models, and this route is the one of the heaviest. `capabilities` is None for a hosted
-    model. `redactor` cuts our secrets out of the server's responses.
+    to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: set if the
+    name is a split alias; this route is then the one of the model with the largest weight. `capabilities` is None for a
+    hosted model. `redactor` removes Parley's secrets from the server's responses.
     """
 
     spec: ModelSpec
@@ -105,7 +105,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     model_states = engine_states.combine_states(specs, rows)
     engine_key = engine_states.read_key(settings.home)
     credentials = {spec.upstream.credential for spec in specs if spec.upstream and spec.upstream.credential}
-    # An engine runs without our environment and has no other secret than its key.
+    # An engine runs without Parley's environment, and its key is the only secret that it has.
     for_engines = Redactor([engine_key])
     for_upstreams = Redactor([engine_key, *settings_secrets(settings, credentials)])
     routes = {

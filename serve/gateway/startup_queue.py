@@ -20,7 +20,7 @@ class NotRunning(Unavailable):
 
 
 class StartupQueueFull(Busy):
-    """Too many requests wait for the model's engine to start: a fallback may answer."""
+    """Too many requests are waiting for the model's engine to start: a fallback may answer."""
 
 
 class StartupQueue:
@@ -63,7 +63,7 @@ class StartupQueue:
                 self._demand(name)
             raise NotRunning(
                 f"The model {name!r} is starting. Try again in a moment.",
-                # Without a supervisor it stays stopped, and waiting is in vain.
+                # Without a supervisor it stays stopped, and waiting does not help.
                 code=MODEL_STARTING if self._current_route(name).state.state == "starting" else None,
                 retry_after=5,
             )

@@ -12,7 +12,7 @@ from serve.gateway.model_request import ModelRequest
 from serve.gateway.snapshot import Route
 from serve.transport.error_responses import openai_error
 
-# Routes that few servers have: where one is missing, the client gets a 404.
+# Routes that few servers have. If the server does not have one, the client gets a 404.
 OPTIONAL_ROUTES = frozenset(
     {"/v1/messages", "/v1/messages/count_tokens", "/v1/tokenize", "/v1/rerank", "/v1/moderations"}
 )

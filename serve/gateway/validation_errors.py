@@ -1,7 +1,7 @@
-"""vLLM's lists of pydantic errors as one sentence of OpenAI's, with the parameter that is wrong.
+"""Translates vLLM's lists of pydantic errors to one of OpenAI's sentences, with the parameter that is wrong.
 
-vLLM 0.32 answers an invalid field with an entry for each type that it tried: `content: null` in a message has nineteen.
-All of them are about few places of the request; the place that fits best is described by what the request has there.
+vLLM 0.32 reports an invalid field with an entry for each type that it tried: nineteen for `content: null` in a message.
+The entries are about a few places in the request. The most likely place is described by the value found there.
 Sources: vllm/entrypoints/serve/exception_handling/handlers/validation.py; pydantic's own text, which vLLM passes on for
 the parts of a message.
 """
@@ -20,9 +20,9 @@ _ENTRY = re.compile(
 _PLAIN_ENTRY = re.compile(r"^(?P<place>\S+)\n +(?P<text>.*?) \[type=(?P<kind>\w+), input_value=", re.MULTILINE)
 _LITERALS = re.compile(r"Input should be ('.*)$")
 _MAX_ITEMS = re.compile(r"at most (\d+) items?.*, not (\d+)")
-# The names of pydantic's branches: classes, and kinds of types that vLLM leaves in the path.
+# Names of union branches in pydantic's paths: classes, and types that vLLM leaves in the path.
 _BRANCH = re.compile(r"[A-Z]\w*|\w+-\w+|.*[\[\](){} ].*")
-# What pydantic's error types expect, in OpenAI's words.
+# The type that each of pydantic's error types expects, in OpenAI's words.
 _TYPES = {
     "string_type": "a string", "list_type": "an array", "iterable_type": "an array", "tuple_type": "an array",
     "int_type": "an integer", "int_parsing": "an integer", "int_from_float": "an integer",
@@ -79,7 +79,7 @@ def _entry(match: re.Match[str], prefix: _Path) -> _Entry:
 
 
 def _parts_prefix(request: Any) -> _Path:
-    """The place of the first message with parts: vLLM checks those apart, and reports places within them only."""
+    """The path to the first message with parts: vLLM validates parts separately, with paths relative to them."""
     for field in ("messages", "input"):
         messages = request.get(field) if isinstance(request, dict) else None
         for index, message in enumerate(messages if isinstance(messages, list) else ()):
@@ -89,11 +89,11 @@ def _parts_prefix(request: Any) -> _Path:
 
 
 def _best_entry(entries: Sequence[_Entry], request: Any) -> _Entry:
-    """The error that is most likely the client's mistake.
+    """The error that most likely describes the client's mistake.
 
-    Each alternative of a union has its errors. Those of the alternative that the request names (the role of a message,
-    the type of a part) count first; then a wrong type counts more than a wrong name, and that more than a missing
-    field, because the other alternatives lack fields too.
+    Each alternative of a union reports its own errors. Those of the alternative that the request names (a message's
+    role, a part's type) come first. Then a wrong type ranks above a wrong name, and that above a missing field, because
+    fields of the other alternatives are missing too.
     """
     named = [entry for entry in entries if _is_named(entry, request)]
 
@@ -111,7 +111,7 @@ def _best_entry(entries: Sequence[_Entry], request: Any) -> _Entry:
 
 
 def _is_named(entry: _Entry, request: Any) -> bool:
-    """Whether the request names this alternative, as `"role": "user"` does ChatCompletionUserMessageParam."""
+    """Whether the request names this alternative, as `"role": "user"` names ChatCompletionUserMessageParam."""
     if not entry.branch or entry.kind == "literal_error":
         return False
     owner = _value_at(request, entry.path[:-1])

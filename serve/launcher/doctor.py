@@ -53,7 +53,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Runs every check at the same time, and waits a few seconds at most."""
+    """Runs all checks in parallel, and waits for a few seconds at most."""
     checks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "Python": _python,
         "packages": lambda: [_package(name) for name in ("torch", "vllm", "gradio", "transformers")],
@@ -71,7 +71,7 @@ def examine(settings: Settings) -> list[Finding]:
     }
     results: dict[str, Future[Finding | list[Finding]]] = {name: Future() for name in checks}
     for name, check in checks.items():
-        # Daemons, so that a check that hangs does not keep the command from ending.
+        # Daemon threads, so that the command can end while a check hangs.
         Thread(target=_complete, args=(results[name], check), name=f"doctor {name}", daemon=True).start()
     deadline = time.monotonic() + _DEADLINE_S
     findings: list[Finding] = []
@@ -92,7 +92,7 @@ def _complete(future: "Future[Finding | list[Finding]]", check: Callable[[], Fin
 
 
 def _stored(settings: Settings) -> list[Finding]:
-    """What the database says: whether it can be used, whether there are keys, and how engines are."""
+    """Findings from the database: whether it can be used, whether there are keys, and the engines' states."""
     database = _DatabaseProbe(settings)
     try:
         return [_database(database), _keys(settings, database), *_engines(database)]

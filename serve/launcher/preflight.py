@@ -81,10 +81,10 @@ def check_port(host: str, port: int, who: str, flag: str) -> None:
 
 
 def check_tls(settings: Settings, *, page: bool) -> None:
-    """Checks that each certificate and its key can be read and belong together.
+    """Checks that each certificate and its key can be read and match.
 
     Raises:
-        Invalid: they cannot, or one of them is missing.
+        Invalid: they cannot be read, do not match, or one of them is missing.
     """
     pairs = [("tls_certificate", settings.tls_certificate, "tls_key", settings.tls_key)]
     if page:
@@ -94,7 +94,7 @@ def check_tls(settings: Settings, *, page: bool) -> None:
             continue
         if certificate is None or key is None:
             missing, given = (certificate_name, key_name) if certificate is None else (key_name, certificate_name)
-            raise Invalid(f"{given} is set without {missing}: TLS needs both.", param=missing)
+            raise Invalid(f"{given} is set without {missing}: set both for TLS.", param=missing)
         for name, path in ((certificate_name, certificate), (key_name, key)):
             try:
                 with path.expanduser().open("rb"):
@@ -108,13 +108,14 @@ def check_tls(settings: Settings, *, page: bool) -> None:
         except ssl.SSLError as error:
             reason = str(error.reason or error).replace("_", " ").lower()
             raise Invalid(
-                f"{certificate} and {key} are not a certificate and its key in PEM: {reason}.", param=certificate_name
+                f"{certificate} and {key} are not a certificate and its key in PEM format: {reason}.",
+                param=certificate_name,
             ) from error
 
 
 def _refuse_password() -> str:
     raise Invalid(
-        "The TLS key is encrypted: give a file without a password, readable by Parley alone.", param="tls_key"
+        "The TLS key is encrypted: use a key without a password in a file that only Parley can read.", param="tls_key"
     )
 
 

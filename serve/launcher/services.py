@@ -181,7 +181,7 @@ async def _is_answering(session: aiohttp.ClientSession, address: str | None) -> 
     if address is None:
         return True
     try:
-        # The probe sends no secret, and our own certificate is not made for a loopback address.
+        # The probe sends no secret, and the certificate is not issued for a loopback address.
         async with session.get(address, allow_redirects=False, ssl=False) as answer:
             return answer.status < 500
     except (TimeoutError, aiohttp.ClientError, OSError):

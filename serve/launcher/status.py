@@ -19,7 +19,7 @@ EMPTY: dict[str, Any] = {"running": False, "gateway": None, "processes": {}, "mo
 
 
 def not_running(settings: Settings) -> str:
-    """The line for a home from which nothing runs."""
+    """The line for a home from which Parley is not running."""
     return f"Parley is not running from {settings.home}. Start it with `parley up`."
 
 

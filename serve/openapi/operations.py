@@ -61,7 +61,7 @@ class ModelFacts(Shape):
 
 
 class ModelCapabilities(Shape):
-    """What a local model can do."""
+    """The capabilities of a local model."""
 
     chat: bool
     completions: bool
@@ -74,7 +74,7 @@ class ModelCapabilities(Shape):
 
 
 class Model(Shape):
-    """A model in OpenAI's format. What is not known of a hosted model is left out."""
+    """A model in OpenAI's format. Fields that are unknown for a hosted model are left out."""
 
     id: str
     object: Literal["model"]
@@ -176,7 +176,7 @@ class ResponsesRequest(Shape):
 
 
 class CountTokensRequest(Shape):
-    """A request of Anthropic's API to count the tokens of a prompt."""
+    """A request to count the tokens of a prompt, in Anthropic's format."""
 
     model: _Model
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
@@ -185,7 +185,7 @@ class CountTokensRequest(Shape):
 
 
 class MessagesRequest(CountTokensRequest):
-    """A request of Anthropic's API."""
+    """A request for an answer, in Anthropic's format."""
 
     max_tokens: _Tokens
     stream: bool | None = None
@@ -204,7 +204,7 @@ class TokenizeRequest(Shape):
 
 
 class RerankRequest(Shape):
-    """Documents to order by how well they answer a query."""
+    """Documents to order by their relevance to a query."""
 
     model: _Model
     query: str
@@ -293,7 +293,7 @@ class Tokens(Shape):
 
 
 class Results(Shape):
-    """Results in the order of the server that made them."""
+    """Results in the order in which the server returned them."""
 
     results: list[dict[str, Any]]
 

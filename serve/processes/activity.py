@@ -1,4 +1,4 @@
-"""Whether a process tree works, also on a machine that is busy with other programs. It decides nothing about it."""
+"""Measures whether a process tree is working, even on a machine that is busy with other programs."""
 
 import time
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from types import MappingProxyType
 
 from serve.processes.children import Process
 
-# A thread that works is ready to run most of the time; one that only wakes up now and then is not, however long it
-# waits for a core each time.
+# A working thread is runnable most of the time. A thread that only wakes up now and then is not, however long it waits
+# for a core each time.
 _WANTED_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What a process tree has done until the monotonic time `at`.
+    """What a process tree had done by the monotonic time `at`.
 
-    `cpu_seconds`: CPU time, also of processes that have ended. `wanted_seconds`: thread id → seconds in which it ran or
-    waited for a core. `output_bytes`: bytes moved to and from disks, and the log's size.
+    `cpu_seconds`: CPU time, including processes that have ended. `wanted_seconds`: thread id → seconds for which it ran
+    or waited for a core. `output_bytes`: bytes read from and written to disks, plus the size of the log.
     """
 
     at: float
@@ -26,10 +26,10 @@ class Activity:
     output_bytes: int = 0
 
     def worked_since(self, before: "Activity", share: float) -> bool:
-        """Whether it used more than `share` of a core since, or a thread would have if it had got a core.
+        """Whether it has since used more than `share` of a core, or one of its threads was runnable for long enough.
 
         Args:
-            before: an earlier measurement. share: what an idle program's housekeeping stays below.
+            before: an earlier measurement. share: more than an idle program's housekeeping uses.
         """
         elapsed = max(self.at - before.at, 1.0)
         if self.cpu_seconds - before.cpu_seconds > share * elapsed:
@@ -40,7 +40,7 @@ class Activity:
         )
 
     def moved_data_since(self, before: "Activity") -> bool:
-        """Whether it wrote to its log, or read from or wrote to a disk."""
+        """Whether it has since written to its log, or read from or written to a disk."""
         return self.output_bytes > before.output_bytes
 
 
@@ -48,8 +48,8 @@ def measure_activity(process: Process, *, spins: bool = False) -> Activity:
     """The activity of a process tree now.
 
     Args:
-        spins: whether its threads use the CPU while they wait, as with CUDA: then only processes that have ended count,
-            such as compilers.
+        spins: whether its threads use the CPU while they wait, as with CUDA. Then only processes that have ended, such
+            as compilers, count.
     """
     wanted = {} if spins else process.wanted_seconds()
     return Activity(time.monotonic(), process.cpu_seconds(ended_only=spins), wanted, process.output_bytes())

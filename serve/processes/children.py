@@ -40,7 +40,7 @@ class Command:
     """A command: a name for logs and messages, arguments, environment, and the cores it may use (None: all).
 
     `inherited_files`: file descriptors that the program inherits under the same numbers. `log_prefix`: a pattern of
-    what its log lines begin with. `consequences`: words of log lines that only say that another process has failed.
+    what its log lines begin with. `consequences`: texts of log lines that only report the failure of another process.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Process:
         return guardian.wanted_seconds(self.pid)
 
     def output_bytes(self) -> int:
-        """Bytes that the tree has moved to and from disks, and the size of its log."""
+        """Bytes that the tree has read from and written to disks, plus the size of its log."""
         return guardian.disk_bytes(self.pid) + (self.log.stat().st_size if self.log.exists() else 0)
 
     def is_frozen(self, *, whole_tree: bool = False) -> bool:
@@ -152,18 +152,18 @@ class Process:
         return self.stop()
 
     def last_words(self) -> str:
-        """The last line that this run wrote to its log; the last one that names an error where there is one.
+        """The log line of this run that best explains its end, of 300 characters at most.
 
-        Where the fault handler wrote, the place of the fault.
+        That is the fault handler's error with its place, else the last line with an error, else the last line.
         """
-        kept = [line.rstrip() for line in self._output().splitlines() if line.strip()]
-        fatal = next((number for number in reversed(range(len(kept))) if kept[number].startswith(_PREFIX)), None)
+        lines = [line.rstrip() for line in self._output().splitlines() if line.strip()]
+        fatal = next((number for number in reversed(range(len(lines))) if lines[number].startswith(_PREFIX)), None)
         if fatal is not None:
-            place = next((line.strip() for line in kept[fatal:] if line.startswith('  File "')), "")
-            return ", ".join(filter(None, [kept[fatal], place]))[-300:]
-        telling = [line for line in kept if "Error" in line and "Traceback" not in line]
-        causes = [line for line in telling if not any(words in line for words in self.command.consequences)]
-        return re.sub(f"^{self.command.log_prefix}", "", (causes or telling or kept or [""])[-1])[-300:]
+            place = next((line.strip() for line in lines[fatal:] if line.startswith('  File "')), "")
+            return ", ".join(filter(None, [lines[fatal], place]))[-300:]
+        errors = [line for line in lines if "Error" in line and "Traceback" not in line]
+        causes = [line for line in errors if not any(words in line for words in self.command.consequences)]
+        return re.sub(f"^{self.command.log_prefix}", "", (causes or errors or lines or [""])[-1])[-300:]
 
     def _output(self) -> str:
         """The end of what this run wrote to its log."""

@@ -58,10 +58,10 @@ def is_frozen(pid: int) -> bool:
 
 
 def cpu_seconds(root: int, *, ended_only: bool = False) -> float:
-    """CPU seconds used so far below `root`, by processes that have ended too; reads /proc.
+    """CPU seconds used so far below `root`, including processes that have ended; reads /proc.
 
-    A process that has been reaped counts through its parent, or through `root` if that adopted it: a compiler, for
-    instance, whose processes each end before anybody looks.
+    A reaped process is counted in its parent's times, or in those of `root` if `root` adopted it. This includes
+    short-lived processes, such as a compiler's.
 
     Args:
         ended_only: count only processes that have ended.
@@ -74,9 +74,9 @@ def cpu_seconds(root: int, *, ended_only: bool = False) -> float:
 
 
 def wanted_seconds(root: int) -> dict[int, float]:
-    """Thread id → seconds in which that thread below `root` ran or was ready to run; empty where Linux does not count.
+    """Thread id → seconds for which a thread below `root` ran or was runnable; empty if Linux does not count them.
 
-    On a busy machine this grows while a working thread waits for a core. Source: Linux,
+    On a busy machine this grows even while a working thread waits for a core. Source: Linux,
     Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
     """
     wanted = {}
@@ -90,7 +90,7 @@ def wanted_seconds(root: int) -> dict[int, float]:
 
 
 def disk_bytes(root: int) -> int:
-    """Bytes that processes below `root`, as far as they still run, have read from and written to disks."""
+    """Bytes that the running processes below `root` have read from and written to disks."""
     moved = 0
     for pid in descendants(root):
         with suppress(OSError, ValueError), open(f"/proc/{pid}/io", "rb") as counters:

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, and in Anthropic's: response headers, raw responses, stream frames."""
+"""Errors in OpenAI's and Anthropic's formats: response headers, raw responses, stream frames."""
 
 import os
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ _ANTHROPIC_TYPES = {
 
 
 def anthropic_error(error: Mapping[str, Any], status: int, request_id: bytes) -> dict[str, Any]:
-    """An error of OpenAI's shape in Anthropic's, for /v1/messages. OpenAI's `param` and `code` stay in it."""
+    """An error in OpenAI's format converted to Anthropic's, for /v1/messages. It keeps OpenAI's `param` and `code`."""
     kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {
         "type": "error",

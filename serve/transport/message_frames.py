@@ -12,7 +12,7 @@ _PROMPT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_inp
 
 
 class MessageFrameFilter(NamedEventFilter):
-    """As `NamedEventFilter`. `usage` adds up what the events report."""
+    """A `NamedEventFilter` whose `usage` combines the counts of all events."""
 
     __slots__ = ()
     _MARKS = (*NamedEventFilter._MARKS, b"message_start", b"message_delta", b"message_stop")
@@ -27,11 +27,11 @@ class MessageFrameFilter(NamedEventFilter):
             self.complete = True
 
     def _add_usage(self, usage: Any) -> None:
-        """A later count replaces an earlier one: both are totals."""
+        """A later count replaces an earlier one, because both are totals."""
         if isinstance(usage, dict):
             self.usage = (self.usage or {}) | {name: value for name, value in usage.items() if value is not None}
 
 
 def prompt_tokens(usage: dict[str, Any]) -> int:
-    """All tokens of the prompt: those read from a cache and those written to it are counted apart."""
+    """The number of tokens of the prompt. Those read from or written to a cache are counted in separate fields."""
     return sum(value for name in _PROMPT_COUNTS if isinstance(value := usage.get(name), int) and value > 0)

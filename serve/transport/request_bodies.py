@@ -75,8 +75,8 @@ class RequestBodyReader:
 class LargeBodyTurns:
     """Lets large bodies be processed one at a time, each followed by a pause as long as its processing took.
 
-    Parsing and checking a body of 8 MiB can occupy the event loop for 50 ms. Without turns, several at once would delay
-    everybody else's requests by as much each.
+    Parsing and checking a body of 8 MiB can occupy the event loop for 50 ms. Without turns, several such bodies at once
+    would delay all other requests by the sum of their times.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class LargeBodyTurns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Waits for a turn. What runs inside should not wait."""
+        """Waits for a turn. The block should not await anything."""
         await self._turn.acquire()
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -111,9 +111,9 @@ class FrameFilter:
 
 
 class NamedEventFilter(FrameFilter):
-    """Filters a stream of named events that has no [DONE]: `_read_event` of a subclass recognises the last one.
+    """Filters a stream of named events without [DONE]. A subclass's `_read_event` recognises the last event.
 
-    A piece without one of `_MARKS` is forwarded unread. Generated text may contain them too, so that frames are parsed.
+    A piece without any of `_MARKS` is forwarded unread. Generated text may contain them too, so frames are parsed.
     """
 
     __slots__ = ()
@@ -152,7 +152,7 @@ class NamedEventFilter(FrameFilter):
         return True
 
     def _read_event(self, kind: object, content: dict[str, Any]) -> None:
-        """Takes an event's usage, and sets `complete` at the last event."""
+        """Stores an event's usage, and sets `complete` at the last event."""
 
 
 class ResponsesFrameFilter(NamedEventFilter):

@@ -154,7 +154,7 @@ def check_schemas(body: dict[str, Any], also: tuple[str, ...] = ()) -> None:
     """Rejects counts that are too large to compile. For requests to engines.
 
     Args:
-        also: more fields with schemas.
+        also: additional fields that may contain schemas.
 
     Raises:
         Invalid: `param` names the field that holds the schema or grammar.

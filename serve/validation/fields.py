@@ -113,7 +113,7 @@ _FREE: Mapping[str, frozenset[str] | None] = MappingProxyType(
         "metadata": None,
         "documents": None,
         "logit_bias": None,
-        # What a tool was called with: `arguments` at OpenAI, `input` at Anthropic.
+        # A tool call's arguments: `arguments` in OpenAI's API, `input` in Anthropic's.
         "messages": _split("arguments input input_schema"),
         "output_config": _SCHEMA,
         "input": _split("arguments"),
@@ -211,7 +211,7 @@ def _check_part(part: dict[str, Any], field: str) -> None:
     for name, value in part.items():
         if embeds or name.endswith("_embeds"):
             raise Invalid(f"Embeddings are not accepted in {field}.", param=field, code="unsupported_parameter")
-        # Anthropic's form of an address is {"type": "url", "url": …}.
+        # In Anthropic's API a URL is {"type": "url", "url": …}.
         if name.endswith("_url") or (name == "url" and kind == "url"):
             url = value.get("url") if isinstance(value, dict) else value
             if isinstance(url, str) and not url.startswith("data:"):

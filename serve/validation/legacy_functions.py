@@ -1,6 +1,6 @@
-"""OpenAI's `functions` and `function_call`, which it replaced by tools in 2023: translated to tools and back.
+"""Translates OpenAI's deprecated `functions` and `function_call`, which tools replaced in 2023, to tools and back.
 
-Programs around old fine-tunes still send them, and vLLM ignores them. Source: the deprecated fields of the openai
+Programs written for old fine-tunes still send them, and vLLM ignores them. Source: the deprecated fields of the openai
 package's types (types/chat/completion_create_params.py, chat_completion_message.py).
 """
 
@@ -10,12 +10,12 @@ import orjson
 
 from models.errors import Invalid
 
-# A chat request without these needs no translation, unless a message has one of the old shape.
+# A chat request without these needs no translation, unless a message has the old format.
 FUNCTION_FIELDS = frozenset({"functions", "function_call"})
 
 
 def uses_functions(body: dict[str, Any]) -> bool:
-    """Whether a chat request has the old fields, or messages of the old shape."""
+    """Whether a chat request has the old fields, or messages in the old format."""
     if not FUNCTION_FIELDS.isdisjoint(body):
         return True
     messages = body.get("messages")
@@ -27,7 +27,7 @@ def uses_functions(body: dict[str, Any]) -> bool:
 
 
 def translate_request(body: dict[str, Any]) -> dict[str, Any]:
-    """A chat request with tools in place of functions; parallel calls are off, as there is room for one only.
+    """A chat request with tools in place of functions, without parallel calls: `function_call` has room for one only.
 
     Raises:
         Invalid: functions and tools are mixed, or a field has another type.
@@ -60,15 +60,15 @@ def _translate_choice(choice: Any) -> Any:
 
 
 def _translate_messages(messages: list[Any]) -> list[Any]:
-    """Messages with tool calls and results. A result belongs to the call before it."""
+    """The messages with tool calls and results in the new format. A result belongs to the preceding call."""
     translated: list[Any] = []
     calls = 0
     for message in messages:
         if isinstance(message, dict) and isinstance(message.get("function_call"), dict):
             calls += 1
-            called = {"id": f"call_{calls}", "type": "function", "function": message["function_call"]}
+            call = {"id": f"call_{calls}", "type": "function", "function": message["function_call"]}
             rest = {name: value for name, value in message.items() if name != "function_call"}
-            translated.append({**rest, "content": message.get("content"), "tool_calls": [called]})
+            translated.append({**rest, "content": message.get("content"), "tool_calls": [call]})
         elif isinstance(message, dict) and message.get("role") == "function":
             content = message.get("content")
             translated.append({"role": "tool", "tool_call_id": f"call_{max(calls, 1)}", "content": content})
@@ -86,7 +86,7 @@ def translate_response(content: dict[str, Any]) -> dict[str, Any]:
         if isinstance(message, dict):
             calls = message.pop("tool_calls", None)
             if calls:
-                message["function_call"] = _called(calls[0])
+                message["function_call"] = _function_call(calls[0])
         _translate_finish(choice)
     return content
 
@@ -104,14 +104,14 @@ def translate_frame(frame: bytes) -> bytes:
         delta = choice.get("delta")
         if isinstance(delta, dict):
             calls = delta.pop("tool_calls", None)
-            # The calls after the first have no place in the old form.
+            # The old format has room for the first call only.
             if calls and calls[0].get("index", 0) == 0:
-                delta["function_call"] = _called(calls[0])
+                delta["function_call"] = _function_call(calls[0])
         _translate_finish(choice)
     return frame[: start + 5] + b" " + orjson.dumps(content)
 
 
-def _called(call: dict[str, Any]) -> dict[str, Any]:
+def _function_call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function") or {}
     return {name: function[name] for name in ("name", "arguments") if function.get(name) is not None}
 

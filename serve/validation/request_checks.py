@@ -113,7 +113,7 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """A body as a JSON object. Its depth and number of values are checked before parsing.
+    """A body as a JSON object. Its depth and its number of values are checked before it is parsed.
 
     The last of several equal keys counts, as in vLLM's parser and Python's. What is sent on is serialised from this
     object, so the server cannot read it differently.

@@ -1,8 +1,8 @@
-"""Tools in a request to an engine: what cannot be kept is a 400, and the arguments of a forced call fit their schema.
+"""Tools in a request to an engine: unsupported ones are refused; the arguments of a forced call follow their schema.
 
-Sources: OpenAI's API (an empty `tools` is an error of chat completions only); vLLM 0.32, entrypoints/openai, which
-answers /v1/responses with plain text where a tool choice has no parser, is of a kind that vLLM does not know, or names
-a tool that runs at OpenAI. Parley refuses those.
+Sources: OpenAI's API (an empty `tools` is an error of chat completions only); vLLM 0.32, entrypoints/openai. On
+/v1/responses vLLM answers with plain text if the model has no parser for tool calls, if it does not know the type of
+the tool choice, or if a tool is one that runs at OpenAI. Parley refuses such requests.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 from models.errors import Invalid
 
-# A body without these has nothing to check.
+# A body without these fields needs no check.
 TOOL_FIELDS = frozenset({"tools", "tool_choice"})
 _MESSAGES = "/v1/messages"
 _RESPONSES = "/v1/responses"
@@ -19,12 +19,12 @@ _NAMED_KINDS = frozenset({"function", "custom", "tool"})
 _OWN_KINDS = frozenset({"function", "custom", "namespace"})
 
 
-def check_tools(path: str, body: Mapping[str, Any], model: str, *, takes_tools: bool) -> None:
+def check_tools(path: str, body: Mapping[str, Any], model: str, *, supported: bool) -> None:
     """Rejects tools that the model or vLLM would ignore.
 
     Args:
         model: the model's id, for the message.
-        takes_tools: whether the model's engine has a parser for tool calls.
+        supported: whether the model's engine has a parser for tool calls.
 
     Raises:
         Invalid: `param` is `tools` or `tool_choice`.
@@ -38,15 +38,15 @@ def check_tools(path: str, body: Mapping[str, Any], model: str, *, takes_tools: 
         )
     if path == _RESPONSES:
         _check_responses(tools, choice)
-    if tools and not takes_tools and _kind(choice) != "none":
+    if tools and not supported and _kind(choice) != "none":
         raise no_tools(model)
 
 
 def no_tools(model: str) -> Invalid:
     """The error for a model whose engine has no parser for tool calls. It names Parley's own option."""
     return Invalid(
-        f"The model {model!r} takes no tools: Parley knows no tool format for its family and chat template. Send the "
-        'request without tools or with tool_choice "none", or register the model with --tool-call-parser NAME '
+        f"The model {model!r} does not support tools: Parley knows no tool format for its family and chat template. "
+        'Send the request without tools or with tool_choice "none", or register the model with --tool-call-parser NAME '
         "(docs/serving.md).",
         param="tools",
         code="unsupported_parameter",
@@ -54,13 +54,13 @@ def no_tools(model: str) -> Invalid:
 
 
 def constrain_forced_call(path: str, body: dict[str, Any], *, toy: bool = False) -> dict[str, Any]:
-    """The body with `strict` for each tool that says nothing about it, if a call is forced; else the same object.
+    """The body with `"strict": true` on each tool without `strict`, if a call is forced; otherwise the same object.
 
-    A model that is forced to call writes a call even if it has never seen one: without `strict` vLLM would accept any
-    JSON as its arguments. A function that is named is called once, unless the request says otherwise.
+    A forced call is generated even if the model was not trained to call tools, and without `strict` vLLM would accept
+    any JSON as its arguments. A named function is called once, unless the request sets `parallel_tool_calls`.
 
     Args:
-        toy: the model is too small to know when to stop calling: it calls once.
+        toy: the model is too small to know when to stop calling, so it may call once only.
     """
     tools, choice = body.get("tools"), body.get("tool_choice")
     if not isinstance(tools, list) or not _is_forced(choice):
@@ -106,8 +106,8 @@ def _check_responses(tools: Any, choice: Any) -> None:
     for place, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] not in _OWN_KINDS:
             raise Invalid(
-                f"The tool type {tool['type'][:40]!r} is not supported: this model runs no tools of its own. "
-                "Describe a function that your program runs.",
+                f"The tool type {tool['type'][:40]!r} is not supported: this model has no built-in tools. "
+                "Define a function that your program runs.",
                 param=f"tools[{place}].type",
                 code="unsupported_parameter",
             )

@@ -1,4 +1,4 @@
-"""Votes and judges' scores as OpenTelemetry events: what a collector gets of them."""
+"""Votes and judges' scores as OpenTelemetry events, as a collector receives them."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.long
 
 
 def sent_during(settings: Settings, work: Callable[[], Any]) -> list[dict[str, Any]]:
-    """The attributes of all events that a collector got of some work."""
+    """The attributes of all events that a collector receives while `work` runs."""
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
     with collecting() as collector:
@@ -89,7 +89,7 @@ def test_a_judgment_is_a_result_of_each_model_shown(database: Database, settings
     assert results(events) == [(BEFORE, won[1], "2", 2.0), (AFTER, won[1], "4", 4.0)]
 
 
-def test_a_collector_that_is_away_and_a_faulty_result_cost_nothing(settings: Settings) -> None:
+def test_an_unreachable_collector_or_a_faulty_result_stops_nothing(settings: Settings) -> None:
     close = open_evaluation_events(settings.model_copy(update={"otel_endpoint": "http://127.0.0.1:9"}))
 
     def faulty():

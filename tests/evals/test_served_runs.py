@@ -85,7 +85,7 @@ def test_a_missing_embedding_model_leaves_other_scores_intact(
 
 
 @pytest.mark.long
-def test_a_judge_waits_out_the_start_of_an_engine_and_says_so(
+def test_a_judge_waits_for_a_starting_engine_and_reports_it(
     settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     add_prompts(database, [{"prompt": f"question {number}"} for number in range(3)], "test")

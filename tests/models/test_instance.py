@@ -1,4 +1,4 @@
-"""Commands ask the gateway of their own home, wherever it listens, and no other program's port."""
+"""Commands use the gateway of their own home, whatever its port, and never another program's."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from models.instance import find_gateway, gateway_url, read_state
 from models.settings import Settings, load_settings
 
 
-def say(settings: Settings, gateway: str, pid: int | None = None, started: float | None = None) -> None:
+def write_state(settings: Settings, gateway: str, pid: int | None = None, started: float | None = None) -> None:
     settings.home.mkdir(exist_ok=True)
     started = psutil.Process().create_time() if started is None else started
     (settings.home / "up.json").write_text(
@@ -22,7 +22,7 @@ def say(settings: Settings, gateway: str, pid: int | None = None, started: float
 
 
 def test_the_running_instances_address_wins(settings: Settings, home: Path) -> None:
-    say(settings, "http://127.0.0.1:9123/v1")
+    write_state(settings, "http://127.0.0.1:9123/v1")
     assert find_gateway(settings) == gateway_url(settings) == "http://127.0.0.1:9123/v1"
     assert find_gateway(load_settings(home=home, port=9000)) == "http://127.0.0.1:9123/v1"
     assert gateway_completer(settings, "m")._base_url == "http://127.0.0.1:9123/v1"
@@ -33,12 +33,12 @@ def test_a_damaged_or_old_state_means_that_none_runs(settings: Settings, left: s
     settings.home.mkdir()
     (settings.home / "up.json").write_text(left)
     assert read_state(settings) is None
-    say(settings, "http://127.0.0.1:9123/v1", started=1.0)
+    write_state(settings, "http://127.0.0.1:9123/v1", started=1.0)
     assert read_state(settings) is None
 
 
-def test_without_one_only_a_port_that_was_set_is_asked(settings: Settings, home: Path) -> None:
-    with pytest.raises(Unavailable, match=rf"No Parley runs from {home}: start it with `parley up`"):
+def test_without_an_instance_only_an_explicit_port_is_used(settings: Settings, home: Path) -> None:
+    with pytest.raises(Unavailable, match=rf"Parley is not running from {home}: start it with `parley up`"):
         find_gateway(settings)
     assert gateway_url(settings) == settings.gateway_url
     assert find_gateway(load_settings(home=home, port=9000)) == "http://127.0.0.1:9000/v1"

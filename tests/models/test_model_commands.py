@@ -118,7 +118,7 @@ def test_invalid_arguments_are_one_line(app: typer.Typer, arguments: tuple[str, 
     assert fault in str(done.exception)
 
 
-def test_an_alias_is_divided_shown_and_moved_back(app: typer.Typer, database: Database) -> None:
+def test_an_alias_is_split_shown_and_moved_back(app: typer.Typer, database: Database) -> None:
     for name in ("a", "b"):
         assert run(app, "add", name, *UPSTREAM).exit_code == 0
     assert run(app, "alias", "support", "--to", "a=90, b=10").output == "support → a 90 %, b 10 %\n"

@@ -24,7 +24,7 @@ def fresh(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.long
-def test_a_home_is_made_by_a_command_that_works_and_not_by_one_that_fails(fresh: Path, home: Path) -> None:
+def test_a_successful_command_creates_a_home_and_a_failed_one_does_not(fresh: Path, home: Path) -> None:
     with pytest.raises(NotFound), open_home() as opened:
         opened.registry.resolve("nobody")
     assert not home.exists()

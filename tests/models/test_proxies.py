@@ -1,4 +1,4 @@
-"""Whose X-Forwarded-* headers are believed."""
+"""Which proxies' X-Forwarded-* headers are trusted."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def applied(client: str, networks: tuple[str, ...]) -> dict[str, Any]:
     return scope
 
 
-def test_by_default_nobody_is_believed() -> None:
+def test_by_default_no_proxy_is_trusted() -> None:
     scope = applied("127.0.0.1", load_settings().trusted_proxies)
     assert scope == {"headers": [(b"host", b"inner:7860")], "client": ("127.0.0.1", 1), "scheme": "http"}
 
@@ -33,7 +33,7 @@ def test_a_trusted_proxy_reports_client_host_and_scheme(client: str) -> None:
 
 
 @pytest.mark.parametrize("client", ["11.0.0.1", "unknown"])
-def test_others_are_not_believed(client: str) -> None:
+def test_headers_of_untrusted_clients_are_ignored(client: str) -> None:
     assert applied(client, ("10.0.0.0/8",))["headers"] == [(b"host", b"inner:7860")]
 
 

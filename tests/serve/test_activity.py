@@ -1,4 +1,4 @@
-"""What counts as work of a process tree: real processes, some of which end before anybody looks."""
+"""What counts as work of a process tree: real processes, some of which end before they are measured."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.fleet.engine_failures import HUNG, NOT_READY, FailureRow, advice
+from serve.fleet.engine_failures import HUNG, NOT_READY, FailureStreak, advice
 from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import Command, Process, spawn
 
@@ -68,26 +68,26 @@ def test_a_log_that_grows_is_progress() -> None:
     assert not Activity(2.0, output_bytes=10).moved_data_since(Activity(1.0, output_bytes=10))
 
 
-def row(*failures: tuple[str, float | None]) -> FailureRow:
-    failed = FailureRow()
+def streak(*failures: tuple[str, float | None]) -> FailureStreak:
+    failed = FailureStreak()
     for reason, ready_s in failures:
         failed = failed.add(reason, ready_s)
     return failed
 
 
-def test_three_failures_alike_are_too_many_and_a_steady_time_begins_a_new_row() -> None:
+def test_three_failures_alike_are_too_many_and_a_stable_period_begins_a_new_streak() -> None:
     crash, hang = "was ended by SIGILL (Illegal instruction)", HUNG
-    assert row((f"{crash}: one line", 0.5), (f"{crash}: another", None), (crash, 60)).too_many
-    assert not row((crash, 0.5), (hang, 50), (crash, 0.5)).too_many
-    assert row((crash, 0.5), (hang, 50), (hang, 50), (hang, 50)).too_many
-    assert not row((crash, 0.5), (crash, 0.5), (crash, 200)).too_many
-    assert row((crash, 0.5), (crash, 0.5), (crash, 200)).count == 1
+    assert streak((f"{crash}: one line", 0.5), (f"{crash}: another", None), (crash, 60)).too_many
+    assert not streak((crash, 0.5), (hang, 50), (crash, 0.5)).too_many
+    assert streak((crash, 0.5), (hang, 50), (hang, 50), (hang, 50)).too_many
+    assert not streak((crash, 0.5), (crash, 0.5), (crash, 200)).too_many
+    assert streak((crash, 0.5), (crash, 0.5), (crash, 200)).count == 1
 
 
-def test_a_kill_from_outside_gets_more_starts() -> None:
-    killed = ("was ended by SIGKILL (Killed): last words", 5.0)
-    assert not row(*[killed] * 4).too_many
-    assert row(*[killed] * 5).too_many
+def test_an_external_kill_allows_more_starts() -> None:
+    killed = ("was ended by SIGKILL (Killed): last log line", 5.0)
+    assert not streak(*[killed] * 4).too_many
+    assert streak(*[killed] * 5).too_many
 
 
 @pytest.mark.parametrize(

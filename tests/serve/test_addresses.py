@@ -1,4 +1,4 @@
-"""Other spellings of an address, and the headers that a key may come in."""
+"""Variants of a route's path, and the headers that a key may be sent in."""
 
 import json
 import urllib.error
@@ -25,14 +25,14 @@ def ask(address: str, data: bytes | None = None, method: str | None = None, **he
 @pytest.mark.parametrize(
     "path", ["/chat/completions", "/v1/chat/completions/", "//v1/chat/completions", "/v1//chat//completions"]
 )
-def test_public_routes_are_served_under_other_spellings(both: Serving, upstream: PacedUpstream, path: str) -> None:
+def test_public_routes_are_served_under_path_variants(both: Serving, upstream: PacedUpstream, path: str) -> None:
     status, answer = ask(both.root + path, CHAT)
     assert (status, answer["object"]) == (200, "chat.completion")
     assert len(upstream.seen.requests) == 1
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/", "//v1/models", "/v1/models/whole/", "/models/whole"])
-def test_models_are_read_under_other_spellings(both: Serving, path: str) -> None:
+def test_models_are_read_under_path_variants(both: Serving, path: str) -> None:
     status, answer = ask(both.root + path)
     assert status == 200
     assert answer["object"] in ("list", "model")
@@ -47,10 +47,12 @@ def test_models_are_read_under_other_spellings(both: Serving, path: str) -> None
         ("DELETE", "/models/whole", "/v1/models/whole"),
     ],
 )
-def test_other_routes_get_a_404_with_the_right_address(both: Serving, method: str, path: str, right: str) -> None:
+def test_variants_of_other_routes_get_a_404_with_the_right_path(
+    both: Serving, method: str, path: str, right: str
+) -> None:
     status, error = ask(both.root + path, CHAT, method)
     assert (status, error["code"]) == (404, "unknown_url")
-    assert error["message"].endswith(f"the address is {right}.")
+    assert error["message"].endswith(f": use {right}.")
 
 
 @pytest.mark.parametrize("path", ["/v1/../metrics", "/./v1/models", "/%2fv1/models", "/v1/models/..", "/v1/%6dodels/"])
@@ -59,7 +61,7 @@ def test_ambiguous_paths_stay_refused(both: Serving, path: str) -> None:
 
 
 @pytest.mark.long
-def test_a_spelling_opens_nothing_that_its_route_does_not(gateway: Serving, upstream: PacedUpstream) -> None:
+def test_a_path_variant_needs_the_same_permissions(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("whole", "hidden", base_url=f"{upstream.address}/v1")
     key = create_key(gateway.database, name="app", role="client", models=["whole"])
     gateway.seen(lambda snapshot: snapshot.keys_needed)
@@ -72,7 +74,7 @@ def test_a_spelling_opens_nothing_that_its_route_does_not(gateway: Serving, upst
 
 
 @pytest.mark.long
-def test_keys_come_in_three_headers(gateway: Serving, upstream: PacedUpstream) -> None:
+def test_keys_are_read_from_three_headers(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("whole", base_url=f"{upstream.address}/v1")
     key = create_key(gateway.database, name="app", role="client")
     gateway.seen(lambda snapshot: snapshot.keys_needed)

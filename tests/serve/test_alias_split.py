@@ -1,4 +1,4 @@
-"""An alias that is divided among models: the shares, the same model for the same user, and who answers."""
+"""An alias that is split between models: the shares, the same model for the same user, and which model answers."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ def post(gateway: Serving, body: dict[str, object], key: str | None = None) -> t
     return ask(f"{gateway.base_url}/chat/completions", "POST", key, json.dumps(body).encode())
 
 
-def test_users_are_divided_by_weight_and_stay_with_their_model() -> None:
+def test_users_are_split_by_weight_and_stay_with_their_model() -> None:
     split = alias_split("support", WEIGHTS)
     chosen = {f"user {number}": split.choose(chat("hi", user=f"user {number}")) for number in range(5000)}
     assert 0.085 < Counter(chosen.values())["b"] / 5000 < 0.115
@@ -60,7 +60,7 @@ def test_a_request_without_a_user_or_text_gets_a_model(content: dict[str, object
 
 
 @pytest.mark.long
-def test_who_answers_is_named_and_counted_and_needs_access(gateway: Serving, upstream: PacedUpstream) -> None:
+def test_the_answering_model_is_named_and_counted_and_needs_access(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("a", "b", base_url=f"{upstream.address}/v1", model="normal")
     gateway.registry.split_alias("support", {"a": 1, "b": 1})
     gateway.seen(lambda snapshot: "support" in snapshot.routes)
@@ -93,7 +93,7 @@ def test_who_answers_is_named_and_counted_and_needs_access(gateway: Serving, ups
     assert gateway.registry.alias_weights() == {}
 
 
-def test_the_registry_refuses_what_cannot_be_divided(any_database) -> None:
+def test_the_registry_refuses_invalid_splits(any_database) -> None:
     registry = Registry(any_database)
     for name in ("a", "b"):
         registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))

@@ -1,4 +1,4 @@
-"""What /v1/models says of a local model: its context as vLLM derives it, its tools, and what its base can do."""
+"""The capabilities of local models in /v1/models: the context length as vLLM derives it, tools, an adapter's base."""
 
 import json
 from pathlib import Path

@@ -112,7 +112,7 @@ def parts(kind: str) -> dict[str, Any]:
         ),
         (
             "thinking_token_budget is set but reasoning_config is not configured. Please set --reasoning-parser.",
-            {"thinking_token_budget": 5}, "The model takes no 'thinking_token_budget': it does not reason.",
+            {"thinking_token_budget": 5}, "The model does not reason: send no 'thinking_token_budget'.",
             "thinking_token_budget", None,
         ),
         (
@@ -128,7 +128,7 @@ def parts(kind: str) -> dict[str, Any]:
             "whereas you provided 5000.",
             "max_tokens", "invalid_value",
         ),
-        ("Please set --trust-everything to use vLLM.", {}, "The model does not accept this request.", None, None),
+        ("Please set --trust-everything to use vLLM.", {}, "The model's engine rejected the request.", None, None),
     ],
 )  # fmt: skip
 def test_an_error_is_one_sentence_with_the_right_parameter(
@@ -180,6 +180,6 @@ def test_a_grammar_that_permits_nothing_is_the_clients_mistake() -> None:
 
 def test_a_missing_parser_is_told_with_parleys_own_option() -> None:
     text = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
-    with pytest.raises(Invalid, match=r"'talks' takes no tools.*--tool-call-parser NAME") as refused:
+    with pytest.raises(Invalid, match=r"'talks' does not support tools.*--tool-call-parser NAME") as refused:
         translate_error({"message": text, "param": None, "code": None}, 400, CHAT, b"{}", "talks")
     assert "--enable" not in refused.value.message

@@ -64,7 +64,7 @@ def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> No
     assert missing.value.code == "model_not_found"
 
 
-def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, subtests: pytest.Subtests) -> None:
+def test_unknown_routes_and_models_get_openais_error_format(gateway: Serving, subtests: pytest.Subtests) -> None:
     for method, path, status, code in [
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/", 404, "unknown_url"),

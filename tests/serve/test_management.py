@@ -1,4 +1,4 @@
-"""Management over HTTP: what the commands can do, for owners only; and the audit log of it."""
+"""Management over HTTP, for owners only, and its entries in the audit log."""
 
 import json
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/llama/unpin")["pinned"] is False
     assert owner("POST", "/models/llama/load")["id"] == "llama"
     assert owner("POST", "/models/llama/unload")["id"] == "llama"
-    assert "is hosted" in owner("POST", "/models/org/a/load", status=400)["error"]["message"]
+    assert "is a hosted model" in owner("POST", "/models/org/a/load", status=400)["error"]["message"]
     refused = owner("POST", "/models/org%2Fa/retire", status=409)["error"]["message"]
     assert refused.startswith("The alias 'support' points to 'org/a'")
     assert owner("GET", "/aliases")["data"][0]["weights"] == {"b": 10, "org/a": 90}

@@ -129,7 +129,7 @@ def test_errors_have_anthropics_shape(
 
 
 @pytest.mark.parametrize("path", ["/messages", "/chat/completions"])
-def test_an_engine_that_dies_in_a_stream_is_told_without_its_stack(front: Serving, path: str) -> None:
+def test_a_dead_engine_ends_a_stream_with_an_error_without_its_stack(front: Serving, path: str) -> None:
     _, _, body = post(front, ask("dies later", stream=True), path)
     last = events(body)[-1]
     assert last["error"]["message"].endswith("Try again in a moment.")
@@ -140,7 +140,7 @@ def test_an_engine_that_dies_in_a_stream_is_told_without_its_stack(front: Servin
 
 @pytest.mark.parametrize("path", ["/rerank", "/moderations"])
 @pytest.mark.parametrize("model", ["talks", "large"])
-def test_a_route_that_the_server_lacks_is_a_404_that_says_so(front: Serving, path: str, model: str) -> None:
+def test_a_route_that_the_server_lacks_is_a_404(front: Serving, path: str, model: str) -> None:
     status, _, body = post(front, {"model": model, "input": "a", "query": "a", "documents": ["b"]}, path)
     error = json.loads(body)["error"]
     assert (status, error["code"], error["param"]) == (404, "unknown_url", "model")
@@ -165,7 +165,7 @@ def test_functions_are_answered_as_functions(front: Serving, engine: FakeVLLM) -
     assert all(chunk.choices[0].delta.tool_calls is None for chunk in chunks)
 
 
-def test_a_model_without_a_parser_says_so_on_every_route(front: Serving, engine: FakeVLLM) -> None:
+def test_a_model_without_a_parser_refuses_tools_on_every_route(front: Serving, engine: FakeVLLM) -> None:
     client = openai.OpenAI(base_url=front.base_url, api_key="any", max_retries=0)
     before = len(engine.requests)
     flat: Any = {"type": "function"} | WEATHER
@@ -178,7 +178,7 @@ def test_a_model_without_a_parser_says_so_on_every_route(front: Serving, engine:
     assert len(engine.requests) == before
 
 
-def test_models_say_what_they_can_do(front: Serving) -> None:
+def test_models_list_their_capabilities(front: Serving) -> None:
     client = openai.OpenAI(base_url=front.base_url, api_key="any")
     talks = client.models.retrieve("talks").to_dict()
     assert (talks["max_model_len"], talks["context_length"]) == (4096, 4096)
@@ -194,7 +194,7 @@ def test_models_say_what_they_can_do(front: Serving) -> None:
 
 
 @pytest.mark.long
-def test_a_missing_key_is_told_in_anthropics_shape(front: Serving) -> None:
+def test_a_missing_key_gets_anthropics_error_format(front: Serving) -> None:
     """The last test: from here on the gateway needs a key."""
     create_key(front.database, name="someone", role="client")
     front.seen(lambda snapshot: snapshot.keys_needed)

@@ -136,7 +136,7 @@ def send_raw_requests(serving_: Serving, key: str, seed: int, count: int) -> lis
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(2_000, marks=pytest.mark.long)])
-def test_no_request_is_an_error_of_ours(
+def test_no_request_causes_a_server_error(
     settings: Settings, database: Database, caplog: pytest.LogCaptureFixture, count: int
 ) -> None:
     key = create_key(database, name="owner", role="owner")

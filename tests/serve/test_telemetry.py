@@ -1,4 +1,4 @@
-"""OpenTelemetry: what a collector gets of requests, by the conventions' names; and the example dashboard's metrics."""
+"""OpenTelemetry: the spans and metrics that a collector receives; and the metrics of the example dashboard."""
 
 import json
 import re

@@ -161,7 +161,7 @@ def test_an_engine_on_a_cpu_compiles_nothing_and_others_keep_what_they_compile(t
     assert vllm_command.with_cache(chosen, tmp_path).environment["TRITON_CACHE_DIR"] == "/elsewhere"
 
 
-def test_the_last_words_of_an_engine_are_those_of_the_process_that_failed(tmp_path: Path) -> None:
+def test_an_engines_last_log_line_is_that_of_the_process_that_failed(tmp_path: Path) -> None:
     lines = (
         "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:1512] AttributeError: no attribute 'bfloat16'",
         "(APIServer pid=86) ERROR 11-30 06:03:49 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: it died",

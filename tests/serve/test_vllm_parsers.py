@@ -115,7 +115,7 @@ def test_the_engine_is_started_with_them(tmp_path: Path) -> None:
     assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} & set(plain)
 
 
-def test_models_that_make_text_are_known_by_vllms_registry() -> None:
+def test_models_that_generate_text_are_known_by_vllms_registry() -> None:
     """A name in "Model" otherwise means embeddings: GPT2LMHeadModel was started for embeddings, and had no chat."""
     tables = ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")
     names = {name for table in tables for name in registered("model_executor/models/registry.py", table)}

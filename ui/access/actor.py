@@ -1,4 +1,4 @@
-"""Who changes something on the page, for the audit log: the owner whose cookie came with the event."""
+"""The actor of a change made on the page, for the audit log: the owner whose cookie the event carries."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a reverse proxy reports about a request: believed from trusted proxies only, removed from others."""
+"""The X-Forwarded-* headers of reverse proxies: applied if the proxy is trusted, removed in any case."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -6,7 +6,7 @@ from models.http.proxies import TrustedProxies
 
 
 class ForwardedHeaders:
-    """The ASGI app in front of the page. The apps behind it see the client, host and scheme that the browser used."""
+    """ASGI middleware in front of the page. The apps behind it see the browser's address, host and scheme."""
 
     def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
         self._app = app

@@ -37,7 +37,7 @@ _RATER_ROUTES = re.compile(
     r"|/gradio_api/(heartbeat/\w+|startup-events|app_id|theme\.css)/?"
 )
 _CAMPAIGN_PATH = re.compile(r"/vote/c/([a-z0-9-]{1,64})(/.*)?")
-_LOGO = "/logo"  # below a bot's address
+_LOGO = "/logo"  # below a bot's path
 _HEADERS = {
     # All content comes from this server; a model's answer with an image address must not make the browser fetch it.
     "content-security-policy": (

@@ -1,4 +1,4 @@
-"""The settings of an answer that owners type: system prompt, temperature and length."""
+"""The settings for answers in Chat and Compare: system prompt, temperature and maximum length."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def request_options(temperature: float | None, max_tokens: float | None) -> dict
     """The request's fields for these settings.
 
     Raises:
-        Invalid: one of them is out of range.
+        Invalid: a value is missing or out of range.
     """
     return {"temperature": float(TEMPERATURE.read(temperature)), "max_tokens": int(ANSWER_LENGTH.read(max_tokens))}
 

@@ -35,7 +35,7 @@ def without_last_answer(turns: Turns) -> Turns:
 
 
 def edited_turns(history: Sequence[dict[str, Any]] | None, index: Any, text: Any) -> Turns:
-    """The turns up to the edited one, with its new text; empty if that is no user's turn or the text is empty."""
+    """The turns up to the edited one, with its new text; empty if it is not a user's turn or the text is empty."""
     turns, changed = plain_turns(history), _text(text).strip()[:_MAX_CHARACTERS]
     index = index - max(0, len(history or ()) - len(turns)) if isinstance(index, int) else None
     if index is None or not 0 <= index < len(turns) or turns[index]["role"] != "user" or not changed:

@@ -1,4 +1,4 @@
-"""`/bot/<model>/logo`: the image that an owner stored for a bot. Everybody who may open the bot may load it."""
+"""`/bot/<model>/logo`: the image that an owner stored for a bot. Everyone who may open the bot may load it."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from models.files import Files
 from ui.backend.context import PageContext
 
 MAX_BYTES = 1_000_000
-# Only pixels: an SVG could hold a script.
+# Bitmaps only: an SVG could contain a script.
 _TYPES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
 
 
@@ -40,7 +40,7 @@ def image_type(path: Path) -> str:
     """The media type of an image by its content.
 
     Raises:
-        Invalid: it is no PNG, JPEG or WebP image, or over 1 MB.
+        Invalid: it is not a PNG, JPEG or WebP image, or is larger than 1 MB.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -48,5 +48,5 @@ def image_type(path: Path) -> str:
     if kind is None or (kind == "image/webp" and start[8:] != b"WEBP"):
         raise Invalid("A logo must be a PNG, JPEG or WebP image.", param="logo")
     if path.stat().st_size > MAX_BYTES:
-        raise Invalid("A logo may have 1 MB at most.", param="logo")
+        raise Invalid("The logo is too large: upload an image of 1 MB at most.", param="logo")
     return kind

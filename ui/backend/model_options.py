@@ -43,7 +43,7 @@ def pick_model(models: Sequence[ServedModel], current: str | None, position: int
 
 
 def is_tuned(spec: ModelSpec) -> bool:
-    """Whether a model was fine-tuned: an adapter, a merged model, or a provider's fine-tune; judges are not meant."""
+    """Whether a model was fine-tuned: an adapter, a merged model or a provider's fine-tune, but not a judge."""
     trained = spec.kind in ("adapter", "merged") or (
         spec.upstream is not None and spec.upstream.model.startswith("ft:")
     )
@@ -51,26 +51,26 @@ def is_tuned(spec: ModelSpec) -> bool:
 
 
 def preselected_pair(models: Sequence[ServedModel]) -> list[str]:
-    """The two models that an owner most likely wants to compare: the base, and the newest fine-tune of it.
+    """The ids of the models that are compared by default: the newest fine-tune, preceded by its base or parent.
 
-    Ready models come first. Without a fine-tune, the first two that are not judges; fewer if there are fewer.
+    Ready models come first. Without a fine-tune, the first two models that are not judges; fewer if there are fewer.
     """
-    players = sorted((model for model in models if not model.spec.judge), key=lambda model: not model.ready)
+    candidates = sorted((model for model in models if not model.spec.judge), key=lambda model: not model.ready)
     tuned = sorted(
-        (model for model in players if is_tuned(model.spec)),
+        (model for model in candidates if is_tuned(model.spec)),
         key=lambda model: (model.ready, model.spec.created),
         reverse=True,
     )
     if not tuned:
-        return [model.id for model in players[:2]]
+        return [model.id for model in candidates[:2]]
     spec = tuned[0].spec
-    related = [model.id for model in players if model.id in (spec.base, spec.parent)]
-    others = [model.id for model in players if model.id != spec.id]
+    related = [model.id for model in candidates if model.id in (spec.base, spec.parent)]
+    others = [model.id for model in candidates if model.id != spec.id]
     return [*(related or others)[:1], spec.id]
 
 
 def preselected_model(models: Sequence[ServedModel], current: str | None = None) -> str | None:
-    """The current model if it is in the list, else the newest fine-tune that is ready, else any model."""
+    """The current model if it is in the list; otherwise the newest fine-tune, ready ones first; otherwise any model."""
     if any(model.id == current for model in models):
         return current
     pair = preselected_pair(models)

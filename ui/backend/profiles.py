@@ -1,4 +1,4 @@
-"""How a model introduces itself on its own page, `/bot/<model>`."""
+"""The profile of a model's bot page, `/bot/<model>`."""
 
 from models.spec import BotProfile, ModelSpec
 

@@ -16,7 +16,7 @@ from ui.backend.context import error_message
 
 # An update costs Gradio about 0.33 ms of CPU; 12 a second look smooth.
 _TICK_S = 1 / 12
-_END_S = 2.0  # how long a cleared conversation waits for the end of its stream
+_END_S = 2.0  # how long clearing a conversation waits for the end of its stream
 
 
 @dataclass
@@ -100,7 +100,7 @@ async def _receive(request: AnswerRequest, answer: StreamedAnswer) -> None:
 
 
 class StopSignal(asyncio.Event):
-    """Set when a stream shall stop. `ended` is set when it has stopped, and all its updates are on their way."""
+    """Set to stop a stream. `ended` is set once it has stopped and all of its updates have been yielded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,13 +125,13 @@ class StopSignals:
             signal.set()
 
     async def discard(self, session: str | None) -> None:
-        """Stops this session's stream, because the conversation is cleared, and waits for its end.
+        """Stops the stream of a session whose conversation is cleared, and waits for its end.
 
         Otherwise its last update could reach the browser after the cleared conversation.
         """
         if (signal := self._signals.pop(session or "", None)) is not None:
             signal.set()
-            with suppress(TimeoutError):  # a browser that has gone does not read its stream to the end
+            with suppress(TimeoutError):  # a browser that was closed does not read its stream to the end
                 await asyncio.wait_for(signal.ended.wait(), _END_S)
 
     def is_current(self, session: str | None, signal: StopSignal) -> bool:

@@ -17,7 +17,7 @@ from ui.backend.context import PageContext
 from ui.backend.conversation import Turns, plain_turns, to_messages
 from ui.backend.profiles import MAX_EXAMPLES, profile_of
 from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
-from ui.look.branded_app import Fill, Filling
+from ui.look.branded_app import MakePrefill, Prefill
 from ui.look.components import BROWSER_ONLY, QUIET, as_props
 from ui.look.markup import notice
 from ui.look.theme import header, style
@@ -51,13 +51,13 @@ class BotApp:
         await self._signals.discard(request.session_hash)
         return await self._opening(await self._spec(request))
 
-    async def fill(self, scope: Scope) -> Filling:
-        """What the page shows at once: the opening, and before Gradio has started its outline."""
+    async def make_prefill(self, scope: Scope) -> Prefill:
+        """What the page shows before Gradio has started: the profile's values, and an outline of the page."""
         spec = await asyncio.to_thread(self._context.registry.resolve, scope["parley_bot"])
         opening = await self._opening(spec)
         chatbot = self._view.chatbot
         opening[chatbot] = chatbot.postprocess(opening[chatbot]).model_dump()
-        return Filling(as_props(opening), _skeleton(profile_of(spec)))
+        return Prefill(as_props(opening), _skeleton(profile_of(spec)))
 
     async def _opening(self, spec: ModelSpec) -> dict[Any, Any]:
         view, profile = self._view, profile_of(spec)
@@ -147,10 +147,10 @@ def _skeleton(profile: BotProfile) -> str:
 
 @dataclass(frozen=True)
 class BotPage:
-    """The app of all bots, and what a bot's page shows at once."""
+    """The app of all bots, and the prefill of a bot's page."""
 
     blocks: gr.Blocks
-    fill: Fill
+    make_prefill: MakePrefill
 
 
 def build_bot_app(context: PageContext) -> BotPage:
@@ -201,4 +201,4 @@ def build_bot_app(context: PageContext) -> BotPage:
         text.stop(bot.stop, None, None, **QUIET)
         for chip in chips:
             chip.click(bot.send, [chip, chatbot], updated, **QUIET)
-    return BotPage(blocks, bot.fill)
+    return BotPage(blocks, bot.make_prefill)

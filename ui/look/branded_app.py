@@ -1,7 +1,7 @@
 """Rewrites Gradio's HTML page: Gradio's name, links and previews are removed, Parley's are added.
 
-Our script goes into the head, before Gradio starts, so that a dark page does not flash light. A page can also arrive
-with its components filled (`Filling`): otherwise they are empty until Gradio has started and asked for their values.
+Parley's script goes into the head, before Gradio starts, so that a dark page does not flash light. A page can also be
+sent with its components' values (`Prefill`): otherwise they are empty until Gradio has started and requested them.
 """
 
 import re
@@ -23,18 +23,19 @@ _BODY_STYLE = f"<style>body.dark{{background:{NIGHT}}}body:not(.dark){{backgroun
 
 
 @dataclass(frozen=True)
-class Filling:
-    """What a page shows at once. `props`: the properties of components by their ids, as the browser receives them.
+class Prefill:
+    """What a page shows before Gradio has started.
 
-    `skeleton` is HTML that is shown until Gradio has built the page; the style sheet hides it then.
+    `props`: properties by component id, as the browser receives them. `skeleton`: HTML that is shown until Gradio has
+    built the page; the style sheet then hides it.
     """
 
     props: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     skeleton: str = ""
 
 
-Fill = Callable[[Scope], Awaitable[Filling]]
-"""Makes the filling for a request's page."""
+MakePrefill = Callable[[Scope], Awaitable[Prefill]]
+"""Returns the prefill for the page of a request."""
 
 
 class BrandedApp:
@@ -42,14 +43,14 @@ class BrandedApp:
 
     Args:
         extra_head: HTML for the head of this app alone, such as a script.
-        fill: what the page shows at once; by default what its layout has.
+        make_prefill: returns what the page shows before Gradio has started; by default, the layout's initial values.
     """
 
     def __init__(
-        self, app: ASGIApp, title: str, description: str, extra_head: str = "", fill: Fill | None = None
+        self, app: ASGIApp, title: str, description: str, extra_head: str = "", make_prefill: MakePrefill | None = None
     ) -> None:
         self._app = app
-        self._fill = fill
+        self._make_prefill = make_prefill
         tags = (
             f'<title>{escape(title)}</title><meta name="description" content="{escape(description)}">'
             f'<meta property="og:title" content="{escape(title)}"><meta property="og:site_name" content="Parley">'
@@ -64,7 +65,7 @@ class BrandedApp:
             return
         # A compressed page could not be rewritten.
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
-        filling = await self._fill(scope) if self._fill else Filling()
+        prefill = await self._make_prefill(scope) if self._make_prefill else Prefill()
         start: Message = {}
         body = bytearray()
 
@@ -75,7 +76,7 @@ class BrandedApp:
             elif message["type"] == "http.response.body":
                 body.extend(message.get("body", b""))
                 if not message.get("more_body"):
-                    page = self._rewrite(bytes(body), filling)
+                    page = self._rewrite(bytes(body), prefill)
                     headers = MutableHeaders(scope=start)
                     if scope["method"] != "HEAD":
                         headers["content-length"] = str(len(page))
@@ -85,26 +86,26 @@ class BrandedApp:
 
         await self._app(scope, receive, send_rewritten)
 
-    def _rewrite(self, page: bytes, filling: Filling) -> bytes:
+    def _rewrite(self, page: bytes, prefill: Prefill) -> bytes:
         head, end_tag, rest = page.partition(b"</head>")
         if not end_tag:
             return page
         before, opening, after = _GRADIO_TAGS.sub(b"", head).partition(b"<head>")
         page = before + opening + self._head + after + end_tag + rest
-        if filling.props:
-            page = _CONFIG.sub(lambda found: _filled(found[1], filling.props), page, count=1)
-        if filling.skeleton:
-            page = page.replace(b"<gradio-app", filling.skeleton.encode() + b"<gradio-app", 1)
+        if prefill.props:
+            page = _CONFIG.sub(lambda match: _with_props(match[1], prefill.props), page, count=1)
+        if prefill.skeleton:
+            page = page.replace(b"<gradio-app", prefill.skeleton.encode() + b"<gradio-app", 1)
         return page
 
 
-def _filled(config: bytes, props: Mapping[int, Mapping[str, Any]]) -> bytes:
-    """The element with Gradio's configuration, with these properties of its components."""
+def _with_props(config: bytes, props: Mapping[int, Mapping[str, Any]]) -> bytes:
+    """The script with Gradio's configuration, with these properties set on its components."""
     parsed = orjson.loads(config)
     for component in parsed["components"]:
         component["props"] |= props.get(component["id"], {})
     text = orjson.dumps(parsed).decode()
-    # As Gradio escapes it, so that no text can end the element.
+    # Escaped as Gradio does, so that no text can end the script.
     for letter in "<>&'":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return f"window.gradio_config = {text};</script>".encode()

@@ -1,7 +1,7 @@
-// The Chat tab's conversations: kept in this browser, named after their first message, reopened, renamed and deleted.
+// The Chat tab's conversations: stored in this browser, named after their first message, reopened, renamed and deleted.
 (() => {
   if (window.parleyChats) return;
-  const KEY = "parley-chats", CURRENT = "parley-chat", MOST = 30, LONGEST_NAME = 60;
+  const KEY = "parley-chats", CURRENT = "parley-chat", MAX_CHATS = 30, MAX_NAME = 60;
   const read = () => { try { return JSON.parse(localStorage.getItem(KEY)) ?? []; } catch { return []; } };
   const current = (id) => {
     try {
@@ -11,26 +11,26 @@
     return id;
   };
   const write = (chats) => {
-    // A full storage drops the oldest conversations.
-    for (let kept = chats.slice(0, MOST); ; kept = kept.slice(0, -1)) {
-      try { localStorage.setItem(KEY, JSON.stringify(kept)); break; } catch { if (!kept.length) break; }
+    // If the storage is full, the oldest conversations are dropped.
+    for (let newest = chats.slice(0, MAX_CHATS); ; newest = newest.slice(0, -1)) {
+      try { localStorage.setItem(KEY, JSON.stringify(newest)); break; } catch { if (!newest.length) break; }
     }
     draw();
   };
   const textOf = (content) => typeof content === "string" ? content : (content || []).map((part) => part.text ?? "").join("");
   const plain = (history) => (history || []).map((turn) => ({ role: turn.role, content: textOf(turn.content) }));
-  // As Gradio's chatbot holds its turns in the browser.
-  const shown = ({ role, content }) => ({ role, content: [{ type: "text", text: content }], metadata: null, options: null });
+  // A turn in the format of Gradio's chatbot in the browser.
+  const toGradio = ({ role, content }) => ({ role, content: [{ type: "text", text: content }], metadata: null, options: null });
   const nameOf = (turns) => {
     const first = (turns.find((turn) => turn.role === "user")?.content ?? "").replace(/\s+/g, " ").trim();
-    return first.length > LONGEST_NAME ? `${first.slice(0, LONGEST_NAME - 1)}…` : first || "Conversation";
+    return first.length > MAX_NAME ? `${first.slice(0, MAX_NAME - 1)}…` : first || "Conversation";
   };
   const button = (text, action, id, label) => {
-    const made = Object.assign(document.createElement("button"), { type: "button", textContent: text });
-    made.dataset.chat = action;
-    made.dataset.id = id;
-    if (label) made.setAttribute("aria-label", label);
-    return made;
+    const element = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+    element.dataset.chat = action;
+    element.dataset.id = id;
+    if (label) element.setAttribute("aria-label", label);
+    return element;
   };
   const draw = () => {
     const place = document.getElementById("chat-saved");
@@ -45,7 +45,7 @@
     }
     const note = document.createElement("p");
     note.className = "about";
-    note.textContent = chats.length ? "Kept in this browser only." : "Your conversations appear here. They are kept in this browser only.";
+    note.textContent = chats.length ? "Stored in this browser only." : "Your conversations appear here. They are stored in this browser only.";
     place.replaceChildren(...(chats.length ? [list] : []), note);
   };
   window.parleyChats = {
@@ -54,10 +54,10 @@
       const turns = plain(history);
       if (!turns.some((turn) => turn.role === "user")) return [];
       const chats = read(), id = current() ?? `${Date.now()}-${Math.random().toString(36).slice(2, 8)}`;
-      const known = chats.find((chat) => chat.id === id);
-      const name = known?.named ? known.name : nameOf(turns);
+      const stored = chats.find((chat) => chat.id === id);
+      const name = stored?.named ? stored.name : nameOf(turns);
       current(id);
-      write([{ id, name, named: known?.named ?? false, model, system, turns }, ...chats.filter((chat) => chat.id !== id)]);
+      write([{ id, name, named: stored?.named ?? false, model, system, turns }, ...chats.filter((chat) => chat.id !== id)]);
       return [];
     },
     // Not on a phone, where the keyboard would cover the page.
@@ -67,7 +67,7 @@
     opened: (history, model, system) => {
       const chat = read().find((each) => each.id === current());
       draw();
-      return chat ? [chat.turns.map(shown), chat.model ?? model, chat.system ?? ""] : [history, model, system];
+      return chat ? [chat.turns.map(toGradio), chat.model ?? model, chat.system ?? ""] : [history, model, system];
     },
   };
   document.addEventListener("click", (event) => {
@@ -76,7 +76,7 @@
     const chats = read(), { chat: action, id } = target.dataset, chat = chats.find((each) => each.id === id);
     if (action === "open") { current(id); document.getElementById("chat-reopen")?.click(); }
     if (action === "rename" && chat) {
-      const name = prompt("Name of this conversation", chat.name)?.trim().slice(0, LONGEST_NAME);
+      const name = prompt("Name of this conversation", chat.name)?.trim().slice(0, MAX_NAME);
       if (name) { chat.name = name; chat.named = true; write(chats); }
     }
     if (action === "delete") {

@@ -28,7 +28,7 @@ def live_dropdown(**options: Any) -> gr.Dropdown:
 
 
 def as_props(update: Mapping[Any, Any]) -> dict[int, dict[str, Any]]:
-    """A handler's update as components' properties by id, for a page that arrives filled. States are left out."""
+    """A handler's update as properties by component id, for a page's prefill. States are left out."""
     props: dict[int, dict[str, Any]] = {}
     for component, value in update.items():
         if isinstance(component, gr.State):

@@ -73,7 +73,7 @@ def job_status(job: Job, cancelled: str = "This run was cancelled.") -> str:
     percent = 100 * job.progress if running else 0.0
     message = job.message or STATUS_LABELS.get(job.status, job.status)
     if running and message == STATUS_LABELS["queued"]:
-        message = "starting"  # a worker has it, and has not reported yet
+        message = "starting"  # the worker has taken the job, but not reported progress yet
     return (
         f"<div class='job'><b>{percent:.0f} %</b><div class='progress' role='progressbar' aria-valuemin='0' "
         f"aria-valuemax='100' aria-valuenow='{percent:.0f}' aria-label='Progress'>"

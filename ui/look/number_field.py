@@ -1,4 +1,4 @@
-"""A number that a form takes. One out of range is refused in a sentence; a slider would change it without a word."""
+"""A number in a form. A number out of range is refused with a message; a slider would change it silently."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from models.errors import Invalid
 
 @dataclass(frozen=True)
 class NumberField:
-    """A number's label, its range, and whether it is whole. `unit` follows the label."""
+    """The label and range of a number. `whole`: only integers. `unit`: shown after the label."""
 
     label: str
     low: float
@@ -19,15 +19,15 @@ class NumberField:
     unit: str = ""
 
     def component(self, value: float, **options: Any) -> gr.Number:
-        """The box to type it in. Gradio does not know the range: it would answer with an error of its own."""
+        """The input component. The range is not passed to Gradio, which would show its own error."""
         unit = f" ({self.unit})" if self.unit else ""
         return gr.Number(value=value, label=f"{self.label}{unit}", **options)
 
     def read(self, value: float | None) -> float:
-        """The typed number.
+        """The number, if it is valid.
 
         Raises:
-            Invalid: it is missing, out of range, or not whole; the message has the range.
+            Invalid: it is missing, out of range, or not whole; the message states the range.
         """
         kind = "a whole number" if self.whole else "a number"
         rule = f"{self.label}: use {kind} from {self.low:,g} to {self.high:,g}"

@@ -78,7 +78,7 @@
   };
   const STEPS = "parley-steps-hidden";
   const hideSteps = () => document.documentElement.classList.toggle("no-steps", stored(STEPS) === "1");
-  // A tab that does not fit is behind the three dots; its button works there all the same.
+  // A tab that does not fit is in the overflow menu; its hidden button can still be clicked.
   const openTab = (name) => [...document.querySelectorAll(".tabs-bar > .tab-wrapper button")]
     .findLast((button) => button.textContent.trim() === name && !button.closest("[aria-hidden=true]"))?.click();
   const ask = (id, question) => {
@@ -88,7 +88,7 @@
     box.dispatchEvent(new Event("input", { bubbles: true }));
     setTimeout(() => document.querySelector(`#${id} .submit-button`)?.click(), 50);  // Svelte has read the text by then
   };
-  // Gradio gives these buttons a picture and no name; and it has built a bot's page when its outline can go.
+  // Labels Gradio's icon buttons, which have no name, and removes a bot page's outline once Gradio has built the page.
   const LABELS = { ".submit-button": "Send", ".stop-button": "Stop" };
   const label = () => {
     if (document.querySelector(".solo")) document.querySelector(".skeleton")?.remove();
@@ -96,7 +96,7 @@
       for (const button of document.querySelectorAll(`${which}:not([aria-label])`)) button.setAttribute("aria-label", name);
     }
   };
-  // A report's frame is as high as its text, and as light or dark as the page. It runs no script of its own.
+  // Gives a report's frame the height of its text and the page's light or dark mode. It runs no script of its own.
   const fit = (frame) => {
     const root = frame.contentDocument?.documentElement;
     if (!root?.querySelector("h1")) return;

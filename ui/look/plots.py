@@ -20,7 +20,7 @@ _CLAY = "#d9714b"
 _PALE = "#a9aca6"
 _STACK = (_PINE, _CLAY, "#c9a13b", "#6f7fb5", "#9a6a8f", "#7fa857", _PALE)
 _MAX_POINTS = 600
-_FULL = 30  # votes from which a cell of the win rates has its full colour
+_FULL = 30  # votes from which a cell of the win-rate plot has its full colour
 _MAX_LABEL = 18
 _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 

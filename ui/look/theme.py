@@ -112,7 +112,7 @@ def header(subtitle: str, *, links: str = "", logo: str = "") -> str:
     """The bar at the top of an app as HTML: mark, name, subtitle, links and the light/dark button.
 
     Args:
-        logo: an address of an image that takes the place of Parley's mark and name.
+        logo: the URL of an image that replaces Parley's mark and name.
     """
     brand = f'<span class="mark">{mark()}</span><span class="name">Parley</span>'
     if logo:

@@ -345,7 +345,7 @@
     const { votes, wanted } = page.progress;
     const current = sessionStorage.getItem(CURRENT);
     page.queue = [...loaded.battles].sort((a, b) => (b.id === current) - (a.id === current));
-    // The Compare tab links here with the question that its answers were for.
+    // The Compare tab links here with the question that its models answered.
     const asked = new URLSearchParams(location.hash.slice(1)).get("ask");
     if (asked && loaded.campaign.own_questions) {
       history.replaceState(null, "", location.pathname);

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from models.keys import keys_configured
 from ui.backend.context import PageContext
-from ui.look.branded_app import Fill, Filling
+from ui.look.branded_app import MakePrefill, Prefill
 from ui.look.components import QUIET, as_props
 from ui.look.theme import header
 from ui.owners.campaigns.layout import build_campaigns_tab
@@ -41,10 +41,10 @@ def top_bar(context: PageContext) -> str:
 
 @dataclass(frozen=True)
 class OwnerApp:
-    """The owners' app, and what its page shows at once."""
+    """The owners' app and its page's prefill."""
 
     blocks: gr.Blocks
-    fill: Fill
+    make_prefill: MakePrefill
 
 
 def build_owner_app(context: PageContext) -> OwnerApp:
@@ -84,13 +84,13 @@ def build_owner_app(context: PageContext) -> OwnerApp:
             now = (top_bar(context), steps_html(first_steps(context)))
             return {shown: now} if now == before else {bar: now[0], steps: now[1], shown: now}
 
-        async def fill(scope: Scope) -> Filling:
+        async def make_prefill(scope: Scope) -> Prefill:
             try:
                 parts = await asyncio.gather(asyncio.to_thread(above_tabs), fill_chat(), fill_compare())
-            except Exception:  # the page comes empty, and its own events report the error
-                _log.exception("the owners' page cannot be filled")
-                return Filling()
-            return Filling(as_props({key: value for part in parts for key, value in part.items()}))
+            except Exception:  # the page is sent empty, and its own events report the error
+                _log.exception("the owners' page is sent without its values")
+                return Prefill()
+            return Prefill(as_props({key: value for part in parts for key, value in part.items()}))
 
         gr.Timer(_REFRESH_S).tick(above_tabs, [shown], [bar, steps, shown], **QUIET)
-    return OwnerApp(blocks, fill)
+    return OwnerApp(blocks, make_prefill)

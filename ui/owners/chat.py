@@ -106,13 +106,13 @@ class ChatTab:
     async def edit(
         self, values: dict[Any, Any], change: gr.EditData, request: gr.Request
     ) -> AsyncIterator[dict[Any, Any]]:
-        """Sends a message that was edited; what followed it is dropped."""
+        """Sends an edited message; the turns after it are dropped."""
         form = read_form(ChatForm, self._view, values)
         async for update in self._answer(edited_turns(form.chatbot, change.index, change.value), form, request):
             yield update
 
     async def reopen(self, chatbot: Turns) -> dict[Any, Any]:
-        """Enables what a conversation needs that the browser has put back."""
+        """Enables the buttons of a conversation that the browser has restored."""
         return {self._view.again: gr.update(interactive=bool(chatbot))}
 
     async def stop(self, request: gr.Request) -> None:
@@ -178,7 +178,7 @@ class ChatTab:
 
 
 def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> Callable[[], Awaitable[dict[Any, Any]]]:
-    """Lays out the tab and wires its events; returns what fills it at once. Call it inside the tab.
+    """Lays out the tab and wires its events; returns a function for the page's prefill. Call it inside the tab.
 
     Args:
         blocks: the app around the tab.
@@ -262,7 +262,7 @@ def _wire(tab: ChatTab, view: ChatView, blocks: gr.Blocks) -> None:
 
 
 def _wire_conversations(tab: ChatTab, view: ChatView, buttons: tuple[gr.Button, gr.Button], blocks: gr.Blocks) -> None:
-    """The events that answer, and those that keep and reopen conversations. `buttons`: new, and reopen."""
+    """Wires the events that send messages and those that store and reopen conversations. `buttons`: new, reopen."""
     new, reopen = buttons
     conversation = [view.chatbot, view.text, view.again, view.line, view.figures]
     inputs = form_inputs(ChatForm, view)
@@ -278,7 +278,7 @@ def _wire_conversations(tab: ChatTab, view: ChatView, buttons: tuple[gr.Button, 
         view.chatbot.clear(tab.clear, None, conversation, **QUIET),
     ):
         emptied.then(js="() => parleyChats.leave()", **BROWSER_ONLY)
-    # Emptied first: an answer that is still arriving must not reach another conversation.
+    # Cleared first: an answer that is still arriving must not reach another conversation.
     reopened = reopen.click(tab.clear, None, conversation, **QUIET)
     blocks.load(js="() => parleyChats.focus()", **BROWSER_ONLY)
     for event in (reopened.then, blocks.load):

@@ -1,6 +1,6 @@
 """The Compare tab: two to four models answer the same prompt side by side, with their speed.
 
-From here a question goes to the raters' page, where the names are hidden: a vote on named answers would not be blind.
+A link takes the question to the raters' page, which hides the models' names: a vote on named answers is not blind.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class CompareTab:
         self._signals = StopSignals()
 
     async def refresh(self, chosen: list[str] | None, shown: Any) -> dict[Any, Any]:
-        """Updates the list of models; at first it chooses the newest fine-tune and its base.
+        """Updates the list of models; initially chooses the newest fine-tune and its base.
 
         `shown` is what the browser has already. If nothing changed, nothing is sent, so that an open list stays open.
         """
@@ -156,16 +156,16 @@ class CompareTab:
 
 
 def vote_html(prompt: str) -> str:
-    """The link that puts this question to a blind vote."""
+    """A link to a blind vote on this question, as HTML."""
     address = f"/vote/#ask={quote(prompt, safe='')}"
     return (
         f"<p class='lead'><a class='link' href='{address}' target='_blank'>Vote on this question ↗</a> The voting page "
-        "hides the names and asks two models of the open vote.</p>"
+        "hides the models' names and gets answers from two models of the open vote.</p>"
     )
 
 
 def build_compare_tab(context: PageContext, tab: gr.Tab) -> Callable[[], Awaitable[dict[Any, Any]]]:
-    """Lays out the tab and wires its events; returns what fills it at once. Call it inside the tab."""
+    """Lays out the tab and wires its events; returns a function for the page's prefill. Call it inside the tab."""
     models = live_dropdown(
         label="Models (two to four)", multiselect=True, max_choices=_MAX_MODELS, elem_id="compare-models"
     )

@@ -1,4 +1,4 @@
-"""The four steps of an owner, with the state of each: training data, a fine-tune, a comparison, votes.
+"""An owner's first steps, with the state of each: training data, a fine-tune, a comparison, votes.
 
 They are shown above the tabs until all are done, or until the owner hides them (page.js).
 """
@@ -18,7 +18,7 @@ from ui.backend.uploads import TRAINING_PURPOSE
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the tab where it is taken, its title, its state in a few words, and whether it is done."""
+    """One step. `tab`: where the owner takes it. `state`: its state in a few words."""
 
     tab: str
     title: str
@@ -27,7 +27,7 @@ class Step:
 
 
 def first_steps(context: PageContext) -> tuple[Step, ...]:
-    """The steps as they stand."""
+    """The steps with their current state."""
     models = context.models()
     return (_data(context), _training(context, models), _comparison(context, models), _votes(context))
 
@@ -86,5 +86,5 @@ def _votes(context: PageContext) -> Step:
     return Step("Leaderboard" if votes else "Campaigns", "Let people vote", _count(votes, "vote", "votes"), votes > 0)
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"

@@ -1,4 +1,4 @@
-"""Who changes something on the page: the owner whose cookie came with the Gradio event."""
+"""The actor of a change on the page: the owner whose cookie the Gradio event carries."""
 
 import gradio as gr
 from gradio.context import LocalContext

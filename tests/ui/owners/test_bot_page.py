@@ -31,16 +31,16 @@ async def test_a_profile_is_shown_and_saved(form: BotPageHandlers, settings: Set
     view = form._view
     shown = await form.show(NAMES[0])
     assert (shown[view.greeting], shown[view.examples]) == ("Hello there.", "One?\nTwo?")
-    assert "Upload an image first" in (await form.take_logo())[view.line]
+    assert "Upload an image first" in (await form.choose_uploaded_logo())[view.line]
     logo = Files(settings, database).store("logo.png", PNG, "bot-logo").id
-    assert (await form.take_logo())[view.logo] == logo
+    assert (await form.choose_uploaded_logo())[view.logo] == logo
     assert "Saved" in await save(form, examples="Where?\n\n When? ", prompt="Be kind.", logo=logo)
     profile = Registry(database).resolve(NAMES[0]).bot
     assert profile is not None
     assert (profile.title, profile.examples, profile.system_prompt, profile.logo) == (
         "Shop", ("Where?", "When?"), "Be kind.", logo,
     )  # fmt: skip
-    assert (await form.show(NAMES[0]))[view.has_logo]["visible"] is True
+    assert (await form.show(NAMES[0]))[view.remove_logo]["visible"] is True
     assert (await form.remove_logo())[view.logo] == ""
 
 
@@ -48,22 +48,24 @@ async def test_a_profile_is_shown_and_saved(form: BotPageHandlers, settings: Set
     ("changes", "message"),
     [
         ({"title": " "}, "Enter a title and a greeting"),
-        ({"greeting": "x" * 2001}, "The greeting has over 2,000 characters"),
+        ({"greeting": "x" * 2001}, "The greeting is too long: use 2,000 characters at most."),
         ({"examples": "a\nb\nc\nd\ne"}, "up to 4 examples"),
         ({"which": None}, "Choose a model first"),
     ],
 )
-async def test_a_mistake_is_a_line(form: BotPageHandlers, changes: dict[str, Any], message: str) -> None:
+async def test_an_invalid_form_shows_an_error_line(
+    form: BotPageHandlers, changes: dict[str, Any], message: str
+) -> None:
     assert message in await save(form, **changes)
 
 
-async def test_only_pixels_are_a_logo(form: BotPageHandlers, settings: Settings, database: Database) -> None:
+async def test_a_logo_must_be_a_bitmap(form: BotPageHandlers, settings: Settings, database: Database) -> None:
     for content, message in ((b"<svg onload='x'/>", "PNG, JPEG or WebP"), (PNG + bytes(1_000_000), "1 MB at most")):
         Files(settings, database).store("logo.png", content, "bot-logo")
-        assert message in (await form.take_logo())[form._view.line]
+        assert message in (await form.choose_uploaded_logo())[form._view.line]
 
 
-def test_the_page_arrives_with_greeting_examples_and_logo(open_page: Page) -> None:
+def test_the_page_is_sent_with_greeting_examples_and_logo(open_page: Page) -> None:
     registry, browser = Registry(open_page.database), open_page.browser()
     name = NAMES[2]  # its name has a slash
     assert browser.get(f"/bot/{name}/logo").status_code == 404

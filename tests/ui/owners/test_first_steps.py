@@ -1,4 +1,4 @@
-"""The first steps of an owner: their state comes from what the home has, and they go once all are done."""
+"""An owner's first steps: their state is read from the home, and they disappear once all are done."""
 
 from typing import Any
 
@@ -34,12 +34,12 @@ def test_each_step_follows_what_the_home_has(settings: Settings, database: Datab
     assert states == [("1 file uploaded", True), ("tuned", True), ("1 report", True), ("0 votes", False)]
 
 
-def test_the_steps_go_once_all_are_done() -> None:
+def test_the_steps_disappear_once_all_are_done() -> None:
     assert steps_html([Step("Data", "Data", "2 <files>", True)]) == ""
     assert "2 &lt;files&gt;" in steps_html([Step("Data", "Data", "2 <files>", False)])
 
 
-def test_the_page_arrives_filled(open_page: Page) -> None:
+def test_the_page_is_sent_with_its_values(open_page: Page) -> None:
     """The lists, the link to the vote and the steps are in the page itself, before any event of Gradio."""
     page = open_page.browser().get("/").text
     text = page.partition("window.gradio_config = ")[2].partition(";</script>")[0]

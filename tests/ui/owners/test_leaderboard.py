@@ -30,7 +30,7 @@ def test_no_votes() -> None:
     assert "fact'" not in evidence_html(rank(from_rows([])))
 
 
-def test_models_without_enough_votes_are_in_a_block_of_their_own() -> None:
+def test_models_without_enough_votes_are_in_a_separate_block() -> None:
     rows = [("new", "old", (1.0, 1.0, 0.0, 0.5)[i % 4], i // 2, i % 2) for i in range(80)]
     rows += [("new", "fresh", 1.0, i, 0) for i in range(5)]
     ranked = rank(from_rows(rows))

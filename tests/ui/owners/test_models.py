@@ -117,7 +117,7 @@ async def test_an_engine_is_loaded_and_unloaded(tab: ModelsTab, database: Databa
     assert (hosted[view.load]["visible"], hosted[view.unload]["visible"]) == (False, False)
     assert "ready is stopped until the next request" in (await tab.unload("ready"))[view.line]
     assert engine_states.take_sleep_requests(database) == {"ready"}
-    assert "sleeps is loaded" in (await tab.load("sleeps"))[view.line]
+    assert "sleeps will be loaded" in (await tab.load("sleeps"))[view.line]
     assert "sleeps" in engine_states.read_demand(database, timedelta(minutes=1))
     await tab.pin("ready")
     assert (await tab.choose("ready"))[view.unload]["visible"] is False
@@ -132,7 +132,7 @@ async def test_aliases_and_their_shares_are_shown(tab: ModelsTab, database: Data
     assert "<b>plain</b> → ready<" in html
 
 
-def test_a_state_is_not_said_twice() -> None:
+def test_a_state_is_not_repeated() -> None:
     model = {
         "id": "m", "kind": "base", "base": None, "state": "starting", "message": "starting", "pinned": False,
         "since": None, "memory_bytes": None,
@@ -176,7 +176,7 @@ async def test_everything_is_stopped_while_parley_does_not_run(tab: ModelsTab, s
     assert html.count(">stopped<") == 4
 
 
-async def test_an_alias_is_pointed_and_divided(settings: Settings, database: Database) -> None:
+async def test_an_alias_is_pointed_to_a_model_and_split(settings: Settings, database: Database) -> None:
     registry = Registry(database)
     for name in ("v3", "v4"):
         registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))
@@ -186,7 +186,7 @@ async def test_an_alias_is_pointed_and_divided(settings: Settings, database: Dat
     async def save(alias: str, to: str) -> str:
         return (await handler.save(filled(view, alias=alias, to=to)))[view.line]
 
-    assert "support is now v3" in await save("support", " v3 ")
+    assert "support now points to v3" in await save("support", " v3 ")
     assert registry.aliases() == {"support": "v3"}
     assert "v3 90 %, v4 10 %" in await save("support", "v3=90, v4=10")
     assert registry.alias_weights() == {"support": {"v3": 90.0, "v4": 10.0}}

@@ -85,7 +85,7 @@ async def test_a_mistake_is_a_line_and_enqueues_nothing(
 
 async def test_votes_become_pairs_and_a_model_joins_the_vote(tab: TrainTab, data: str, database: Database) -> None:
     view = tab._view
-    assert "No vote can be used yet" in (await tab.use_votes("demo-base", None))[view.line]
+    assert "No votes can be used yet" in (await tab.use_votes("demo-base", None))[view.line]
     rows = [
         {
             "prompt": f"q{number}",

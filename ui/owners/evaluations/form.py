@@ -29,7 +29,7 @@ from ui.look.markup import job_status, notice
 REFRESH_S = 1.5
 _STORED = {"prompts": "Stored prompts", "prompts:held-out": "Stored prompts, held out"}
 _NO_JUDGE = ""
-_BY_REFERENCE, _ALWAYS = ("includes", "topics"), "length:5-60"  # the scorers that are suggested
+_BY_REFERENCE, _ALWAYS = ("includes", "topics"), "length:5-60"  # suggested scorers
 _DROP = f"""
 <label id="evaluate-drop" class="drop small" for="evaluate-file" tabindex="0" data-purpose="{TASK_PURPOSE}"
 data-uploaded="evaluate-uploaded">
@@ -131,7 +131,7 @@ class EvaluationStarter:
         return {self._view.line: ""} | await self.refresh(None, models, judge, scorers)
 
     async def suggest_scorers(self, task: str | None, scorers: Sequence[str] | None) -> dict[Any, Any]:
-        """Chooses scorers for which the task has references, unless the owner has chosen others."""
+        """Chooses the scorers for which the task has references, unless the owner has chosen others."""
         if not task or not set(scorers or ()) <= {*_BY_REFERENCE, _ALWAYS}:
             return {}
         try:
@@ -228,7 +228,7 @@ class EvaluationStarter:
 
 
 def suggested_scorers(task: Task) -> list[str]:
-    """The scorers that give this task's answers a score: those with a reference in it, and the answer's length."""
+    """The scorers that apply to this task: those for which it has references, and the answer's length."""
     has = {
         "includes": any(sample.sample.accepted for sample in task.samples),
         "topics": any(sample.sample.topics for sample in task.samples),

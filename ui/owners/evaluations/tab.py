@@ -1,7 +1,7 @@
 """The Evaluations tab: the form that starts an evaluation, and the reports of finished ones.
 
 A report is the same HTML file that `--html` writes, in a frame that may run no script: it quotes what models wrote.
-The frame has the page's origin, so that page.js can give it its height and the page's shade.
+The frame has the page's origin, so that page.js can set its height and its light or dark mode.
 """
 
 import asyncio

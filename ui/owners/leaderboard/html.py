@@ -25,9 +25,9 @@ def verdict_html(board: "Leaderboard") -> str:
 
 
 def ratings_table(board: "Leaderboard") -> str:
-    """Ratings with their intervals; models without enough votes follow in a block of their own, without a rank.
+    """Ratings with their intervals; models without enough votes follow in a separate block, without a rank.
 
-    Beside them are the ratings without the effect of style (not on a phone).
+    Another column has the ratings without the effect of style (hidden on phones).
     """
     from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES  # loads scipy.stats: a second of the page's start
 
@@ -36,17 +36,17 @@ def ratings_table(board: "Leaderboard") -> str:
         + ("<th class='roomy'>Style-adjusted rating</th>" if board.style_votes else "")
         + "<th>Votes</th><th class='roomy'>Won / tied / lost</th>"
     )
-    unproven = [row for row in board.rows if not row.enough]
+    unranked = [row for row in board.rows if not row.enough]
     block = ""
-    if unproven:
+    if unranked:
         rule = (
             f"Too few votes for a rank: fewer than {MIN_VOTES} votes or {MIN_PROMPTS} prompts, or never compared with "
             "the other models"
         )
         columns = 7 if board.style_votes else 6
         block = f"<tr class='unproven'><td colspan='{columns}'>{rule}</td></tr>"
-    proven = "".join(_row(row, board) for row in board.rows if row.enough)
-    return table(head, proven + block + "".join(_row(row, board) for row in unproven))
+    ranked = "".join(_row(row, board) for row in board.rows if row.enough)
+    return table(head, ranked + block + "".join(_row(row, board) for row in unranked))
 
 
 def _row(row: "RatedModel", board: "Leaderboard") -> str:

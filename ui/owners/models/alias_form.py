@@ -1,4 +1,4 @@
-"""The form on the Models tab that points an alias to a model, or divides it among several."""
+"""The form on the Models tab that points an alias to a model, or splits it between several."""
 
 import asyncio
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class AliasHandler:
         self._registry, self._view = context.registry, view
 
     async def save(self, values: dict[Any, Any]) -> dict[Any, Any]:
-        """Changes the alias; requests that are running end where they are."""
+        """Sets the alias. Running requests stay with the model that they have."""
         try:
             text = await asyncio.to_thread(self._save, read_form(AliasForm, self._view, values))
         except Exception as error:  # shown as a line on the page, not as a pop-up
@@ -50,16 +50,16 @@ class AliasHandler:
             raise Invalid("Enter an alias and a model, or several models with weights, such as a=90,b=10.")
         if "=" not in to and "," not in to:
             self._registry.alias(alias, to)
-            return f"{alias} is now {to}."
+            return f"{alias} now points to {to}."
         weights = parse_weights(to)
         self._registry.split_alias(alias, weights)
-        return f"{alias} is divided: {describe_weights(weights)}. The same user always gets the same model."
+        return f"{alias} is split: {describe_weights(weights)}. The same user always gets the same model."
 
 
 def build_alias_form(context: PageContext) -> None:
     """Lays out the form and wires its event. Call it inside the tab."""
     with gr.Accordion(
-        "Point an alias to a model, or try a model on some users", open=False, elem_classes="fold",
+        "Point an alias to a model, or split it between several", open=False, elem_classes="fold",
         elem_id="models-alias-form",
     ):  # fmt: skip
         with gr.Row(elem_classes="form-row"):
@@ -69,7 +69,7 @@ def build_alias_form(context: PageContext) -> None:
                 elem_id="models-alias-to",
             )  # fmt: skip
         with gr.Row(elem_classes="under"):
-            save = gr.Button("Change the alias", variant="primary", size="md", elem_id="models-alias-save")
+            save = gr.Button("Set alias", variant="primary", size="md", elem_id="models-alias-save")
         line = gr.HTML(elem_id="models-alias-line")
     view = AliasView(alias=alias, to=to, line=line)
     save.click(AliasHandler(context, view).save, form_inputs(AliasForm, view), [line], trigger_mode="once", **QUIET)

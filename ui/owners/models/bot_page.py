@@ -1,4 +1,4 @@
-"""The form on the Models tab for a model's own page: title, greeting, examples, hidden system prompt and logo."""
+"""The form on the Models tab for a model's bot page: title, greeting, examples, hidden system prompt and logo."""
 
 import asyncio
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ data-uploaded="bot-uploaded">
 
 @dataclass(frozen=True)
 class BotForm:
-    """What the form holds; `which` is the tab's chosen model, `logo` the id of a stored image or empty."""
+    """The form's values. `which`: the model that is chosen on the tab. `logo`: the id of a stored image, or empty."""
 
     which: str | None
     title: str
@@ -46,14 +46,14 @@ class BotForm:
         """
         for name, limit in _LIMITS.items():
             if len(getattr(self, name) or "") > limit:
-                raise Invalid(f"The {name} has over {limit:,} characters. Shorten it.", param=name)
+                raise Invalid(f"The {name} is too long: use {limit:,} characters at most.", param=name)
         title, greeting = (self.title or "").strip(), (self.greeting or "").strip()
         if not title or not greeting:
             raise Invalid("Enter a title and a greeting.", param="title")
         examples = tuple(line.strip() for line in (self.examples or "").splitlines() if line.strip())
         if len(examples) > MAX_EXAMPLES or any(len(example) > _MAX_EXAMPLE for example in examples):
             raise Invalid(
-                f"Use up to {MAX_EXAMPLES} examples of {_MAX_EXAMPLE} characters, one per line.", param="examples"
+                f"Use up to {MAX_EXAMPLES} examples of up to {_MAX_EXAMPLE} characters, one per line.", param="examples"
             )
         return BotProfile(
             title=title, greeting=greeting, examples=examples, system_prompt=(self.prompt or "").strip(), logo=self.logo
@@ -70,7 +70,7 @@ class BotPageView:
     examples: gr.Textbox
     prompt: gr.Textbox
     logo: gr.State
-    has_logo: gr.Button
+    remove_logo: gr.Button
     line: gr.HTML
 
 
@@ -93,23 +93,23 @@ class BotPageHandlers:
             view.examples: "\n".join(profile.examples),
             view.prompt: profile.system_prompt,
             view.logo: profile.logo,
-            view.has_logo: gr.update(visible=bool(profile.logo)),
+            view.remove_logo: gr.update(visible=bool(profile.logo)),
             view.line: "",
         }
 
-    async def take_logo(self) -> dict[Any, Any]:
+    async def choose_uploaded_logo(self) -> dict[Any, Any]:
         """Chooses the image that was uploaded last."""
         try:
             logo = await asyncio.to_thread(self._newest_logo)
         except ParleyError as error:
             return {self._view.line: notice(error.message, "warn")}
-        shown = notice("The logo is uploaded. Save to show it.", "good")
-        return {self._view.logo: logo, self._view.has_logo: gr.update(visible=True), self._view.line: shown}
+        shown = notice("The logo is uploaded. Click Save to show it on the page.", "good")
+        return {self._view.logo: logo, self._view.remove_logo: gr.update(visible=True), self._view.line: shown}
 
     async def remove_logo(self) -> dict[Any, Any]:
         """Chooses no logo."""
-        shown = notice("Save to show the page without a logo.", "good")
-        return {self._view.logo: "", self._view.has_logo: gr.update(visible=False), self._view.line: shown}
+        shown = notice("Click Save to remove the logo from the page.", "good")
+        return {self._view.logo: "", self._view.remove_logo: gr.update(visible=False), self._view.line: shown}
 
     async def save(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Stores the profile; the model's page shows it from the next visit on."""
@@ -137,27 +137,25 @@ class BotPageHandlers:
 
 def build_bot_page_form(context: PageContext, which: gr.Dropdown) -> tuple[BotPageHandlers, list[Any]]:
     """Lays out the form for the chosen model and wires its events; returns its handlers and what `show` updates."""
-    with gr.Accordion(
-        "Its own page: name, logo, greeting, examples", open=False, elem_classes="fold", elem_id="bot-form"
-    ):
+    with gr.Accordion("Bot page: title, logo, greeting, examples", open=False, elem_classes="fold", elem_id="bot-form"):
         with gr.Row(elem_classes="form-row"):
             title = gr.Textbox(label="Title", max_lines=1, elem_id="bot-form-title")
-            greeting = gr.Textbox(label="Greeting, the first message", lines=2, elem_id="bot-form-greeting")
+            greeting = gr.Textbox(label="Greeting (first message)", lines=2, elem_id="bot-form-greeting")
         with gr.Row(elem_classes="form-row"):
             examples = gr.Textbox(
-                label=f"Example questions, one per line ({MAX_EXAMPLES} at most)", lines=4, elem_id="bot-form-examples"
+                label=f"Example questions, one per line (up to {MAX_EXAMPLES})", lines=4, elem_id="bot-form-examples"
             )
-            prompt = gr.Textbox(label="System prompt, not shown", lines=4, elem_id="bot-form-prompt")
+            prompt = gr.Textbox(label="System prompt (hidden)", lines=4, elem_id="bot-form-prompt")
         gr.HTML(_DROP)
         uploaded = gr.Button(elem_id="bot-uploaded", elem_classes="offstage")
         line = gr.HTML(elem_id="bot-form-line")
         with gr.Row(elem_classes="under"):
             save = gr.Button("Save", variant="primary", size="md", elem_id="bot-form-save")
-            has_logo = gr.Button("Remove the logo", size="md", visible=False, elem_id="bot-form-plain")
-    view = BotPageView(which, title, greeting, examples, prompt, gr.State(""), has_logo, line)
+            remove_logo = gr.Button("Remove the logo", size="md", visible=False, elem_id="bot-form-plain")
+    view = BotPageView(which, title, greeting, examples, prompt, gr.State(""), remove_logo, line)
     handlers = BotPageHandlers(context, view)
-    logo = [view.logo, has_logo, line]
+    logo = [view.logo, remove_logo, line]
     save.click(handlers.save, form_inputs(BotForm, view), [line], trigger_mode="once", **QUIET)
-    uploaded.click(handlers.take_logo, None, logo, **QUIET)
-    has_logo.click(handlers.remove_logo, None, logo, **QUIET)
-    return handlers, [title, greeting, examples, prompt, view.logo, has_logo, line]
+    uploaded.click(handlers.choose_uploaded_logo, None, logo, **QUIET)
+    remove_logo.click(handlers.remove_logo, None, logo, **QUIET)
+    return handlers, [title, greeting, examples, prompt, view.logo, remove_logo, line]

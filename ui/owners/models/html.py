@@ -25,7 +25,7 @@ def models_table(models: Sequence[Mapping[str, Any]], *, running: bool) -> str:
 
 
 def aliases_html(shares: Mapping[str, Mapping[str, float]]) -> str:
-    """Each alias with its model, or with the share of each of several models; empty if there is no alias."""
+    """Each alias with its model, or with each of its models' shares; empty if there is no alias."""
     parts = [
         f"<b>{escape(alias)}</b> → {escape(describe_weights(weights) if len(weights) > 1 else next(iter(weights)))}"
         for alias, weights in shares.items()

@@ -112,7 +112,7 @@ class ModelsTab:
         from serve.fleet.engine_states import load_model
 
         load = partial(load_model, self._context.database)
-        return await self._act(which, lambda name: f"{load(name).id} is loaded as soon as there is memory for it.")
+        return await self._act(which, lambda name: f"{load(name).id} will be loaded once there is enough memory.")
 
     async def unload(self, which: str | None) -> dict[Any, Any]:
         """Stops the model's engine until the next request."""
@@ -276,7 +276,7 @@ def _form() -> tuple[dict[str, Any], gr.Button]:
                 label="Environment variable with the API key", placeholder="OPENAI_API_KEY (not the key itself)",
                 max_lines=1, elem_id="models-credential",
             )  # fmt: skip
-            fallbacks = live_dropdown(label="Fallback models if it fails", multiselect=True, elem_id="models-fallbacks")
+            fallbacks = live_dropdown(label="Fallback models", multiselect=True, elem_id="models-fallbacks")
         with gr.Row(elem_classes="form-row numbers"):
             price_in = gr.Textbox(
                 label="US$ per million input tokens", placeholder="unknown", max_lines=1, elem_id="models-price-in"

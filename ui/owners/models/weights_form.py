@@ -1,4 +1,4 @@
-"""The form on the Models tab that adds a model with weights, and says how its engine runs."""
+"""The form on the Models tab that adds a model with weights and sets its engine options."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ui.look.markup import notice
 
 
 class EngineField(NamedTuple):
-    """An engine option on the form: the field of `models.spec.EngineOptions`, its label, hint, and how it is read."""
+    """An engine option on the form. `name`: the field of `models.spec.EngineOptions`. `read`: parses the text."""
 
     name: str
     label: str
@@ -23,16 +23,16 @@ class EngineField(NamedTuple):
     read: Callable[[str], Any] = str
 
 
-# Options that run code, trust_remote_code and extra arguments, are left to the command line.
+# trust_remote_code and extra arguments can run code, so they can only be set on the command line.
 ENGINE_FIELDS = (
     EngineField("max_model_len", "Context length, tokens", "the model's own", int),
-    EngineField("dtype", "Number type", "auto"),
-    EngineField("quantization", "Quantization", "as the weights say"),
+    EngineField("dtype", "Number format", "auto"),
+    EngineField("quantization", "Quantization", "as declared by the weights"),
     EngineField("max_lora_rank", "Highest LoRA rank", "64", int),
     EngineField("tensor_parallel_size", "GPUs that share each layer", "1", int),
     EngineField("pipeline_parallel_size", "Groups of GPUs that share the layers", "1", int),
-    EngineField("gpu_memory_share", "Share of GPU memory, 0 to 1", "planned", float),
-    EngineField("sleep_after_s", "Sleeps after seconds without a request", "the setting's", float),
+    EngineField("gpu_memory_share", "Share of GPU memory, 0 to 1", "automatic", float),
+    EngineField("sleep_after_s", "Sleep after seconds without a request", "engine_sleep_after_s", float),
     EngineField("tool_call_parser", "Tool call parser", "by model family"),
     EngineField("reasoning_parser", "Reasoning parser", "by model family"),
 )
@@ -40,7 +40,7 @@ ENGINE_FIELDS = (
 
 @dataclass(frozen=True)
 class WeightsForm:
-    """What the form holds. `engine`: the texts of `ENGINE_FIELDS`, in their order; an empty one is the default."""
+    """The form's values. `engine`: the texts of `ENGINE_FIELDS` in their order; empty for the default."""
 
     name: str
     path: str
@@ -88,7 +88,7 @@ class WeightsHandler:
         self._registry, self._view = context.registry, view
 
     async def choices(self) -> dict[Any, Any]:
-        """The bases and fallbacks to choose from."""
+        """Updates the lists of bases and fallbacks."""
         specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
         bases = [spec.id for spec in specs if spec.kind in ("base", "merged")]
         return {
@@ -121,9 +121,7 @@ def build_weights_form(context: PageContext, tab: gr.Tab) -> gr.events.Dependenc
             )  # fmt: skip
         with gr.Row(elem_classes="form-row"):
             base = live_dropdown(label="Base model, if it is an adapter", elem_id="models-weights-base")
-            fallbacks = live_dropdown(
-                label="Fallback models while it cannot answer", multiselect=True, elem_id="models-weights-fallbacks"
-            )
+            fallbacks = live_dropdown(label="Fallback models", multiselect=True, elem_id="models-weights-fallbacks")
         with gr.Accordion("Engine", open=False, elem_classes="fold", elem_id="models-weights-engine"):
             engine: tuple[gr.Textbox, ...] = ()
             for pair in zip(ENGINE_FIELDS[::2], ENGINE_FIELDS[1::2], strict=True):

@@ -101,16 +101,18 @@ class TrainTab:
         return await self.refresh(None, base, run)
 
     async def use_votes(self, base: str | None, run: str | None) -> dict[Any, Any]:
-        """Chooses the votes so far as the data, and DPO as the method."""
+        """Selects the votes so far as the training data, and DPO as the method."""
         view = self._view
         try:
             stored, pairs = await asyncio.to_thread(store_votes_as_pairs, self._context)
         except ParleyError as error:
             return {view.line: notice(error.message, "warn")}
         chosen = await self.refresh(stored.id, base, run)
-        said = notice(f"{stored.filename} has {pairs:,} preference pairs from the votes. The method is DPO.", "good")
+        line = notice(
+            f"{stored.filename} has {pairs:,} preference pairs from the votes. The method is now DPO.", "good"
+        )
         chosen[view.data] |= {"value": stored.id}
-        return chosen | {view.method: "dpo", view.line: said}
+        return chosen | {view.method: "dpo", view.line: line}
 
     async def put_to_vote(self, run: str | None) -> dict[Any, Any]:
         """Adds the run's model to the open vote."""

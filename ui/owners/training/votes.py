@@ -1,4 +1,4 @@
-"""From a training to the vote and back: a trained model joins the open vote, and votes become pairs to train on."""
+"""Adds a trained model to the open vote, and turns votes into preference pairs for training."""
 
 import json
 from html import escape
@@ -14,7 +14,7 @@ from ui.backend.uploads import TRAINING_PURPOSE
 
 
 def put_to_vote(context: PageContext, model: str) -> str:
-    """Adds a model, and the one it was trained from, to the open vote; a sentence with a link, as HTML.
+    """Adds a model and the one it was trained from to the open vote; returns a sentence with a link, as HTML.
 
     Raises:
         NotFound: there is no such model.
@@ -32,15 +32,16 @@ def put_to_vote(context: PageContext, model: str) -> str:
 
 
 def store_votes_as_pairs(context: PageContext) -> tuple[StoredFile, int]:
-    """Stores the decisive votes as a file of preference pairs for DPO; the file, and its number of pairs.
+    """Stores the decisive votes as a file of preference pairs for DPO; returns the file and its number of pairs.
 
     Raises:
-        Invalid: there is none that can be used.
+        Invalid: no vote can be used.
     """
     rows = openai_preferences(context.database)
     if not rows:
         raise Invalid(
-            "No vote can be used yet: a pair needs a winner by majority, and prompts that are held out do not count."
+            "No votes can be used yet: collect votes until most raters of a pair prefer one answer. Held-out prompts "
+            "do not count."
         )
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     name = f"votes-{utcnow():%Y-%m-%d}.jsonl"

@@ -1,4 +1,4 @@
-"""Tools, functions and constraints in a request to an engine: kept, translated, or a 400; never dropped in silence."""
+"""Tools, functions and constraints in a request to an engine: sent, translated, or a 400; never dropped silently."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from models.errors import Invalid
 from serve.validation.legacy_functions import translate_frame, translate_request, translate_response, uses_functions
 from serve.validation.tool_fields import check_tools, constrain_forced_call
-from serve.validation.unkept_fields import keep_fields
+from serve.validation.unsupported_fields import translate_fields
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES = "/v1/messages"
@@ -32,9 +32,9 @@ FLAT = {"type": "function"} | WEATHER
         (MESSAGES, {"tools": [{"name": "weather", "input_schema": {}}]}, "tools", "unsupported_parameter"),
     ],
 )  # fmt: skip
-def test_tools_that_cannot_be_kept_are_a_400(path: str, body: dict[str, Any], param: str, code: str) -> None:
+def test_unsupported_tools_are_a_400(path: str, body: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(Invalid) as refused:
-        check_tools(path, body, "talks", takes_tools=False)
+        check_tools(path, body, "talks", supported=False)
     assert (refused.value.param, refused.value.code) == (param, code)
     if code == "empty_array":
         assert refused.value.message == (
@@ -44,10 +44,10 @@ def test_tools_that_cannot_be_kept_are_a_400(path: str, body: dict[str, Any], pa
         assert "--tool-call-parser" in refused.value.message
 
 
-def test_tools_that_are_not_to_be_called_pass() -> None:
-    check_tools(CHAT, {"tools": [TOOL], "tool_choice": "none"}, "talks", takes_tools=False)
-    check_tools(RESPONSES, {"tools": [], "tool_choice": "auto"}, "talks", takes_tools=False)
-    check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "talks", takes_tools=True)
+def test_tools_that_are_not_to_be_called_are_accepted() -> None:
+    check_tools(CHAT, {"tools": [TOOL], "tool_choice": "none"}, "talks", supported=False)
+    check_tools(RESPONSES, {"tools": [], "tool_choice": "auto"}, "talks", supported=False)
+    check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "talks", supported=True)
 
 
 def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
@@ -134,22 +134,22 @@ def test_tool_calls_become_function_calls() -> None:
         (MESSAGES, {"guided_json": {}}, "guided_json"),
     ],
 )  # fmt: skip
-def test_what_shapes_an_answer_is_not_dropped_in_silence(path: str, body: dict[str, Any], param: str) -> None:
+def test_fields_that_change_the_answer_are_not_dropped(path: str, body: dict[str, Any], param: str) -> None:
     with pytest.raises(Invalid) as refused:
-        keep_fields(path, body)
+        translate_fields(path, body)
     assert refused.value.param == param
 
 
 def test_old_constraints_work_under_their_new_name() -> None:
     for path in (CHAT, COMPLETIONS):
         for old, new in (("json", {"type": "string"}), ("regex", "a+"), ("choice", ["a"]), ("grammar", "root ::= a")):
-            assert keep_fields(path, {f"guided_{old}": new, "n": 1}) == {"structured_outputs": {old: new}, "n": 1}
+            assert translate_fields(path, {f"guided_{old}": new, "n": 1}) == {"structured_outputs": {old: new}, "n": 1}
     schema = {"type": "object"}
-    kept = keep_fields(CHAT, {"response_format": {"type": "json_object", "schema": schema}})
-    assert kept["response_format"] == {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
+    body = translate_fields(CHAT, {"response_format": {"type": "json_object", "schema": schema}})
+    assert body["response_format"] == {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
 
 
-def test_what_is_not_set_is_no_reason_to_refuse() -> None:
+def test_unset_fields_are_accepted() -> None:
     body = {
         "use_beam_search": False,
         "audio": None,
@@ -158,6 +158,6 @@ def test_what_is_not_set_is_no_reason_to_refuse() -> None:
         "store": True,
         "prediction": 1,
     }
-    assert keep_fields(CHAT, body) is not None
+    assert translate_fields(CHAT, body) is not None
     plain = {"model": "m", "messages": []}
-    assert keep_fields(CHAT, plain) is plain
+    assert translate_fields(CHAT, plain) is plain

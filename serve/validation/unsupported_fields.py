@@ -1,7 +1,7 @@
-"""Fields that an engine does not know but that a client relies on: translated if vLLM has another name, else a 400.
+"""Fields that vLLM does not support but that change the answer: translated if vLLM has an equivalent, else refused.
 
-Unknown fields are dropped for an engine (see `serve.validation.fields`). That is right for what changes nothing, such
-as `store`, and wrong for what would have shaped the answer: the client would get a 200 and another answer.
+Fields that an engine does not know are dropped (see `serve.validation.fields`). That is right for fields without an
+effect on the answer, such as `store`. Others must not be dropped: the client would get a 200 with the wrong answer.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from serve.validation.field_limits import check_limits
 
 _CHAT, _COMPLETIONS, _RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 _MESSAGES = "/v1/messages"
-_STRUCTURED = "say what the answer must look like with response_format or structured_outputs"
+_STRUCTURED = "use response_format or structured_outputs"
 _NO_AUDIO = "this model answers with text only"
 _GENERATING: Mapping[str, str] = MappingProxyType(
     {
-        "use_beam_search": "beam search is not offered; use n",
+        "use_beam_search": "beam search is not supported; use n",
         "grammar": _STRUCTURED, "json_schema": _STRUCTURED, "regex": _STRUCTURED,
         "guided_whitespace_pattern": _STRUCTURED, "audio": _NO_AUDIO,
     }
@@ -26,10 +26,10 @@ _SHAPING: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         _CHAT: {
             **_GENERATING,
-            "web_search_options": "this model searches nothing by itself; describe a function that your program runs",
-            "best_of": "it is for completions; use n", "prompt": "send messages",
-            "input": "send messages, or use /v1/responses", "text": "use response_format",
-            "max_output_tokens": "use max_completion_tokens", "suffix": "it is for completions",
+            "web_search_options": "this model cannot search the web; define a function that your program runs",
+            "best_of": "use n", "prompt": "use messages, or /v1/completions",
+            "input": "use messages, or /v1/responses", "text": "use response_format",
+            "max_output_tokens": "use max_completion_tokens", "suffix": "use /v1/completions",
         },
         _COMPLETIONS: {
             **_GENERATING,
@@ -44,11 +44,13 @@ _SHAPING: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "max_completion_tokens": "it has moved to 'max_output_tokens'",
             "reasoning_effort": "it has moved to 'reasoning.effort'",
             "functions": "it has moved to 'tools'", "function_call": "it has moved to 'tool_choice'",
-            "n": "a response has one answer", "prompt": "prompts are not stored here; send 'input' and 'instructions'",
-            "conversation": "conversations are not stored here; send all of it as 'input'",
+            "n": "a response has one answer; send several requests",
+            "prompt": "prompts are not stored here; send 'input' and 'instructions'",
+            "conversation": "conversations are not stored here; send all messages as 'input'",
         },
         _MESSAGES: {
-            "mcp_servers": "this model calls no servers by itself", "container": "this model runs no code",
+            "mcp_servers": "this model cannot call MCP servers; define tools that your program runs",
+            "container": "this model cannot run code; define tools that your program runs",
             "functions": "use tools", "stop": "use stop_sequences", "response_format": "use output_config.format",
         },
     }
@@ -56,18 +58,18 @@ _SHAPING: Mapping[str, Mapping[str, str]] = MappingProxyType(
 _SHAPING_NAMES: Mapping[str, frozenset[str]] = MappingProxyType(
     {path: frozenset(names) for path, names in _SHAPING.items()}
 )
-# Removed from vLLM in favour of structured_outputs, and ignored by it since.
+# vLLM replaced these by structured_outputs, and ignores them.
 _GUIDED: Mapping[str, str] = MappingProxyType(
     {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
 )
 _TRANSLATED = frozenset(_GUIDED) | {"response_format", "modalities"}
 
 
-def keep_fields(path: str, body: dict[str, Any]) -> dict[str, Any]:
+def translate_fields(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """The body with translated fields; the same object if there is nothing to translate.
 
     Raises:
-        Invalid: a field would be dropped although it shapes the answer; `param` names it.
+        Invalid: a field that changes the answer would be dropped; `param` names it.
     """
     shaping = _SHAPING_NAMES.get(path)
     if shaping is not None and not shaping.isdisjoint(body):
@@ -105,7 +107,7 @@ def _translate_guided(body: dict[str, Any]) -> dict[str, Any]:
         return body
     name = next(iter(guided))
     if len(guided) > 1 or body.get("structured_outputs") is not None:
-        raise Invalid("Only one constraint on the answer is possible at a time.", param=name)
+        raise Invalid("The request has several constraints on the answer: send only one.", param=name)
     rest = {key: value for key, value in body.items() if key not in _GUIDED}
     translated = {**rest, "structured_outputs": {_GUIDED[name]: guided[name]}}
     check_limits(translated)

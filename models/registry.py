@@ -212,7 +212,7 @@ class Registry:
                 raise Invalid(
                     f"The weight of {model!r} must be above 0; leave a model out to give it none.", param="to"
                 )
-        # In the order of the ids, so that a change of weights moves as few users as possible.
+        # In the order of the ids: a change of two weights then moves as few users as possible.
         ordered = {model: float(weights[model]) for model in sorted(weights)}
         self._point_alias(name, max(ordered, key=lambda model: ordered[model]), ordered)
 

@@ -106,7 +106,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
             stored = session.get_one(VoteRow, battle_id)
         left, right = _revealed_names(session, campaign, battle)
         reveal = Reveal(left, right, cast(Choice, stored.choice), _count(session, voter, campaign.name), repeated)
-        results = [] if repeated or battle.gold else _evaluation_results(session, battle, choice)
+        results = [] if repeated or battle.gold or battle.again else _evaluation_results(session, battle, choice)
     send_results(results)
     return reveal
 

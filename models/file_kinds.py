@@ -26,6 +26,7 @@ class ForeignKind:
 
 
 _PARQUET = ForeignKind("a Parquet file", "Rename it to .parquet")
+_HTML = ForeignKind("an HTML page", "Download the file itself, not the page that shows it")
 _ZIP = ForeignKind("a ZIP or Office file", f"{_UNPACK}, or save the sheet as .xlsx or .csv")
 _SIGNATURES = (
     (b"\x89PNG", ForeignKind("a PNG image", _SAVE_AS_TEXT)),
@@ -41,6 +42,10 @@ _SIGNATURES = (
     (b"(\xb5/\xfd", ForeignKind("a Zstandard file", _UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", ForeignKind("a 7z file", _UNPACK)),
     (b"Rar!", ForeignKind("a RAR file", _UNPACK)),
+    (b"version https://git-lfs", ForeignKind("a Git LFS pointer", "Fetch the file itself with `git lfs pull`")),
+    (b"<!DOCTYPE", _HTML),
+    (b"<!doctype", _HTML),
+    (b"<html", _HTML),
 )
 # The kinds that a suffix names, which are no foreign ones under it.
 _OWN_SUFFIX = {".parquet": _PARQUET, ".xlsx": _ZIP}

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template
 from models.engine_support import own_code, refuses_architecture
 from models.errors import Invalid
 from models.spec import Kind
@@ -244,35 +245,31 @@ def require_tokenizer(folder: Path) -> None:
     )
 
 
-def differs_from_base(adapter: Path, base: Path) -> str | None:
+def differs_from_base(adapter: Path, base: Path, template: str | None = None) -> str | None:
     """What an adapter's folder brings that its base's engine would not use, as a clause: a chat template, or tokens.
 
     None if it brings nothing of the kind.
+
+    Args:
+        template: the chat template that the base is registered with, if it is not the one in its folder.
     """
-    own, theirs = _template(adapter), _template(base)
-    if own and own != theirs:
+    own, theirs = read_folder_template(adapter), template or read_folder_template(base)
+    if own and _prompting(own) != _prompting(theirs or ""):
         return "it was trained with another chat template than its base's, which the base's engine would use"
-    known = _tokens(base, added=False)
-    if known and (added := _tokens(adapter, added=True) - known):
+    known = _vocabulary(base)
+    if known and (added := read_added_tokens(adapter).keys() - known):
         names = ", ".join(sorted(added)[:3])
         return f"it adds tokens that its base does not have ({len(added)}: {names})"
     return None
 
 
-def _template(folder: Path) -> str:
-    """A folder's chat template without the marks of what is learnt, which change no prompt; empty without one."""
-    file = folder / "chat_template.jinja"
-    text = (
-        file.read_text("utf-8") if file.is_file() else read_json(folder / "tokenizer_config.json").get("chat_template")
-    )
-    return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", text).strip() if isinstance(text, str) else ""
+def _prompting(template: str) -> str:
+    """A chat template without the marks of what is learnt, which change no prompt."""
+    return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template).strip()
 
 
-def _tokens(folder: Path, *, added: bool) -> set[str]:
-    """The tokens in a tokenizer.json: those that were added, or also the vocabulary. Empty without the file."""
-    content = read_json(folder / "tokenizer.json")
-    tokens = {str(entry.get("content")) for entry in content.get("added_tokens") or () if isinstance(entry, dict)}
-    vocabulary = (content.get("model") or {}).get("vocab") if not added else None
-    if isinstance(vocabulary, list):  # Unigram: pairs of a token and its score
-        return tokens | {str(entry[0]) for entry in vocabulary}
-    return tokens | set(vocabulary or ())
+def _vocabulary(folder: Path) -> set[str]:
+    """All tokens in a folder's tokenizer.json; empty without the file."""
+    vocabulary = (read_json(folder / "tokenizer.json").get("model") or {}).get("vocab") or ()
+    names = {str(entry[0]) for entry in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
+    return names | read_added_tokens(folder).keys() if names else names

@@ -18,8 +18,8 @@ class NewModel:
     """A model to register: either `path`, a folder or hub id, or `upstream`, an OpenAI-compatible address.
 
     `kind` and an adapter's `base` are found from the files unless they are given. `engine`: fields of
-    `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no place for part of a
-    user turn.
+    `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no
+    place for part of a user turn.
     """
 
     name: str
@@ -50,8 +50,7 @@ class NewModel:
             Conflict: the name is taken.
         """
         spec = self.with_base(registry).spec()
-        base = next((known.folder for known in registry.list(include_candidates=True) if known.id == spec.base), None)
-        if spec.kind == "adapter" and spec.folder and base and (reason := differs_from_base(spec.folder, base)):
+        if reason := _difference(spec, registry):
             raise merge_instead(spec, reason)
         registry.register(spec)
         if self.pin:
@@ -135,6 +134,14 @@ class NewModel:
         if folder.is_absolute() and self.kind != "hosted":
             return find_kind(folder, self.kind, self.base)
         return self.kind or ("merged" if self.base else "base")
+
+
+def _difference(spec: ModelSpec, registry: Registry) -> str | None:
+    """What an adapter brings that its base's engine would not use; None if nothing, or if it is not an adapter."""
+    base = next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
+    if spec.kind != "adapter" or spec.folder is None or base is None or base.folder is None:
+        return None
+    return differs_from_base(spec.folder, base.folder, base.engine.chat_template)
 
 
 def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:

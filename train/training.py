@@ -39,14 +39,7 @@ from train.run.folder import (
 from train.run.origins import environment, fingerprint, previous_threads, record_origin
 from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.run.trackers import check_trackers, tracking
-from train.trainers.bases import (
-    Base,
-    check_servable,
-    find_base,
-    load_tokenizer,
-    require_plain_weights,
-    with_options,
-)
+from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, require_plain_weights, with_options
 from train.trainers.fit_job import FitJob, FitResult
 from train.trainers.launch import launch
 from train.trainers.preparation import Prepared, TrainingData, check_data, divide, fold_for_template, prepare

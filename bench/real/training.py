@@ -97,7 +97,7 @@ def train_adapter(place: Place) -> dict[str, Any]:
 
 
 def publish_models(place: Place) -> dict[str, Any]:
-    """Publishes and merges the adapter while Parley runs; returns the parity of both, also through their engines."""
+    """Publishes the adapter and merges it while Parley runs; returns the parity of both, also through their engines."""
     from train import publish, publish_merge
     from train.run.progress import PlainLines
 

@@ -35,7 +35,8 @@ def read_added_tokens(folder: Path) -> dict[str, int]:
         return {str(token["content"]): int(number) for number, token in named.items()}
     # It may have 30 MB, so it is read only where the small file does not say.
     entries = _read(folder / "tokenizer.json").get("added_tokens") or ()
-    return {str(token["content"]): int(token["id"]) for token in entries}
+    ids = {token.get("content"): token.get("id") for token in entries if isinstance(token, dict)}
+    return {str(content): number for content, number in ids.items() if isinstance(number, int)}
 
 
 def read_stop_tokens(folder: Path) -> set[int]:

@@ -130,14 +130,14 @@ def test_a_folder_that_no_engine_can_load(
         {"model_type": "helium", "architectures": ["HeliumForCausalLM"]},
     ],
 )
-def test_a_whole_folder_is_registered_though_it_brings_code_that_nobody_needs(
+def test_a_whole_folder_is_registered_with_code_that_is_not_needed(
     tmp_path: Path, registry: Registry, config: dict[str, Any]
 ) -> None:
     spec = NewModel("m", path=str(write_model(tmp_path / "m", **config))).register(registry)
     assert (spec.kind, registry.resolve("m")) == ("base", spec)
 
 
-def test_code_of_its_own_is_accepted_from_who_trusts_it(tmp_path: Path, registry: Registry) -> None:
+def test_code_of_its_own_is_accepted_where_it_is_trusted(tmp_path: Path, registry: Registry) -> None:
     folder = write_model(tmp_path / "m", **CODE, auto_map={"AutoModelForCausalLM": "modeling_x.X"})
     assert NewModel("m", path=str(folder), engine={"trust_remote_code": True}).register(registry).kind == "base"
 
@@ -218,7 +218,9 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     (tmp_path / "a" / "chat_template.jinja").write_text("{{ messages }}")
     assert "another chat template than its base's" in refusal(**fits)
     (base / "chat_template.jinja").write_text("{% generation %}{{ messages }}{% endgeneration %}\n")
-    (tmp_path / "a" / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "a"}, {"content": "<b>"}]}))
+    (tmp_path / "a" / "tokenizer.json").write_text(
+        json.dumps({"added_tokens": [{"content": "a", "id": 0}, {"content": "<b>", "id": 1}]})
+    )
     assert "it adds tokens that its base does not have (1: <b>)" in refusal(**fits)
     (tmp_path / "a" / "tokenizer.json").unlink()
     NewModel("a", path=str(tmp_path / "a"), base="llama").register(registry)

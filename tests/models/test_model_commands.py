@@ -59,22 +59,6 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     assert "stays in memory" in run(app, "pin", "llama").output
 
 
-def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Database, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    own = tmp_path / "own.jinja"
-    own.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
-    options = ("--path", str(tmp_path), "--fold-system", "--chat-template")
-    assert run(app, "add", "named", *options, "zephyr").exit_code == 0
-    assert run(app, "add", "filed", *options, str(own)).exit_code == 0
-    known = {spec.id: spec for spec in Registry(database).list()}
-    assert known["named"].engine.chat_template == read_template("zephyr")
-    assert known["filed"].engine.chat_template == own.read_text()
-    assert {spec.fold_system for spec in known.values()} == {"later"}
-    shown = run(app, "show", "filed").output
-    assert "chat_template of 62 characters" in shown
-    assert "those after the first message go into user turns" in shown
-
-
 def test_a_path_alone_names_the_model_and_tools_get_what_needs_work(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -99,6 +83,21 @@ def test_a_path_alone_names_the_model_and_tools_get_what_needs_work(
     assert [(kind, new.name, new.path) for kind, new in given] == [
         ("unpack", "Qwen3-4B-Q4_K_M", str(gguf)), ("merge", "tuned", str(adapter)),
     ]  # fmt: skip
+
+
+def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Database, tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    options = ("--path", str(write_model(tmp_path / "m")), "--fold-system", "--chat-template")
+    assert run(app, "add", "named", *options, "zephyr").exit_code == 0
+    assert run(app, "add", "filed", *options, str(own)).exit_code == 0
+    known = {spec.id: spec for spec in Registry(database).list()}
+    assert known["named"].engine.chat_template == read_template("zephyr")
+    assert known["filed"].engine.chat_template == own.read_text()
+    assert {spec.fold_system for spec in known.values()} == {"later"}
+    shown = run(app, "show", "filed").output
+    assert "chat_template of 62 characters" in shown
+    assert "those after the first message go into user turns" in shown
 
 
 @pytest.mark.parametrize(

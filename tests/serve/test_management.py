@@ -58,7 +58,7 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert refused["message"].endswith(f"`parley models add a --path {adapter} --base llama --merge`.")
     assert (local["kind"], local["registered"], local["state"]) == ("base", "listed", "stopped")
     assert local["engine"] == {"sleep_after_s": 60}
-    plain = {"name": "plain", "path": str(tmp_path), "engine": {"chat_template": "plain"}, "fold_system": True}
+    plain = {"name": "plain", "path": folder, "engine": {"chat_template": "plain"}, "fold_system": True}
     assert owner("POST", "/models", plain)["engine"] == {"chat_template": read_template("plain")}
     assert house.registry.resolve("plain").fold_system == "later"
     assert owner("POST", "/models/plain/retire")["registered"] == "retired"

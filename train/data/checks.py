@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.likeness import find_duplicates
+from train.data.context_labels import without_context_labels
 from train.data.conversations import Conversation, Example, Preference, Problem
 from train.data.example_checks import check_consistency, check_empty, check_texts, check_turns
 from train.data.openai_rows import Items
 from train.data.personal_data import check_personal
+from train.data.raw_rows import Raw
 from train.data.readers import Columns, Reading, read, read_rows
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
@@ -124,7 +126,11 @@ def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
 
 
 def _from_memory(data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading) -> Items:
-    for line, item in enumerate(data, 1):
+    for raw in without_context_labels(Raw(line, item) for line, item in enumerate(data, 1)):
+        if not isinstance(raw, Raw):
+            yield raw
+            continue
+        line, item = raw.line, raw.row
         reading.lines = line
         if isinstance(item, Example | Preference):
             yield item

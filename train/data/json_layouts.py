@@ -28,6 +28,8 @@ _BETWEEN = re.compile(r"[\s,]*")
 _OPEN_ENDED = ("{", "[", ",", ":")  # how a line ends whose JSON goes on in the next
 _LONGEST_PYTHON = 4 * 2**20  # a syntax tree takes a hundred times the memory of its text
 _JSONL = "`parley data convert` writes it as JSONL"
+_CURLY = "{\N{LEFT DOUBLE QUOTATION MARK}"
+_CURLY_MEND = 'write straight quotes (") around names and texts: an editor made them curly'
 _NOTES = {
     "comma": ("a comma after the last value, which JSON does not have; it was ignored", "remove it"),
     "python": ("Python's notation ('…', True, None) instead of JSON; it was read as such", "write it with json.dumps"),
@@ -82,7 +84,8 @@ def _has_row_on_each_line(path: Path, encoding: str) -> bool:
     except ValueError:
         return not first.rstrip().endswith(_OPEN_ENDED) and not first.lstrip().startswith("[")
     if next(lines, None) is not None:
-        return True
+        # A list on each line may be the turns of a row; a list of rows is a document, or the first of several.
+        return not (isinstance(value, list) and value and all(detect(item) for item in value))
     return isinstance(value, Mapping) and _rows_of_object(value) is None
 
 
@@ -94,7 +97,7 @@ def _rows_of_lines(lines: Iterator[tuple[int, str | Problem]], notes: _Notes) ->
         try:
             decoded = _decode(text)
         except ValueError as error:
-            yield _not_json(line, error, "put one JSON object on each line")
+            yield _not_json(line, error, _CURLY_MEND if _CURLY in text else "put one JSON object on each line")
         else:
             yield from notes.once(decoded.note, line)
             yield Raw(line, decoded.value)
@@ -108,7 +111,9 @@ def _document(text: str, notes: _Notes, *, expects_list: bool) -> Iterator[Raw |
         return
     rows, problem, note = _values(text)
     if start == "[":
-        if not expects_list:
+        if rows and problem is None and all(_is_turn(row.row) for row in rows):
+            rows = [Raw(1, [row.row for row in rows])]  # the file is one conversation
+        elif not expects_list:
             yield from notes.once("list")
     elif len(rows) == 1 and not problem and isinstance(rows[0].row, Mapping):
         inner = _rows_of_object(rows[0].row)
@@ -125,6 +130,10 @@ def _document(text: str, notes: _Notes, *, expects_list: bool) -> Iterator[Raw |
     yield from rows
     if problem is not None:
         yield problem
+
+
+def _is_turn(row: Any) -> bool:
+    return isinstance(row, Mapping) and bool({"role", "from"} & row.keys()) and detect(row) is None
 
 
 def _inner_document(text: str, notes: _Notes) -> Iterator[Raw | Problem]:
@@ -169,8 +178,18 @@ def _scan(text: str) -> tuple[list[Raw], Problem | None]:
     while True:
         place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr]  # the pattern matches anywhere
         line, counted = line + text.count("\n", counted, place), place
-        if (is_list and text.startswith("]", place)) or (not is_list and place == len(text)):
+        if place == len(text) and not is_list:
             return rows, None
+        if is_list and text.startswith("]", place):
+            place = _BETWEEN.match(text, place + 1).end()  # type: ignore[union-attr]  # as above
+            if place == len(text):
+                return rows, None
+            if not text.startswith("[", place):  # another list may follow, as two exports in one file
+                line += text.count("\n", counted, place)
+                mend = "fix this place; nothing after it could be read"
+                return rows, Problem(line, "error", "text after the end of the list", mend, "invalid-json")
+            place += 1
+            continue
         try:
             row, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
@@ -259,7 +278,7 @@ def _rows_of_table(value: Mapping[str, Any]) -> list[Any] | None:
     parts = list(value.values())
     if not parts or not all(isinstance(part, Mapping) and part for part in parts):
         return None
-    if all(str(key).isdigit() for key in value):
+    if all(str(key).isdigit() for key in value) or all(detect(part) for part in parts):
         return parts
     index = list(parts[0])
     if all(str(key).isdigit() for key in index) and all(part.keys() == parts[0].keys() for part in parts):

@@ -34,6 +34,8 @@ _LEARNT = ("loss", "training", "train")  # as other programs mark what is learnt
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
+# Other names of `tool`, of the older API and of other programs. Their results have no ids.
+_RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
@@ -283,7 +285,7 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     role = raw.get("role")
     if role == "developer":  # OpenAI's newer name for the role
         role = "system"
-    if role in ("tool", "function"):
+    if role in ("tool", *_RESULT_ROLES):
         return _tool_result(raw, before)
     if role not in ("system", "user", "assistant"):
         raise RowError(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
@@ -304,11 +306,20 @@ def _reasoning_key(raw: Mapping[str, Any]) -> str | None:
     return next((name for name in REASONING if isinstance(raw.get(name), str) and raw[name].strip()), None)
 
 
+def _call_answered(before: list[ChatMessage]) -> str:
+    """The id of the call that the next result answers, if results follow the order of the calls."""
+    for results, message in enumerate(reversed(before)):
+        if isinstance(message, ToolUse) and results < len(message.calls):
+            return message.calls[results].id
+        if not isinstance(message, ToolResult):
+            break
+    return "call_0"
+
+
 def _tool_result(raw: Mapping[str, Any], before: list[ChatMessage]) -> ToolResult:
     call, name = raw.get("tool_call_id"), raw.get("name")
-    if raw.get("role") == "function":  # the older API has no ids: it answers the call right before
-        last = before[-1] if before else None
-        call = last.calls[0].id if isinstance(last, ToolUse) else "call_0"
+    if not call and raw.get("role") in _RESULT_ROLES:
+        call = _call_answered(before)
     if not isinstance(call, str) or not call:
         raise RowError(
             "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"

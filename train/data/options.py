@@ -17,20 +17,20 @@ FILES_HELP = (
     "a .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx (needs openpyxl) or .parquet file; a folder, also one that "
     "save_to_disk wrote; or a hub data set (owner/name or owner/name:split)"
 )
-# One line for each value of --format. A test compares it with the formats that there are.
+# One line for each value of --format; without square brackets before letters, which Rich takes for markup.
 FORMAT_HELP = """auto: found by the rows.\n
 openai: {"messages": [{"role", "content"}]}.\n
 sharegpt: {"conversations": [{"from", "value"}]}.\n
-turns: {"turns": [text, text, …]}, also with speakers.\n
+turns: {"turns": ["question", "answer", …]}, also with speakers.\n
 alpaca: {"instruction", "input", "output"}.\n
 prompt-completion: {"prompt", "completion"}.\n
 question-answer: {"question", "answer"}, {"query", "response"}, …\n
 preference: {"prompt", "chosen", "rejected"}.\n
 openai-preference: {"input", "preferred_output", "non_preferred_output"}.\n
 kto: {"prompt", "completion", "label": true or false}.\n
-Texts with roles in them, in a .txt file or a field such as `text`: chatml (<|im_start|>user), llama3
-(<|start_header_id|>user), gemma (<start_of_turn>user), zephyr (<|user|>), inst ([INST] … [/INST]), headings
-(### Human:, ### Instruction:), hh (Human: after an empty line), names (User:, Q:, … at a line's start)."""
+Texts with roles in them, in a .txt file or a field such as `text`, by what begins a turn: chatml (<|im_start|>user),
+llama3 (<|start_header_id|>user), gemma (<start_of_turn>user), zephyr (<|user|>), inst (INST in square brackets),
+headings (### Human:, ### Instruction:), hh (an empty line and Human:), names (a line with User:, Q:, …)."""
 
 DataArgument = Annotated[str, typer.Argument(help=f"Training data: {FILES_HELP}.", show_default=False)]
 Format = Annotated[str, typer.Option(help=FORMAT_HELP, rich_help_panel=_READING)]

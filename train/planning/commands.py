@@ -1,7 +1,7 @@
 """`parley data count | price | plan`. Each loads its work when it runs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +77,15 @@ def price_command(
         typer.Option(help="A model of the price table; repeat it for more. Default: all.", show_default=False),
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Only openai or only together.", show_default=False)] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--price",
+            help="Your price instead of the table's, in US dollars per million tokens: MODEL=TRAINING or "
+            "MODEL=TRAINING/INPUT/OUTPUT; repeat it for more models.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: _Epochs = "auto",
     kind: Annotated[str | None, typer.Option(help="Together: lora or full.", show_default=False)] = None,
     base: Annotated[
@@ -87,26 +96,25 @@ def price_command(
 ) -> None:
     """Show what training on this data costs at OpenAI and Together AI, and with --base what it needs here.
 
-    Prices come from a table with a date on each. Old prices and approaching shutdown dates give a warning.
+    Prices come from a table with a date on each; those over 90 days old have a mark. Approaching shutdown dates give a
+    warning.
 
       parley data price tickets.jsonl --model gpt-4o-mini --model Qwen/Qwen3-8B
+
+      parley data price tickets.jsonl --price gpt-4o-mini=3/0.3/1.2
 
       parley data price tickets.jsonl --provider openai --base demo-base
     """
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_plan, show_quotes
     from train.planning.plan import plan
-    from train.planning.pricing import find_price, price_table
 
+    prices = _prices(model or (), provider, given or ())
     checked = reading.load(data)
-    prices = [find_price(name, provider) for name in model or ()]
-    prices = prices or [price for price in price_table() if provider in (None, price.provider)]
-    if not prices:
-        raise NotFound(f"There is no provider {provider!r}: use openai or together.", param="provider")
     number = parse_number(epochs, "epochs", float)
     local = None
     with optional_home() as (settings, registry):
-        quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model))
+        quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or given))
         if base:
             hyperparameters = Hyperparameters(epochs=number)
             local = plan(
@@ -199,13 +207,28 @@ def plan_command(
         show_comparison(screen, comparison)
 
 
+def _prices(models: Sequence[str], provider: str | None, given: Sequence[str]) -> "list[Price]":
+    """The prices of the named models; of those with a given price if none is named; else of the whole table."""
+    from train.planning.pricing import find_price, given_price, price_table
+
+    own = [given_price(text) for text in given]
+    prices = [
+        next((price for price in own if name in price.models), None) or find_price(name, provider) for name in models
+    ]
+    prices += [price for price in own if price not in prices]
+    prices = prices or [price for price in price_table() if provider in (None, price.provider)]
+    if not prices:
+        raise NotFound(f"There is no provider {provider!r}: use openai or together.", param="provider")
+    return prices
+
+
 def _quotes(
     checked: "CheckedData", prices: "list[Price]", epochs: Any, kind: str | None, *, strict: bool
 ) -> "tuple[list[Quote], list[str]]":
     """A quote for each model, and why some have none. With `strict` every model must have one."""
     from models.database import utcnow
-    from train.planning.pricing import quote
-    from train.planning.token_counts import count
+    from train.planning.pricing import UNKNOWN_PROVIDER, quote
+    from train.planning.token_counts import count, estimate
 
     quotes: list[Quote] = []
     left_out: list[str] = []
@@ -214,7 +237,11 @@ def _quotes(
             left_out.append(f"{price.model} stopped on {price.retires}")
             continue
         # A price needs no exact count, and fetching each of Together's tokenizers from the hub would take minutes.
-        counts = count(checked, price.model, limit=price.training_context, fetch=False)
+        counts = (
+            estimate(checked, price.model)
+            if price.provider == UNKNOWN_PROVIDER
+            else count(checked, price.model, limit=price.training_context, fetch=False)
+        )
         method = "dpo" if checked.preferences and not checked.examples else "sft"
         try:
             quotes.append(

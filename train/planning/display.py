@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from train.planning.token_counts import Counts
 
 _BAR = 24
+_OUTDATED = "*"  # behind a price
 _COLOURS = {True: "green", False: "red"}
 
 
@@ -83,7 +84,7 @@ def show_quotes(console: Console, quotes: "Sequence[Quote]", left_out: "Sequence
         sign = "≈ " if quote.estimated else ""
         use = "–" if quote.per_thousand_answers is None else _dollars(quote.per_thousand_answers, quote.estimated)
         name = f"{escape(quote.model)}\n[dim]{quote.provider}, {quote.kind}[/dim]"
-        price = f"[bold]{_dollars(quote.usd, quote.estimated)}[/bold]"
+        price = f"[bold]{_dollars(quote.usd, quote.estimated)}[/bold]{_OUTDATED if quote.outdated else ''}"
         table.add_row(name, f"{quote.epochs:g}", f"{sign}{quote.billed_tokens:,}", price, use)
     console.print(table)
     first = quotes[0]
@@ -98,12 +99,15 @@ def show_quotes(console: Console, quotes: "Sequence[Quote]", left_out: "Sequence
         if quote.over_limit:
             longer = f"{quote.over_limit:,} examples are over the training context and are {quote.over_context}"
             notes["yellow", longer].append(quote)
-        if quote.estimated:
-            notes["yellow", f"Tokens: {quote.counted}"].append(quote)
+        notes["yellow" if quote.estimated else "dim", f"Tokens: {quote.counted}"].append(quote)
         for warning in quote.warnings:
             notes["yellow", warning].append(quote)
         if quote.notes:
             notes["dim", quote.notes.rstrip(".")].append(quote)
+    if any(quote.outdated for quote in quotes):
+        console.print(
+            f"[yellow]{_OUTDATED} The price is over 90 days old. Give the current one with --price MODEL=USD.[/yellow]"
+        )
     for (colour, text), concerned in notes.items():
         console.print(f"[{colour}]• {escape(text + _models(concerned, quotes))}.[/{colour}]")
     for reason in left_out:

@@ -1,11 +1,11 @@
 """What fine-tuning costs at a provider: a dated table of prices (prices.toml) and the provider's rule for epochs.
 
-Every price has its date. A price over 90 days old, a provider that stops taking jobs, and a model that is switched off
-soon give warnings.
+Every price has its date. A price over 90 days old is marked as outdated, and the user can give another. That, a
+provider that stops taking jobs, and a model that is switched off soon give warnings.
 """
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.resources import files
 from typing import Any, Literal
@@ -17,6 +17,9 @@ from train.planning.token_counts import Counts
 _OLD_DAYS, _SOON_DAYS = 90, 90
 _MILLION = 1_000_000
 Method = Literal["sft", "dpo"]
+GIVEN = "--price"  # the source of a price that the user gave
+UNKNOWN_PROVIDER = "other"  # of a given price for a model that is not in the table
+_USUAL_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Price:
         """The id that is shown."""
         return self.models[0]
 
+    def outdated(self, today: date) -> bool:
+        """Whether the price is over 90 days old."""
+        return (today - self.as_of).days > _OLD_DAYS
+
     def stopped(self, today: date) -> bool:
         """Whether the model and its fine-tunes are switched off."""
         return self.retires is not None and today >= self.retires
@@ -66,7 +73,8 @@ class Quote:
     """The price of one training job, in US dollars. Token numbers are for one epoch, except `billed_tokens`.
 
     `per_thousand_answers` is the price of the tuned model in use, at the mean lengths of this data; None if it is not
-    sold by the token. `estimated`: the tokens, and so the price, are an estimate.
+    sold by the token. `estimated`: the tokens, and so the price, are an estimate. `outdated`: the price is over 90 days
+    old.
     """
 
     provider: str
@@ -87,6 +95,7 @@ class Quote:
     estimated: bool
     counted: str
     as_of: date
+    outdated: bool
     source: str
     notes: str
     warnings: tuple[str, ...]
@@ -122,6 +131,47 @@ def find_price(model: str, provider: str | None = None) -> Price:
         f"No price is known for {model!r}{f' at {provider!r}' if provider else ''}. "
         + (f"Known prices: {known}." if known else "Providers are openai and together."),
         param="model",
+    )
+
+
+def given_price(text: str, today: date | None = None) -> Price:
+    """The price that a user gives, in US dollars per million tokens: `MODEL=TRAINING` or `MODEL=TRAINING/INPUT/OUTPUT`.
+
+    For a model of the table, all else is as in the table; for another one, 3 epochs are assumed.
+
+    Raises:
+        Invalid: it is written in another way.
+    """
+    model, _, numbers = text.rpartition("=")
+    try:
+        rates = [float(number) for number in numbers.split("/")]
+    except ValueError:
+        rates = []
+    if not model or len(rates) not in (1, 3) or not all(0 <= rate < _MILLION for rate in rates):
+        raise Invalid(
+            f"--price is {text!r}: use MODEL=TRAINING or MODEL=TRAINING/INPUT/OUTPUT, in US dollars per million "
+            "tokens, such as gpt-4o-mini=3/0.3/1.2.",
+            param="price",
+        )
+    training, in_use = rates[0], rates[1:]
+    today = today or utcnow().date()
+    try:
+        known = find_price(model)
+    except NotFound:
+        fields: dict[str, Any] = {"provider": UNKNOWN_PROVIDER, "models": [model], "training": {"training": training}}
+        known = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": GIVEN})
+    old = (
+        "" if in_use or known.input is None or known.source == GIVEN else f"In use: the table's price of {known.as_of}."
+    )
+    return replace(
+        known,
+        training=dict.fromkeys(known.training, training),
+        training_dpo={},
+        input=in_use[0] if in_use else known.input,
+        output=in_use[1] if in_use else known.output,
+        as_of=today,
+        source=GIVEN,
+        notes=" ".join(filter(None, (known.notes, old))),
     )
 
 
@@ -175,6 +225,7 @@ def quote(
             f"{price.provider} needs at least {price.fewest_examples} examples; this data has {counts.examples}.",
             param="data",
         )
+    today = today or utcnow().date()
     chosen = _epochs(price, counts.examples, epochs)
     limit = price.training_context
     longer = [length.tokens for length in counts.lengths if limit and length.tokens > limit]
@@ -199,9 +250,10 @@ def quote(
         estimated=counts.way == "estimate",
         counted=counts.how,
         as_of=price.as_of,
+        outdated=price.outdated(today),
         source=price.source,
         notes=price.notes,
-        warnings=warnings(price, today or utcnow().date()),
+        warnings=warnings(price, today),
     )
 
 
@@ -209,7 +261,8 @@ def warnings(price: Price, today: date) -> tuple[str, ...]:
     """The warnings about a price: its age, a provider that takes no new jobs, a model that is switched off."""
     found = []
     provider = provider_name(price.provider)
-    if (age := (today - price.as_of).days) > _OLD_DAYS:
+    if price.outdated(today):
+        age = (today - price.as_of).days
         found.append(f"This price is from {price.as_of}, {age} days ago: check it at {price.source}")
     if price.stopped(today):
         found.append(f"The model and its fine-tunes were switched off on {price.retires}")
@@ -236,6 +289,8 @@ def _epochs(price: Price, examples: int, given: float | Literal["auto"]) -> Epoc
         return Epochs(given, "as given")
     if price.epochs == "openai":
         return openai_epochs(examples)
+    if price.source == GIVEN:
+        return Epochs(float(price.epochs), "as assumed; give others with --epochs")
     return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
 
 

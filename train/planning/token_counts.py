@@ -8,6 +8,7 @@ Three methods, in this order; the result says which was used:
 3. without the vocabulary: an estimate from the length of the text.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -157,6 +158,11 @@ def count(
     return _by_tokenizer(examples, name, registry, limit, fetch)
 
 
+def estimate(checked: CheckedData, model: str) -> Counts:
+    """An estimate of the tokens for a model of which only the name is known. `checked` has examples or pairs."""
+    return _estimated(checked.examples or _both_sides(checked), model, f"the vocabulary of {model} is unknown", None)
+
+
 def _both_sides(checked: CheckedData) -> tuple[Example, ...]:
     """Preference pairs as in training: the prompt with each of its two answers."""
     return tuple(
@@ -189,6 +195,7 @@ def _vocabulary(model: str) -> str | None:
     parts = model.split(":")
     # The base, not the fine-tune: to tiktoken `ft:gpt-4.1-…` starts with `ft:gpt-4`, which has another vocabulary.
     base = parts[1] if parts[0] == "ft" and len(parts) > 1 else model
+    base = re.sub(r"^(?:openai|azure)/(?!gpt-oss)", "", base)  # as routers and Azure name OpenAI's models
     if "/" in base:
         return None
     try:

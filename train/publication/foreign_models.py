@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -86,7 +87,8 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
 
         started = time.monotonic()
         # By name: the package is not there on every machine, and then `_check_file` says so.
-        tensors = import_module("gguf").GGUFReader(file).tensors
+        reader = import_module("gguf").GGUFReader(file)
+        tensors = reader.tensors
         weights = sum(int(tensor.n_elements) for tensor in tensors)
         _require_memory(file, weights)
         progress(Stage(f"Unpacking {file.name}: {weights:,} weights, {2 * weights / 1e9:.1f} GB when unpacked"))
@@ -101,6 +103,8 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
         model.config._name_or_path = file.stem
         progress(Stage("Reading its tokenizer"))
         tokenizer: Any = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+        if _starts_with_bos(reader.fields) and tokenizer.bos_token is not None:
+            tokenizer.add_bos_token = True  # transformers leaves it out
         _check_finite(model, file)
         if model.generation_config.eos_token_id is None:
             model.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -119,7 +123,14 @@ def _check_file(file: Path) -> None:
             f"{file} is one of {int(part[1])} parts: join them first, with llama.cpp's `llama-gguf-split --merge`."
         )
     if find_spec("gguf") is None:
-        raise Unavailable("Reading a GGUF file needs the package gguf: `pip install gguf`.", param="path")
+        raise Unavailable("Reading a GGUF file needs the package gguf, which `make setup` installs.", param="path")
+
+
+def _starts_with_bos(fields: Mapping[str, Any]) -> bool:
+    """Whether a text begins with the beginning-of-text token: as the file says, else as llama.cpp assumes."""
+    said = fields.get("tokenizer.ggml.add_bos_token")
+    kind = fields.get("tokenizer.ggml.model")
+    return bool(said.contents()) if said is not None else kind is not None and kind.contents() == "llama"
 
 
 def _require_memory(file: Path, weights: int) -> None:

@@ -128,9 +128,10 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-        write_stop_tokens(folder, base)
-        _check_template(tokenizer, folder, base)
-        again = load_model(Base(base.name, str(folder), None, base.trust_remote_code), stored, "cpu").eval()
+        written = Base(base.name, str(folder), None, base.trust_remote_code)
+        write_stop_tokens(folder, written)  # by the tokenizer that was written, which may be the adapter's own
+        _check_template(tokenizer, written)
+        again = load_model(written, stored, "cpu").eval()
         if name := _first_difference(merged, again):
             raise MergeRefused(
                 f"The merged weights of {adapter.name} read back differently ({name}). "
@@ -158,11 +159,10 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     return MergeReport(folder, compared, difference, limit)
 
 
-def _check_template(tokenizer: Any, folder: Path, base: Base) -> None:
+def _check_template(tokenizer: Any, written: Base) -> None:
     """Raises MergeRefused unless the written chat template equals that of the training."""
-    written = load_tokenizer(Base(base.name, str(folder), None, base.trust_remote_code)).chat_template
-    if written != tokenizer.chat_template:
-        raise MergeRefused(f"The chat template of {base.name} was written differently from how it was read.")
+    if load_tokenizer(written).chat_template != tokenizer.chat_template:
+        raise MergeRefused(f"The chat template of {written.name} was written differently from how it was read.")
 
 
 def _first_difference(merged: Any, again: Any) -> str | None:

@@ -78,6 +78,19 @@ def test_convert_writes_openai_rows_whole_and_never_over_a_file(data: Any) -> No
     assert [path.name for path in Path("out").iterdir()] == ["b.jsonl"]
 
 
+def test_an_export_of_windows_and_a_text_with_roles_become_openai_rows(data: Any) -> None:
+    Path("a.csv").write_bytes("Frage;Antwort\nGr\u00fc\u00dfe?;Sch\u00f6n, danke\n".encode("cp1252"))
+    named = ("--prompt-column", "frage", "--response-column", "antwort")
+    assert "--encoding cp1252" in " ".join(data("check", "a.csv", *named).output.split())
+    run = data("convert", "a.csv", "a.jsonl", *named, "--encoding", "cp1252")
+    assert run.exit_code == 0, run.output
+    Path("b.txt").write_text("User: Gr\u00fc\u00dfe?\nAssistant: Sch\u00f6n, danke\n", "utf-8")
+    assert data("convert", "b.txt", "b.jsonl", "--format", "names").exit_code == 0
+    rows = [json.loads(Path(name).read_text("utf-8")) for name in ("a.jsonl", "b.jsonl")]
+    assert rows[0] == rows[1]
+    assert rows[0]["messages"][1]["content"] == "Sch\u00f6n, danke"
+
+
 def test_convert_per_turn_gives_each_answer_its_context(data: Any) -> None:
     lines(Path("a.jsonl"), {"turns": ["One?", "First.", "Two?", "Second."]})
     assert data("convert", "a.jsonl", "b.jsonl", "--per-turn").exit_code == 0

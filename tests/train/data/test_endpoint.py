@@ -1,5 +1,6 @@
 """train/data/endpoint.py on a real gateway: the same report as from Python, of a file sent or uploaded before."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def test_fields_say_how_to_read_it(gateway: Any) -> None:
     fields = {"prompt_column": "asked", "response_column": "said", "system": "Be kind.", "provider": "local"}
     report = gateway.post(ROUTE, files={"file": ("a.csv", table)}, data=fields).json()
     assert (report["source"], report["format"], report["examples"]) == ("a.csv", "columns", 12)
+    windows = {"encoding": "cp1252", **fields}
+    report = gateway.post(
+        ROUTE, files={"file": ("a.csv", "asked,said\nGr\u00fc\u00dfe,Ja".encode("cp1252"))}, data=windows
+    )
+    assert (report.json()["examples"], report.json()["left_out"]) == (1, 0)
+    listed = json.dumps(style_rows(12)).encode()
+    for name in ("export.bin", "rows.jsonl", "rows.json"):  # a JSON list under any name
+        assert gateway.post(ROUTE, files={"file": (name, listed)}).json()["examples"] == 12
+    packed = gateway.post(ROUTE, files={"file": ("rows.jsonl.gz", gzip.compress(listed))})
+    assert packed.status_code == 400
+    message = packed.json()["error"]["message"]
+    assert message == "rows.jsonl.gz is not training data: it is a gzip file. Unpack it, and give the file inside."
     wrong = gateway.post(ROUTE, files={"file": ("a.csv", table)})
     assert wrong.status_code == 400
     assert "--prompt-column" in wrong.json()["error"]["message"]

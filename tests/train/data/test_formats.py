@@ -123,6 +123,25 @@ def test_tools_calls_and_results_are_read_and_given_back_as_they_were(tmp_path: 
     assert second.conversation == new.conversation
 
 
+@pytest.mark.parametrize("role", ["observation", "tool_response", "ipython", "function"])
+def test_results_under_other_names_answer_the_calls_in_their_order(role: str, tmp_path: Path) -> None:
+    calls = [{"id": f"c{n}", "type": "function", "function": {"name": "find", "arguments": "{}"}} for n in (1, 2)]
+    said = [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": role, "content": "Leipzig"},
+        {"role": role, "content": "Riga"},
+        {"role": "assistant", "content": "In Leipzig and Riga."},
+    ]
+    tools = [{"type": "function", "function": {"name": "find"}}]
+    report = check(lines(tmp_path / "a.jsonl", {"messages": said, "tools": tools}), provider="local")
+    assert report.errors == ()
+    results = report.examples[0].conversation.as_dicts()[2:4]
+    assert [(result["role"], result["tool_call_id"], result["content"]) for result in results] == [
+        ("tool", "c1", "Leipzig"), ("tool", "c2", "Riga"),
+    ]  # fmt: skip
+
+
 def test_sharegpt_with_tools_is_the_same_conversation(tmp_path: Path) -> None:
     row = {
         "conversations": [

@@ -37,6 +37,7 @@ LAYOUTS = {
     "the data sets server": ("a.json", dumped({"rows": [{"row_idx": 0, "row": ONE}, {"row": TWO}]}), "one JSON object"),
     "pandas by column": ("a.json", dumped(FRAME), "one JSON object"),
     "pandas by index": ("a.json", dumped({"0": ONE, "1": TWO}), "one JSON object"),
+    "rows by their ids": ("a.json", dumped({"query_60_0_3": ONE, "query_61": TWO}, indent=1), "one JSON object"),
     "pandas split": (
         "a.json", dumped({"columns": ["prompt", "completion"], "data": [TEXTS[:2], TEXTS[2:]]}), "one JSON object",
     ),
@@ -48,6 +49,7 @@ LAYOUTS = {
     "a comma after each line": ("a.jsonl", dumped(ONE, TWO, between=",\n") + ",\n", "a comma after"),
     "a comma in a row": ("a.jsonl", dumped(ONE)[:-1] + ",}\n" + dumped(TWO), "a comma after"),
     "a comma in a list": ("a.json", f"[\n{dumped(ONE)},\n{dumped(TWO)[:-2]}, ] }},\n]", "a comma after"),
+    "two lists": ("a.json", dumped([ONE], [TWO]), None),
     "a list of messages on each line": ("a.jsonl", dumped(ONE["messages"], TWO["messages"]), None),
 }  # fmt: skip
 
@@ -73,6 +75,32 @@ def test_a_row_with_a_list_called_data_stays_a_row(tmp_path: Path) -> None:
     path.write_text(json.dumps({"question": "Hi", "answer": "Hello", "results": [{"n": 1}]}))
     (example, *_) = [item for item in read(path) if isinstance(item, Example)]
     assert [message.content for message in example.conversation.messages] == ["Hi", "Hello"]
+
+
+def test_a_file_may_be_the_messages_of_one_conversation(tmp_path: Path) -> None:
+    for name, text in (("a.json", dumped(ONE["messages"], indent=2)), ("a.jsonl", dumped(ONE["messages"]))):
+        (tmp_path / name).write_text(text)
+        (example,) = read(tmp_path / name)
+        assert isinstance(example, Example)
+        assert [message.content for message in example.conversation.messages] == TEXTS[:2]
+
+
+def test_text_after_a_list_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(dumped([ONE]) + "\n{}")
+    example, problem = read(path)
+    assert isinstance(example, Example)
+    assert isinstance(problem, Problem)
+    assert (problem.line, problem.message) == (2, "text after the end of the list")
+
+
+def test_curly_quotes_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("{\u201cprompt\u201d: \u201cHi\u201d}\n" + json.dumps(ONE), "utf-8")
+    problem, example = read(path)
+    assert isinstance(problem, Problem)
+    assert "straight quotes" in problem.mend
+    assert isinstance(example, Example)
 
 
 def test_one_bad_row_of_a_list_on_one_line_leaves_out_itself_only(tmp_path: Path) -> None:

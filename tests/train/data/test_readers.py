@@ -92,7 +92,7 @@ def test_text_parts_are_joined_and_pictures_refused(tmp_path: Path) -> None:
     assert isinstance(example, Example)
     assert [(m.role, m.content) for m in example.conversation.messages] == [
         ("system", "Be brief."),
-        ("assistant", "Hello"),
+        ("assistant", "Hel\nlo"),  # as the engine joins them
     ]
     assert isinstance(problem, Problem)
 

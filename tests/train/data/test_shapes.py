@@ -231,6 +231,8 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
         '`context` is "customer support" everywhere, a label, and is not read: in 6 rows, the first is line 2'
     ]
+    rows = [{"instruction": f"Hi {place}", "response": "Hello", "context": "customer support"} for place in range(6)]
+    assert check(rows, provider="local").examples[5].conversation.messages[0].content == "Hi 5"
     path.write_text("asked,said,context\nHi,Hello,We are in Rome\n")
     report = check(path, Columns("asked", "said"), provider="local")
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [

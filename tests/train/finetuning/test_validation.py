@@ -69,6 +69,18 @@ def test_a_bad_training_file_fails_the_job(house: House, rows: Any, code: str, s
 
 
 @pytest.mark.long
+def test_a_json_list_is_read_and_one_bad_row_of_it_is_named_by_its_number(house: House) -> None:
+    job = outcome(house, json.dumps(style_rows(12)).encode())
+    assert (job.status, job.error) == ("queued", None)
+    events = [event.message for event in house.client.fine_tuning.jobs.list_events(job.id) if event.level == "warn"]
+    assert any("a JSON list instead of one row on each line" in message for message in events)
+    bad = {"messages": [{"role": "robot", "content": "x"}]}
+    job = outcome(house, json.dumps([*style_rows(10), bad, *style_rows(4)]).encode())
+    assert job.status == "failed"
+    assert "Line 11: " in job.error.message
+
+
+@pytest.mark.long
 def test_every_bad_line_has_its_event(house: House) -> None:
     bad = {"messages": [{"role": "user", "content": "only me"}]}
     job = outcome(house, jsonl([*style_rows(10), bad, bad, "{"]))

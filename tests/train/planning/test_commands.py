@@ -74,12 +74,29 @@ def test_prices_of_all_models_that_are_still_there(data: Path) -> None:
     shown = " ".join(run("price", data).split())
     assert "$" in shown
     assert "days ago: check it" in shown
+    assert "* The price is over 90 days old. Give the current one with --price" in shown
     found = json.loads(run("price", data, "--json"))
     providers = {quote["provider"] for quote in found["quotes"]}
     assert "together" in providers
     assert all(quote["estimated"] for quote in found["quotes"])
     assert any("gpt-4.1-nano" in reason for reason in found["left_out"])
     assert found["plan"] is None
+    assert all(quote["outdated"] for quote in found["quotes"])
+
+
+def test_a_given_price_is_used_and_has_no_mark(data: Path) -> None:
+    shown = " ".join(run("price", data, "--price", "gpt-4o-mini=6/1/2").split())
+    assert "over 90 days old" not in shown
+    assert "Tokens: " in shown
+    (quote,) = json.loads(run("price", data, "--price", "gpt-4o-mini=6/1/2", "--json"))["quotes"]
+    assert (quote["rate"], quote["outdated"]) == (6, False)
+    names = [
+        quote["model"]
+        for quote in json.loads(
+            run("price", data, "--model", "gpt-4o", "--price", "gpt-4o-mini=6", "--price", "acme=1", "--json")
+        )["quotes"]
+    ]
+    assert [name.split("-2024")[0] for name in names] == ["gpt-4o", "gpt-4o-mini", "acme"]
 
 
 def test_a_price_by_name_with_epochs_and_kind(data: Path) -> None:

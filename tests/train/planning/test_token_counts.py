@@ -84,6 +84,7 @@ def test_weight_0_is_counted_but_not_as_learnt() -> None:
         ("gpt-4.1-nano-2025-04-14", "o200k_base"),
         ("ft:gpt-4.1-mini-2025-04-14:acme::1", "o200k_base"),
         ("ft:gpt-3.5-turbo-0125:acme:x:2", "cl100k_base"),
+        ("openai/gpt-4o-mini", "o200k_base"),
     ],
 )
 def test_a_fine_tune_has_the_vocabulary_of_its_base(model: str, vocabulary: str) -> None:

@@ -11,8 +11,11 @@ _NAMES = {
 }  # fmt: skip
 
 
-def write_gguf(base: Path, file: Path, quantisation: str = "F32") -> Path:
-    """Writes a folder of Qwen2's shape as one GGUF file. `quantisation`: of its matrices, a name of gguf's types."""
+def write_gguf(base: Path, file: Path, quantisation: str = "F32", *, bos: bool = False) -> Path:
+    """Writes a folder of Qwen2's shape as one GGUF file.
+
+    `quantisation`: of its matrices, a name of gguf's types. `bos`: a text begins with a token of its own.
+    """
     from gguf import GGMLQuantizationType, GGUFWriter, quants
     from safetensors.torch import load_file
 
@@ -36,6 +39,8 @@ def write_gguf(base: Path, file: Path, quantisation: str = "F32") -> Path:
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token in special else 1 for token in tokens])
     writer.add_token_scores([0.0] * len(tokens))  # instead of merges, of which this vocabulary has none
+    writer.add_bos_token_id(vocabulary["<|im_start|>"])
+    writer.add_add_bos_token(bos)
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_pad_token_id(config["pad_token_id"])
     writer.add_chat_template((base / "chat_template.jinja").read_text())

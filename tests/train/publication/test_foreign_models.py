@@ -123,7 +123,10 @@ def test_a_gguf_file_is_unpacked_and_registered(
     assert AutoTokenizer.from_pretrained(str(spec.folder))(text) == AutoTokenizer.from_pretrained(str(tiny_base))(text)
     with pytest.raises(Conflict, match="is taken"):
         unpack_gguf(opened, NewModel("Tiny-F32", path=str(file)))
-    quantised = unpack_gguf(opened, NewModel("q8", path=str(write_gguf(tiny_base, tmp_path / "q8.gguf", "Q8_0"))))
+    small = write_gguf(tiny_base, tmp_path / "q8.gguf", "Q8_0", bos=True)
+    quantised = unpack_gguf(opened, NewModel("q8", path=str(small)))
+    begins = AutoTokenizer.from_pretrained(str(quantised.folder))
+    assert begins(text)["input_ids"] == [begins.bos_token_id, *begins(text, add_special_tokens=False)["input_ids"]]
     got = AutoModelForCausalLM.from_pretrained(str(quantised.folder), dtype=torch.float32).model.embed_tokens.weight
     assert 0 < (got - models[0].model.embed_tokens.weight).abs().max() < 0.02
     part = tmp_path / "big-00001-of-00003.gguf"

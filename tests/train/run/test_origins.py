@@ -1,6 +1,7 @@
 """train/run/origins.py: what a run was made of, and what counts as the same."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def test_a_digest_reads_what_examples_are_made_of() -> None:
     assert digest(examples) == digest(list(examples))
     assert digest(examples) != digest(examples[:2])
     assert digest([[1, 2], [3]]) != digest([[1, 2, 3]])
+
+
+def test_a_run_of_an_earlier_version_can_be_resumed() -> None:
+    """Fields that examples got later do not change the digest of data that has none of them."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    (example,) = check([{"messages": turns}], provider="local").examples
+    stored = {
+        "line": 1, "unweighted": [], "metadata": {},
+        "conversation": {"tools": [], "messages": [turns[0], {
+            "role": "assistant", "content": "", "calls": [{"id": "c", "name": "f", "arguments": "{}"}]}]},
+    }  # fmt: skip
+    assert digest([example]) == digest([stored])
+    assert digest([replace(example, label=False)]) != digest([stored])
 
 
 def test_what_differs_in_a_configuration_is_named() -> None:

@@ -7,6 +7,7 @@ from its last checkpoint. Exit status 2 without the data (../shared/data/bitext)
 """
 
 import json
+import signal
 import sys
 
 from bench.evals import bitext
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Invalid as error:
         print(f"bench.real: {error}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Parley is stopped too
     try:
         result = summarise(run_stages(options, stages))
     except Stopped:

@@ -9,6 +9,7 @@ import pytest
 
 from bench.evals import bitext
 from bench.evals.bitext import Request
+from bench.real import judges
 from bench.real.__main__ import main
 from bench.real.comparison import build_job, summarise_windows
 from bench.real.options import QUICK
@@ -177,3 +178,20 @@ def test_a_result_has_its_keys_and_names_the_goals_it_missed() -> None:
     (missed,) = missed_goals(found)
     assert missed == "training, share of the matrix products' speed: 0.50 (≥ 0.65)"
     assert "| training, tokens/s | 100; TRL's plain script 50 | 2.00 times |" in table(found)
+
+
+def test_a_judge_is_measured_in_both_orders_on_pairs_with_a_better_answer() -> None:
+    pairs = [
+        {"question": "Where?", "answer_a": "Here it is.", "answer_b": "No.", "verdict": "A", "intent": "where"},
+        {"question": "When?", "answer_a": "No.", "answer_b": "Tomorrow.", "verdict": "B", "intent": "when"},
+        {"question": "Why?", "answer_a": "So.", "answer_b": "So.", "verdict": "tie", "intent": "why"},
+    ]
+    longer = judges.measure(pairs, lambda question, first, second: (len(first), len(second)))
+    assert (longer.pairs, longer.right, longer.right_alone, longer.flipped) == (2, 1.0, 1.0, 0.0)
+    first_wins = judges.measure(pairs, lambda question, first, second: (1.0, 0.0))
+    assert (first_wins.right_alone, first_wins.flipped) == (0.5, 1.0)
+
+
+def test_without_a_base_the_judges_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judges.main(["--base", str(tmp_path)]) == 2
+    assert "there is no base" in capsys.readouterr().err

@@ -119,7 +119,7 @@ def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -
 
 
 def _check_downloaded(folder: Path, files: Iterable[Path]) -> None:
-    """Refuses what an interrupted or a careless download leaves."""
+    """Refuses what an interrupted or incomplete download leaves."""
     for file in sorted(files):
         if file.is_symlink() and not file.exists():
             raise Invalid(f"{file} is a link to a file that is not there: download the folder again.", param="path")
@@ -134,7 +134,7 @@ def _check_downloaded(folder: Path, files: Iterable[Path]) -> None:
 
 
 def _check_shards(folder: Path, files: Collection[str]) -> None:
-    """Refuses a folder that lacks some of the files that its weights are divided into."""
+    """Refuses a folder in which some of the weight files are missing."""
     needed: set[str] = set()
     if INDEX in files:
         names = _read_config(folder / INDEX).get("weight_map")
@@ -144,7 +144,8 @@ def _check_shards(folder: Path, files: Collection[str]) -> None:
     if missing := sorted(needed.difference(files)):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise Invalid(
-            f"{folder} lacks {missing[0]}{more}, of {len(needed)} files of weights: download them.", param="path"
+            f"{folder} is incomplete: {missing[0]}{more} of its {len(needed)} weight files are missing. Download them.",
+            param="path",
         )
 
 
@@ -202,7 +203,7 @@ def _no_weights(folder: Path) -> str:
     found = sorted(path.parent for name in ("config.json", ADAPTER_CONFIG) for path in folder.glob(f"*/{name}"))
     found += sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
     if found:
-        return f"{folder} holds no safetensors, but its folder {found[-1].relative_to(folder)} holds a model: give it."
+        return f"{folder} holds no safetensors, but its subfolder {found[-1].relative_to(folder)} holds a model: give that folder."
     return f"{folder} holds no safetensors, so it is not a model's folder."
 
 
@@ -228,7 +229,7 @@ def _nearest(place: Path) -> str:
 
 
 def require_tokenizer(folder: Path) -> None:
-    """Refuses a folder without a tokenizer: transformers would make an empty one without a word.
+    """Refuses a folder without a tokenizer: transformers would silently make an empty one.
 
     Raises:
         Invalid: with the cure.
@@ -239,8 +240,8 @@ def require_tokenizer(folder: Path) -> None:
     if config.get("auto_map") or config.get("tokenizer_class") in _TOKENIZERS_WITHOUT_FILES:
         return
     raise Invalid(
-        f"{folder} holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files of the model "
-        "that it was made from.",
+        f"{folder} holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files from the "
+        "original model.",
         param="path",
     )
 

@@ -206,7 +206,7 @@ class Registry:
             NotFound: no model has that id. Conflict: a model has the alias's name.
         """
         if len(weights) < 2:
-            raise Invalid("Divide an alias among two models or more, such as a=90,b=10.", param="to")
+            raise Invalid("Split an alias between two or more models, such as a=90,b=10.", param="to")
         for model, weight in weights.items():
             if not (math.isfinite(weight) and 0 < weight <= _MAX_WEIGHT):
                 raise Invalid(
@@ -244,7 +244,7 @@ class Registry:
             return {row.name: row.target for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
 
     def alias_weights(self) -> dict[str, dict[str, float]]:
-        """The aliases that are divided among several models: alias → model id → weight."""
+        """The aliases that are split between several models: alias → model id → weight."""
         with self._database.read() as session:
             rows = session.scalars(select(AliasRow).order_by(AliasRow.name))
             return {row.name: dict(row.weights) for row in rows if row.weights}

@@ -250,7 +250,7 @@ def models_alias(
 ) -> None:
     """Give a model another name, or move that name to another model in one step.
 
-    With --to, requests are divided among several models, for example to try a new version on some of your users. The
+    With --to, requests are split between several models, for example to try a new version on some of your users. The
     same `user` always gets the same model; without that field, the same conversation does. The response's
     header x-parley-model names the model that answered.
 
@@ -317,7 +317,7 @@ def parity_table(parity: "Parity") -> Any:
 
 
 def _alias_names(registry: "Registry") -> dict[str, list[str]]:
-    """Model id → its aliases, with the share of an alias that is divided."""
+    """Model id → its aliases, with the share of a split alias."""
     names: dict[str, list[str]] = {}
     weights = registry.alias_weights()
     for alias, target in registry.aliases().items():

@@ -83,8 +83,11 @@ def both(folder: Path) -> None:
 CODE = {"model_type": "mythical", "architectures": ["MythicalForCausalLM"]}
 SHAPES: list[tuple[Callable[[Path], None], str]] = [
     (pointer, "is a Git LFS pointer, not the file itself: run `git lfs install && git lfs pull`"),
-    (without_shard, "lacks model-00002-of-00003.safetensors and 1 more, of 3 files of weights: download them"),
-    (without_indexed_file, "lacks second.safetensors, of 2 files"),
+    (
+        without_shard,
+        "is incomplete: model-00002-of-00003.safetensors and 1 more of its 3 weight files are missing. Download them",
+    ),
+    (without_indexed_file, "is incomplete: second.safetensors of its 2 weight files"),
     (cut_short, "is cut short"),
     (without("tokenizer.json"), "holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files"),
     (without("config.json"), "holds weights but no config.json"),
@@ -95,7 +98,7 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
         "needs code of its own (modeling_mythical.py), which runs only if you trust it",
     ),
     (pickled, "Other formats can run code when loaded: load it with transformers"),
-    (nested, "its folder checkpoint-500 holds a model: give it"),
+    (nested, "its subfolder checkpoint-500 holds a model: give that folder"),
     (broken_link, "is a link to a file that is not there"),
     (unfinished, "is an unfinished download"),
     (both, "holds an adapter and whole weights"),

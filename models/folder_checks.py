@@ -203,7 +203,8 @@ def _no_weights(folder: Path) -> str:
     found = sorted(path.parent for name in ("config.json", ADAPTER_CONFIG) for path in folder.glob(f"*/{name}"))
     found += sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
     if found:
-        return f"{folder} holds no safetensors, but its subfolder {found[-1].relative_to(folder)} holds a model: give that folder."
+        nested = found[-1].relative_to(folder)
+        return f"{folder} holds no safetensors, but its subfolder {nested} holds a model: give that folder."
     return f"{folder} holds no safetensors, so it is not a model's folder."
 
 

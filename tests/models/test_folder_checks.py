@@ -85,7 +85,7 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
     (pointer, "is a Git LFS pointer, not the file itself: run `git lfs install && git lfs pull`"),
     (
         without_shard,
-        "is incomplete: model-00002-of-00003.safetensors and 1 more of its 3 weight files are missing. Download them",
+        "is incomplete: model-00002-of-00003.safetensors and 1 more of its 3 weight files are missing.",
     ),
     (without_indexed_file, "is incomplete: second.safetensors of its 2 weight files"),
     (cut_short, "is cut short"),

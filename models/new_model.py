@@ -1,12 +1,15 @@
 """A new model as a person describes it, on the command line or over HTTP, and the spec that this gives."""
 
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.chat_templates.inspection import inspect_template
+from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
 from models.errors import Invalid
-from models.folder_checks import check_folder, differs_from_base, find_kind, find_weights, is_gguf
+from models.folder_checks import check_folder, differs_from_base, expand_user, find_kind, find_weights, is_gguf
 from models.registry import Registry, check_upstream_address, merge_instead, parse_spec
 from models.spec import Kind, ModelSpec
 from models.system_messages import Folding
@@ -40,7 +43,7 @@ class NewModel:
     @property
     def is_gguf(self) -> bool:
         """Whether its weights are a GGUF file, which only `parley models add` unpacks."""
-        return self.path is not None and is_gguf(self.path) and Path(self.path).expanduser().is_file()
+        return self.path is not None and is_gguf(self.path) and os.path.isfile(expand_user(self.path))
 
     def register(self, registry: Registry) -> ModelSpec:
         """Checks the model, registers it, and pins it if `pin` is set.
@@ -49,7 +52,7 @@ class NewModel:
             Invalid: as `spec`; or an adapter's base is not registered, or its engine cannot load the adapter.
             Conflict: the name is taken.
         """
-        spec = self.with_base(registry).spec()
+        spec = self.complete(registry)
         if reason := _difference(spec, registry):
             raise merge_instead(spec, reason)
         registry.register(spec)
@@ -57,7 +60,21 @@ class NewModel:
             registry.pin(spec.id)
         return spec
 
-    def with_base(self, registry: Registry) -> "NewModel":
+    def complete(self, registry: Registry) -> ModelSpec:
+        """The spec to register, an adapter's with what its base tells: its id, and how system messages are folded.
+
+        Raises:
+            Invalid: as `spec`; or the base that the adapter names is not registered.
+        """
+        spec = self._with_base(registry).spec()
+        base = _base_of(spec, registry)
+        if base is None:
+            return spec
+        # Without a template of its own an adapter is served, or merged, with that of its base.
+        folding = _folding(spec, base) if self.fold_system or base.fold_system != "none" else "none"
+        return spec.model_copy(update={"fold_system": folding})
+
+    def _with_base(self, registry: Registry) -> "NewModel":
         """The same with the base's id: for an adapter without one, that of the base that its configuration names.
 
         Raises:
@@ -65,9 +82,9 @@ class NewModel:
         """
         if self.base:
             return replace(self, base=registry.aliases().get(self.base, self.base))
-        if not self.path or guess_kind(str(Path(self.path).expanduser()), None) != "adapter":
+        if not self.path or guess_kind(str(expand_user(self.path)), None) != "adapter":
             return self
-        folder = Path(self.path).expanduser().absolute()
+        folder = expand_user(self.path).absolute()
         check_folder(folder, find_kind(folder, self.kind, None))  # its own faults come first
         named = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
         for spec in registry.list(include_candidates=True) if named else ():
@@ -112,10 +129,11 @@ class NewModel:
             lora_rank=read_lora_rank(path) if path else None,
             engine=dict(self.engine),
             description=self.description,
-            fold_system=_folding(path, self.engine) if self.fold_system else "none",
         )
         if spec.folder is not None:
             check_folder(spec.folder, spec.kind, trust_remote_code=spec.engine.trust_remote_code)
+        if self.fold_system:
+            spec = spec.model_copy(update={"fold_system": _folding(spec)})
         if spec.kind in ("base", "merged"):
             return spec
         if given := list(spec.engine.model_dump(exclude_defaults=True)):
@@ -136,20 +154,26 @@ class NewModel:
         return self.kind or ("merged" if self.base else "base")
 
 
+def _base_of(spec: ModelSpec, registry: Registry) -> ModelSpec | None:
+    """The registered base of an adapter; None for another kind, and where there is none."""
+    if spec.kind != "adapter":
+        return None
+    return next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
+
+
 def _difference(spec: ModelSpec, registry: Registry) -> str | None:
     """What an adapter brings that its base's engine would not use; None if nothing, or if it is not an adapter."""
-    base = next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
-    if spec.kind != "adapter" or spec.folder is None or base is None or base.folder is None:
+    base = _base_of(spec, registry)
+    if base is None or spec.folder is None or base.folder is None:
         return None
     return differs_from_base(spec.folder, base.folder, base.engine.chat_template)
 
 
-def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
+def _folding(spec: ModelSpec, base: ModelSpec | None = None) -> Folding:
     """Which system messages a model's template has no place for: all of them, if that cannot be known."""
-    from models.chat_templates.system_role import has_system_role
-    from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
-
-    folder = Path(path or "")
-    template = engine.get("chat_template") or (read_folder_template(folder) if path else None)
-    tokens = {"bos_token": "<s>", "eos_token": "</s>"} | read_named_tokens(folder)  # a hub id has no files yet
-    return "later" if template and has_system_role(template, tokens) else "all"
+    template, tokens = None, {"bos_token": "<s>", "eos_token": "</s>"}  # a hub id has no files yet
+    for model in filter(None, (base, spec)):
+        own = read_folder_template(model.folder) if model.folder else None
+        template = model.engine.chat_template or own or template
+        tokens |= read_named_tokens(model.folder) if model.folder else {}
+    return "later" if template and inspect_template(template, tokens).system_role else "all"

@@ -2,9 +2,10 @@
 
 Each template marks what the assistant writes, the end of its turn included, with `{% generation %}`: that is what a
 training learns. `rendering` renders one, `turn_ends` finds the token that ends an answer, `system_role` says whether
-there is a place for a system message.
+there is a place for a system message; `inspection` does all of it in a process of its own.
 """
 
+import os.path
 from pathlib import Path
 
 from models.errors import Invalid
@@ -26,13 +27,15 @@ def read_template(name_or_file: str) -> str:
     """
     if name_or_file in names():
         return (_FOLDER / f"{name_or_file}.jinja").read_text("utf-8")
-    file = Path(name_or_file).expanduser()
-    if not file.is_file():
+    file = Path(os.path.expanduser(name_or_file))
+    if not os.path.isfile(file):
         raise Invalid(
-            f"There is no chat template {name_or_file!r}: use {', '.join(names())}, or a file.", param="chat_template"
+            f"There is no chat template {name_or_file[:300]!r}: use {', '.join(names())}, or a file.",
+            param="chat_template",
         )
     try:
-        text = file.read_bytes()[: _MOST_BYTES + 1].decode()
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"The chat template {name_or_file} cannot be read: {error}.", param="chat_template") from error
     return check_template(text)
@@ -44,11 +47,11 @@ def check_template(text: str) -> str:
     Raises:
         Invalid: it is no Jinja template that writes a conversation's messages.
     """
-    from models.chat_templates.rendering import compile_template
+    from models.chat_templates.inspection import inspect_template
 
     if len(text.encode()) > _MOST_BYTES:
         raise Invalid(f"A chat template has at most {_MOST_BYTES // 1024} KiB.", param="chat_template")
-    if reason := compile_template(text).broken:
+    if reason := inspect_template(text).broken:
         raise Invalid(f"This is not a chat template: {reason}.", param="chat_template")
     if "messages" not in text:
         raise Invalid(

@@ -126,9 +126,11 @@ class EngineLifecycle:
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
             command = vllm_command.with_cache(command, self._settings.home / "cache")
-            command = with_files(command, engine.spec, self._settings.home / "cache" / "engines")
+            # In a thread: a tokenizer may have 30 MB, and the template is read in a process that may take a while.
+            folder = self._settings.home / "cache" / "engines"
+            command = await asyncio.to_thread(with_files, command, engine.spec, folder)
             engine.process = spawn(command, self._settings.logs_dir)
-        except ParleyError as error:
+        except (ParleyError, OSError) as error:
             await self._restart(engine, str(error))
             return
         engine.lora, engine.reasoning, engine.embeds = options.lora, options.parsers.reasoning, options.embeds

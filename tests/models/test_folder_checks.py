@@ -92,6 +92,7 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
     (without("tokenizer.json"), "holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files"),
     (without("config.json"), "holds weights but no config.json"),
     (with_config(architectures=[]), "names no architecture"),
+    (with_config(**CODE | {"architectures": "MythicalForCausalLM"}), "have the architecture MythicalForCausalLM."),
     (with_config(**CODE), "does not have the architecture MythicalForCausalLM. Choose another model, or a newer vLLM"),
     (
         with_config(**CODE, auto_map={"AutoModelForCausalLM": "modeling_mythical.MythicalForCausalLM"}),

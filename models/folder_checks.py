@@ -276,7 +276,7 @@ def differs_from_base(adapter: Path, base: Path, template: str | None = None) ->
 
 def _prompting(template: str) -> str:
     """A chat template without the marks of what is learnt, which change no prompt."""
-    return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template).strip()
+    return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template).replace("\r\n", "\n").strip()
 
 
 def _vocabulary(folder: Path) -> set[str]:

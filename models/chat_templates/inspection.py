@@ -18,7 +18,7 @@ from models.chat_templates.tokenizer_files import read_added_tokens, read_named_
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CPU_S = 1.0  # rendering takes milliseconds
-_TIMEOUT_S = 30.0  # of a busy machine
+_TIMEOUT_S = 15.0  # of a busy machine
 _MEMORY_BYTES = 2**30
 _TOO_MUCH = "it does not render within a second and a gigabyte of memory"
 
@@ -47,7 +47,13 @@ def inspect_template(
         tokens: the tokenizer's named tokens, such as `eos_token`.
         added: the tokens that the tokenizer takes as a whole, with their ids.
     """
-    return _inspect(json.dumps([template, dict(tokens or {}), dict(added or {})]))
+    try:
+        return _inspect(json.dumps([template, dict(tokens or {}), dict(added or {})]))
+    except subprocess.TimeoutExpired:
+        return TemplateFacts(_TOO_MUCH, None, False)
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        return TemplateFacts(_TOO_MUCH if error.returncode < 0 else f"it cannot be read ({last})", None, False)
 
 
 def missing_stop_token(folder: Path, template: str) -> int | None:
@@ -66,21 +72,15 @@ def missing_stop_token(folder: Path, template: str) -> int | None:
 
 @lru_cache(maxsize=32)
 def _inspect(question: str) -> TemplateFacts:
+    """Raises TimeoutExpired or CalledProcessError, which are not cached: the machine may have been busy."""
     command = (sys.executable, "-P", "-m", "models.chat_templates.inspection")
     # No keys and passwords: the environment is only what Python needs to start.
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
-    try:
-        done = subprocess.run(
-            command, input=question.encode(), capture_output=True, timeout=_TIMEOUT_S, check=False,
-            env=environment | {"PYTHONPATH": str(_ROOT)},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return TemplateFacts(_TOO_MUCH, None, False)
-    if done.returncode == 0:
-        return TemplateFacts(**json.loads(done.stdout))
-    lines = done.stderr.decode(errors="replace").split("\n")
-    reason = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return TemplateFacts(_TOO_MUCH if done.returncode < 0 else f"it cannot be read ({reason[:200]})", None, False)
+    done = subprocess.run(
+        command, input=question.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True,
+        env=environment | {"PYTHONPATH": str(_ROOT)},
+    )  # fmt: skip
+    return TemplateFacts(**json.loads(done.stdout))
 
 
 def _answer(template: str, tokens: dict[str, str], added: dict[str, int]) -> TemplateFacts:

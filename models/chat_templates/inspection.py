@@ -1,6 +1,6 @@
 """What a model's own chat template says, read in a process of its own: the end of a turn, a place for system messages.
 
-The template comes with the model, and the sandbox that renders it limits neither time nor memory: `{{ 9**9**9 }}` is
+The template comes with the model, and the sandbox that renders it limits neither time nor memory: `{{ 9**(9**9) }}` is
 computed while it is compiled, and holds up every thread. Programs that serve others therefore never render one
 themselves. A training does, because transformers would render it there anyway.
 """

@@ -1,4 +1,4 @@
-"""A new model as a person describes it, on the command line or over HTTP, and the spec that this gives."""
+"""A new model as described on the command line or over HTTP, and its spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +17,9 @@ from models.weights import guess_kind, read_adapter_config, read_lora_rank
 class NewModel:
     """A model to register: either `path`, a folder or hub id, or `upstream`, an OpenAI-compatible address.
 
-    `kind` and an adapter's `base` are found from the files unless they are given. `engine`: fields of
-    `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no
-    place for part of a user turn.
+    `kind` and an adapter's `base` are read from the files unless they are set. `engine`: fields of
+    `models.spec.EngineOptions`. `fold_system`: put system messages that the chat template does not support into user
+    turns.
     """
 
     name: str
@@ -39,7 +39,7 @@ class NewModel:
 
     @property
     def is_gguf(self) -> bool:
-        """Whether its weights are a GGUF file, which only `parley models add` unpacks."""
+        """Whether its weights are a GGUF file, which only `parley models add` can unpack."""
         return self.path is not None and is_gguf(self.path) and Path(self.path).expanduser().is_file()
 
     def register(self, registry: Registry) -> ModelSpec:
@@ -50,7 +50,7 @@ class NewModel:
             Conflict: the name is taken.
         """
         spec = self.with_base(registry).spec()
-        if reason := _difference(spec, registry):
+        if reason := _find_difference(spec, registry):
             raise merge_instead(spec, reason)
         registry.register(spec)
         if self.pin:
@@ -58,29 +58,27 @@ class NewModel:
         return spec
 
     def with_base(self, registry: Registry) -> "NewModel":
-        """The same with the base's id: for an adapter without one, that of the base that its configuration names.
+        """The same model with the id of its base: an adapter without one gets the base that its configuration names.
 
         Raises:
-            Invalid: that base is not registered.
+            Invalid: that base is not registered, or the configuration names none.
         """
         if self.base:
             return replace(self, base=registry.aliases().get(self.base, self.base))
         if not self.path or guess_kind(str(Path(self.path).expanduser()), None) != "adapter":
             return self
         folder = Path(self.path).expanduser().absolute()
-        check_folder(folder, find_kind(folder, self.kind, None))  # its own faults come first
+        check_folder(folder, find_kind(folder, self.kind, None))  # a damaged folder is reported first
         named = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
         for spec in registry.list(include_candidates=True) if named else ():
             if named in (spec.id, spec.path) and spec.kind in ("base", "merged"):
                 return replace(self, base=spec.id)
-        trained = f"was trained on {named!r}, which is not registered: add it" if named else "does not name its base"
-        raise Invalid(
-            f"The adapter in {folder} {trained}{' first' if named else ''}: give the id of its base as --base.",
-            param="base",
-        )
+        fault = f"was trained on {named!r}, which is not registered" if named else "does not name its base"
+        mend = "add that model, then give its id" if named else "give the base's id"
+        raise Invalid(f"The adapter in {folder} {fault}: {mend} as --base.", param="base")
 
     def spec(self) -> ModelSpec:
-        """The spec to register. A folder's files are checked (`folder_checks`).
+        """The spec to register. The files in a folder are checked (`folder_checks`).
 
         Raises:
             Invalid: the description contradicts itself or the files, a value is wrong, or the files cannot be served.
@@ -90,7 +88,7 @@ class NewModel:
             raise Invalid("A model has weights or an upstream, not both: give a path or an upstream.")
         if not path and not upstream:
             raise Invalid(
-                "Say where the model is: a path (a folder or hub id), or an upstream (an address).", param="path"
+                "The model has no location: give a path (a folder or hub id) or an upstream (an address).", param="path"
             )
         if upstream:
             check_upstream_address(upstream)
@@ -118,9 +116,9 @@ class NewModel:
             check_folder(spec.folder, spec.kind, trust_remote_code=spec.engine.trust_remote_code)
         if spec.kind in ("base", "merged"):
             return spec
-        if given := list(spec.engine.model_dump(exclude_defaults=True)):
-            where = f"give {given[0]} to its base" if spec.kind == "adapter" else f"leave {given[0]} out"
-            raise Invalid(f"A model of kind {spec.kind} does not have its own engine: {where}.", param="engine")
+        if options := list(spec.engine.model_dump(exclude_defaults=True)):
+            mend = f"set {options[0]} for its base" if spec.kind == "adapter" else f"leave {options[0]} out"
+            raise Invalid(f"A model of kind {spec.kind} does not have its own engine: {mend}.", param="engine")
         if self.pin:
             raise Invalid(
                 f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin"
@@ -136,16 +134,16 @@ class NewModel:
         return self.kind or ("merged" if self.base else "base")
 
 
-def _difference(spec: ModelSpec, registry: Registry) -> str | None:
-    """What an adapter brings that its base's engine would not use; None if nothing, or if it is not an adapter."""
-    base = next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
+def _find_difference(spec: ModelSpec, registry: Registry) -> str | None:
+    """Why an adapter cannot use its base's engine (`differs_from_base`); None if it can, or is not an adapter."""
+    base = next((other for other in registry.list(include_candidates=True) if other.id == spec.base), None)
     if spec.kind != "adapter" or spec.folder is None or base is None or base.folder is None:
         return None
     return differs_from_base(spec.folder, base.folder, base.engine.chat_template)
 
 
 def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
-    """Which system messages a model's template has no place for: all of them, if that cannot be known."""
+    """Which system messages a model's template does not support: all of them if that is unknown."""
     from models.chat_templates.system_role import has_system_role
     from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
 

@@ -207,7 +207,7 @@ def resolve(requested: Hyperparameters, facts: Facts, method: Method = "sft") ->
         "precision": _precision(facts),
         "checkpointing": (
             facts.parameters > _CHECKPOINTED,
-            f"on from {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
+            f"on above {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
         ),
     }
     chosen = {name: rule for name, rule in rules.items() if getattr(requested, name) == "auto"}

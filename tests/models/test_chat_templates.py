@@ -63,7 +63,7 @@ def test_a_template_is_a_name_or_a_file(tmp_path: Path) -> None:
     assert read_template(str(file)) == SILENT
     with pytest.raises(Invalid, match=r"no chat template 'chatlm': use chatml, gemma, llama3, .*, or a file"):
         read_template("chatlm")
-    for text, reason in (("{% for %}", "not a chat template: "), ("Hello.", "it never reads `messages`")):
+    for text, reason in (("{% for %}", "not a chat template: "), ("Hello.", "it does not use `messages`")):
         with pytest.raises(Invalid, match=reason):
             check_template(text)
 

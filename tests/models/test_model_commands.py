@@ -97,7 +97,7 @@ def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Da
     assert {spec.fold_system for spec in known.values()} == {"later"}
     shown = run(app, "show", "filed").output
     assert "chat_template of 62 characters" in shown
-    assert "those after the first message go into user turns" in shown
+    assert "those after the first message are put into user turns" in shown
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def _other_template(result: TrainingResult, registry: Registry, served: "_Served
         return None
     if load_tokenizer(find_base(base.id, registry)).chat_template == served.chat_template:
         return None
-    return f"it was trained with another chat template than that of {base.id}"
+    return f"it was trained with a chat template other than that of {base.id}"
 
 
 def _at_same_place(result: TrainingResult, registry: Registry) -> ModelSpec | None:

@@ -1,4 +1,4 @@
-"""Data sets through the library `datasets`, which has its own download cache: hub ids, folders, and saved data sets."""
+"""Reads data sets with the library `datasets`, which has its own download cache: hub ids, folders, saved data sets."""
 
 import logging
 from collections.abc import Iterator
@@ -53,7 +53,9 @@ def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
         if _USUAL_SPLIT not in saved and len(saved) != 1:
             example = folder / str(next(iter(saved), _USUAL_SPLIT))
             splits = ", ".join(map(str, saved))
-            message = f"{folder} has no split {_USUAL_SPLIT!r} but {splits}: give the folder of one, {example}."
+            message = (
+                f"{folder} has the splits {splits}, but no {_USUAL_SPLIT!r}: give the folder of one, such as {example}."
+            )
             raise Invalid(message, param="data")
         saved = saved[_USUAL_SPLIT] if _USUAL_SPLIT in saved else next(iter(saved.values()))
     return _raw(saved)

@@ -1,7 +1,7 @@
 """Files and data sets as numbered raw rows: JSONL, JSON, CSV, Excel, Parquet, plain text, and Hugging Face data sets.
 
-It chooses the reader, by the content where that is certain and else by the suffix. It does not know the formats of
-rows (`formats`). A row that cannot be read becomes a Problem, and reading continues.
+The reader is chosen by the content if that is certain, otherwise by the suffix. The formats of rows are in `formats`. A
+row that cannot be read becomes a Problem, and reading continues.
 """
 
 import re
@@ -21,7 +21,7 @@ from train.data.tables import CsvRows, ExcelRows, is_workbook
 
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-# Suffixes of files that people try, and what to do instead.
+# Suffixes of other files, and what to do instead.
 _OTHER_SUFFIXES = {
     ".arrow": "give the folder that `Dataset.save_to_disk` wrote",
     ".pkl": "save it as .jsonl; Parley loads no pickles",

@@ -1,7 +1,7 @@
-"""Rows of JSON in the layouts that files have: a row on each line, a list, rows over several lines, or in an object.
+"""Reads rows of JSON in any layout: one row per line, a list, rows over several lines, or inside an object.
 
-A text that is nearly JSON is read where its meaning is certain: a comma after the last value, Python's notation, JSON
-inside a JSON text. A warning says so, once for each kind in a file.
+Some invalid JSON is read too if its meaning is certain: a comma after the last value, Python's notation, JSON inside a
+JSON string. Each kind gives one warning for a file.
 """
 
 import ast
@@ -25,18 +25,21 @@ _WRAPPERS = (
 )  # fmt: skip
 _STRING_OR_COMMA = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|,(?=\s*(?:[}\]]|\Z))', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
-_OPEN_ENDED = ("{", "[", ",", ":")  # how a line ends whose JSON goes on in the next
+_OPEN_ENDED = ("{", "[", ",", ":")  # the last character of a line if its JSON continues on the next line
 _LONGEST_PYTHON = 4 * 2**20  # a syntax tree takes a hundred times the memory of its text
 _JSONL = "`parley data convert` writes it as JSONL"
 _CURLY = "{\N{LEFT DOUBLE QUOTATION MARK}"
-_CURLY_MEND = 'write straight quotes (") around names and texts: an editor made them curly'
+_CURLY_MEND = 'replace the curly quotes around names and texts with straight quotes (")'
 _NOTES = {
-    "comma": ("a comma after the last value, which JSON does not have; it was ignored", "remove it"),
-    "python": ("Python's notation ('…', True, None) instead of JSON; it was read as such", "write it with json.dumps"),
-    "double": ("JSON inside a JSON text; it was unpacked", "call json.dumps once"),
-    "list": ("a JSON list instead of one row on each line; it was read as such", _JSONL),
-    "spread": ("rows over several lines instead of one row on each line; they were read as such", _JSONL),
-    "table": ("a table as one JSON object; its rows were read", _JSONL),
+    "comma": ("a comma after the last value, which is not valid JSON, was ignored", "remove it"),
+    "python": (
+        "Python's notation ('…', True, None) instead of JSON was read as Python",
+        "write the rows with json.dumps",
+    ),
+    "double": ("JSON inside a JSON string was unpacked", "call json.dumps only once"),
+    "list": ("a JSON list was read instead of one row per line", _JSONL),
+    "spread": ("rows over several lines were read instead of one row per line", _JSONL),
+    "table": ("the rows of a table in one JSON object were read", _JSONL),
 }
 
 
@@ -164,8 +167,8 @@ def _values(text: str) -> tuple[list[Raw], Problem | None, str | None]:
         again, still = _scan(cleaned)
         if still is None:
             return _numbered(again), None, "comma"
-    if (spelt := _python_values(text)) is not None:
-        return _numbered(spelt), None, "python"
+    if (values := _python_values(text)) is not None:
+        return _numbered(values), None, "python"
     return _numbered(rows), problem, None
 
 
@@ -186,7 +189,7 @@ def _scan(text: str) -> tuple[list[Raw], Problem | None]:
                 return rows, None
             if not text.startswith("[", place):  # another list may follow, as two exports in one file
                 line += text.count("\n", counted, place)
-                mend = "fix this place; nothing after it could be read"
+                mend = "fix this line; nothing after it was read"
                 return rows, Problem(line, "error", "text after the end of the list", mend, "invalid-json")
             place += 1
             continue
@@ -194,7 +197,7 @@ def _scan(text: str) -> tuple[list[Raw], Problem | None]:
             row, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             # The end of a broken value is unknown.
-            return rows, _not_json(line, error, "fix this place; nothing after it could be read")
+            return rows, _not_json(line, error, "fix this line; nothing after it was read")
         rows.append(Raw(line, row))
 
 
@@ -221,10 +224,10 @@ def _python_values(text: str) -> list[Raw] | None:
 
 
 def _decode(text: str) -> _Decoded:
-    """One value of JSON, or of what is certain to mean one.
+    """One value of JSON, or of invalid JSON whose meaning is certain.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     try:
         value = json.loads(text)
@@ -245,15 +248,15 @@ def _decode_nearly(text: str, error: Exception) -> _Decoded:
             return _Decoded(json.loads(cleaned), "comma")
         except (ValueError, RecursionError):
             pass
-    spelt = _python_values(text)
-    if spelt is not None and len(spelt) == 1 and text.lstrip().startswith("{"):
-        return _Decoded(spelt[0].row, "python")
+    values = _python_values(text)
+    if values is not None and len(values) == 1 and text.lstrip().startswith("{"):
+        return _Decoded(values[0].row, "python")
     raise error if isinstance(error, ValueError) else ValueError(str(error)) from error
 
 
 def _without_last_commas(text: str) -> str:
     """The text without commas before a closing bracket or at the end, outside of strings."""
-    return _STRING_OR_COMMA.sub(lambda found: "" if found.group() == "," else found.group(), text)
+    return _STRING_OR_COMMA.sub(lambda match: "" if match.group() == "," else match.group(), text)
 
 
 def _rows_of_object(value: Mapping[str, Any]) -> list[Any] | None:

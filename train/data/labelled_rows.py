@@ -28,7 +28,7 @@ def _label(value: Any) -> bool | None:
 
 
 def labelled_items(line: int, row: Row, read: Callable[[int, Row], Items]) -> Items:
-    """The items of a row as examples with its label: only the last answer is learnt or avoided.
+    """The items of a row as examples with its label, which applies to the last answer only.
 
     Args:
         line: the row's line.

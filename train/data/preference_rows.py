@@ -1,7 +1,7 @@
 """Rows with a chosen and a rejected answer, as TRL, LLaMA-Factory, ms-swift, axolotl and UltraFeedback write them.
 
-The answers are texts, messages, or whole conversations. What both conversations begin with is the prompt; what stands
-beside them (a question, messages, a system message, earlier turns) is added unless it repeats that beginning.
+The answers are texts, messages, or whole conversations, whose common beginning is the prompt. A question, messages, a
+system message or earlier turns beside them are added to the prompt unless they repeat that beginning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _COMPLETIONS = ("completion", *ANSWERS)
 
 
 def is_preference(row: Row) -> bool:
-    """Whether a row has a rejected answer, and a chosen one or a conversation that ends with it."""
+    """Whether a row has a rejected answer, and a chosen answer or a conversation that ends with it."""
     beside = (*CHOSEN, *_CONVERSATIONS, *_COMPLETIONS)
     return _first(row, REJECTED) is not None and _first(row, beside) is not None
 
@@ -63,8 +63,8 @@ def _given(row: Row) -> tuple[Messages, list[str]]:
         parts.append(read_turns(row[turns]))
         names.append(turns)
     elif question:
-        asked, fields = read_question(row, question)
-        parts.append(asked)
+        prompt, fields = read_question(row, question)
+        parts.append(prompt)
         names += fields
     elif row.get("history"):
         parts.append(read_history(row))
@@ -80,7 +80,7 @@ def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Mess
         last = given.messages[-1] if given.messages else None
         answers = (chosen.messages[-1:], rejected.messages[-1:])
         if last is not None and last.role == "assistant" and any(_same((last,), answer) for answer in answers):
-            given, _ = _cut(given, len(given.messages) - 1)  # beside the answers stands the whole conversation
+            given, _ = _cut(given, len(given.messages) - 1)  # the messages include the chosen answer
         return given, chosen, rejected
     if _is_answer(rejected):
         common, chosen = _cut(chosen, len(chosen.messages) - 1)
@@ -93,15 +93,15 @@ def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Mess
 
 
 def _with_prompt(given: Messages, common: Messages, conversation: Sequence[ChatMessage]) -> Messages:
-    """The common beginning of both answers, after what is given beside them and is not part of it."""
+    """The common beginning of both answers, after the messages beside them that it does not repeat."""
     systems = tuple(message for message in given.messages if message.role == "system")
     if any(message.role == "system" for message in common.messages):
         systems = tuple(message for message in systems if not _holds(conversation, message))
     rest = [message for message in given.messages if message.role != "system"]
     if not common.messages:
         return given
-    asked = rest[0].content if len(rest) == 1 else ""
-    rendered = bool(asked) and all(message.content.strip() in asked for message in common.messages)
+    text = rest[0].content if len(rest) == 1 else ""
+    rendered = bool(text) and all(message.content.strip() in text for message in common.messages)
     if rendered or all(_holds(conversation, message) for message in rest):
         return joined(Messages(systems, frozenset(), given.unknown), common)
     return joined(given, common)

@@ -58,7 +58,7 @@ class Reading:
 
 @dataclass
 class _RowReader:
-    """How the rows of one file are read, and which warnings it has had."""
+    """How the rows of one file are read, and the styles that a warning has already named."""
 
     reading: Reading
     system: str | None = None
@@ -90,9 +90,9 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
         raise Invalid(f"There is no format {format!r}: use auto, {', '.join(format_names())}.", param="format")
     source = open_source(data, columns.encoding)
     reading = Reading(iter(()), source.name)
-    if source.columns is not None and format == "auto" and (own := _table_columns(source, columns)):
+    if source.columns is not None and format == "auto" and (table_columns := _table_columns(source, columns)):
         reading.format = COLUMNS
-        reading.items = count_unread(_from_columns(source, own, reading))
+        reading.items = count_unread(_from_columns(source, table_columns, reading))
     else:
         forced = next((known for known in formats() if known.name == format), None)
         style = format if format in style_names() else None
@@ -121,11 +121,11 @@ def _table_columns(source: Source, columns: Columns) -> Columns | None:
     wanted = {"prompt": columns.prompt, "response": columns.response}
     if columns.system_column:
         wanted["system"] = columns.system_column
-    spelt = named_columns(header, tuple(wanted.values()))
-    missing = {part: name for part, name in wanted.items() if name not in spelt}
+    actual = named_columns(header, tuple(wanted.values()))
+    missing = {part: name for part, name in wanted.items() if name not in actual}
     if not missing:
-        system = spelt[columns.system_column] if columns.system_column else None
-        return replace(columns, prompt=spelt[columns.prompt], response=spelt[columns.response], system_column=system)
+        system = actual[columns.system_column] if columns.system_column else None
+        return replace(columns, prompt=actual[columns.prompt], response=actual[columns.response], system_column=system)
     named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
     folded = {fold_name(name) for name in header}
     if not named and (detect({name: [] for name in folded}) or folded & {*TEXT_FIELDS}):
@@ -167,7 +167,7 @@ def _from_text(source: Source, reader: _RowReader) -> Items:
             if conversation is None:
                 mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"
                 reader.reading.lines += 1
-                yield Problem(number, "error", "text without roles that are known", mend, "wrong-type")
+                yield Problem(number, "error", "no known roles in this text", mend, "wrong-type")
                 continue
             row = Raw(number, {"messages": list(conversation.messages)})
             yield from _style_warning(number, conversation.style, reader)
@@ -194,35 +194,35 @@ def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
             if opened is not None:
                 row, style = opened
                 yield from _style_warning(item.line, style, reader)
-        own = forced or detect(row)
-        if usual is None and own is not None:
-            usual = own
-            reading.format = reading.format or next(iter(reader.warned), own.name)
-        elif own is not None and usual is not None and own.name != usual.name:
-            message = f"this line is {own.name}, but the file starts with {usual.name}"
+        detected = forced or detect(row)
+        if usual is None and detected is not None:
+            usual = detected
+            reading.format = reading.format or next(iter(reader.warned), detected.name)
+        elif detected is not None and usual is not None and detected.name != usual.name:
+            message = f"this line is {detected.name}, but the file starts with {usual.name}"
             yield Problem(item.line, "warning", message, "use one format in a file", "mixed-formats")
-        yield from _read_row(item.line, row, own or usual, reader.system)
+        yield from _read_row(item.line, row, detected or usual, reader.system)
 
 
 def _style_warning(line: int, style: str, reader: _RowReader) -> Iterator[Problem]:
-    """Once for each style: it was guessed."""
+    """A warning that the style was guessed, once for each style."""
     if reader.style is None and style not in reader.warned:
         reader.warned.add(style)
-        message = f"the text has roles in it and was read as {style}"
-        mend = f"look at some rows with `parley data convert`; --format {style} confirms it"
+        message = f"the text contains roles and was read as {style}"
+        mend = f"check some rows with `parley data convert`; --format {style} confirms the style"
         yield Problem(line, "warning", message, mend, "guessed-roles")
 
 
-def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Items:
+def _read_row(line: int, row: Any, row_format: Format | None, system: str | None) -> Items:
     if not isinstance(row, Mapping):
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
-    if own is None:
+    if row_format is None:
         mend = 'write {"messages": [{"role": …, "content": …}, …]}'
-        yield Problem(line, "error", "neither a list `messages` nor another known format", mend, "wrong-type")
+        yield Problem(line, "error", "unknown format, and no `messages` list", mend, "wrong-type")
         return
     try:
-        for item in own.read(line, row):
+        for item in row_format.read(line, row):
             yield with_system(item, system) if isinstance(item, Example) else item
     except RowError as error:
         yield error.at(line)

@@ -1,4 +1,4 @@
-"""Conversations written as one text, with the roles in it: the markers of chat templates, and names before each turn.
+"""Reads conversations from one text that contains the roles: markers of chat templates, or names before each turn.
 
 | style | a turn begins with |
 |---|---|
@@ -29,8 +29,8 @@ _ROLES = {
 }  # fmt: skip
 _NAMES = "|".join(sorted((name for name in _ROLES if "inst" not in (name, name[1:])), key=len, reverse=True))
 _JOINED = ("instruction", "input")  # two headings of one question
-_LOOSE = "names"  # a style that prose may have by chance
-# What templates write before a conversation and behind a turn. It is no text of a message.
+_LOOSE = "names"  # ordinary prose may look like this style
+# What templates write before a conversation and after a turn. It is not part of a message.
 _BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>")
 _ENDS = (
     "</s>", "<s>", "<bos>", "<eos>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>",
@@ -107,22 +107,22 @@ def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText |
         if read is None:
             yield None
             continue
-        begun: list[dict[str, str]] = []
+        messages: list[dict[str, str]] = []
         for message in read.messages:
-            if message["role"] == "system" and begun:
-                yield RoleText(read.style, tuple(begun))
-                begun = []
-            begun.append(message)
-        yield RoleText(read.style, tuple(begun))
+            if message["role"] == "system" and messages:
+                yield RoleText(read.style, tuple(messages))
+                messages = []
+            messages.append(message)
+        yield RoleText(read.style, tuple(messages))
 
 
 def open_role_text(row: Mapping[str, Any], style: str | None, known: bool) -> tuple[dict[str, Any], str] | None:
-    """A row whose conversation is a text, with messages instead; and the style. None if it has no such text.
+    """A row with messages in place of its conversation text, and the style; None if it has no such text.
 
     Args:
         row: a row of a file. Pairs have `chosen` and `rejected`; a `prompt` may have a transcript up to the answer.
         style: the style to read; None for the one that the text shows.
-        known: the row has a known format as it is, so that only its own fields may hold a transcript.
+        known: whether the row already has a known format; then only `messages` and `conversations` may be transcripts.
     """
     if isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
         return _opened_pair(row, style)
@@ -152,9 +152,9 @@ def _opened_completion(row: Mapping[str, Any], answer: str, style: str | None) -
     prompt = _open_prompt(row["prompt"], style)
     if prompt is None:
         return None
-    said = {"role": "assistant", "content": _trimmed(row[answer])}
+    completion = {"role": "assistant", "content": _trimmed(row[answer])}
     rest = {key: value for key, value in row.items() if key not in ("prompt", answer)}
-    return {"messages": [*prompt.messages, said], **rest}, prompt.style
+    return {"messages": [*prompt.messages, completion], **rest}, prompt.style
 
 
 def _open_prompt(text: str, style: str | None) -> RoleText | None:
@@ -171,16 +171,16 @@ def _turns(marker: re.Pattern[str], text: str) -> list[re.Match[str]]:
     may have the others."""
     names: dict[str, str] = {}
     turns = []
-    for found in marker.finditer(text):
-        name = found["role"].lower()
-        first = names.setdefault(_role(found), name)
+    for match in marker.finditer(text):
+        name = match["role"].lower()
+        first = names.setdefault(_role(match), name)
         if name == first or (name in _JOINED and first in _JOINED):
-            turns.append(found)
+            turns.append(match)
     return turns
 
 
-def _role(found: re.Match[str]) -> str:
-    name = found["role"].lower()
+def _role(match: re.Match[str]) -> str:
+    name = match["role"].lower()
     return _ROLES.get(name, name)
 
 
@@ -214,7 +214,7 @@ def _trimmed(text: str) -> str:
 
 
 def _contents(text: str, marker: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """The role and text of each turn, and of what stands before the first."""
+    """The role and text of each turn, and of the text before the first turn."""
     turns = _turns(marker, text)
     if not turns:
         return

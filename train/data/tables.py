@@ -35,7 +35,7 @@ class CsvRows:
     def __init__(self, path: Path, encoding: str) -> None:
         csv.field_size_limit(_CELL_LIMIT)
         self._path, self._encoding = path, encoding
-        # Names that are not UTF-8 are shown in errors, so they may have no halves of characters.
+        # Column names are shown in errors, so they must be valid Unicode.
         with self._open("replace") as file:
             try:
                 sample = file.read(_SAMPLE_CHARACTERS)
@@ -99,7 +99,7 @@ class CsvRows:
 
 
 def _separator(sample: str, usual: str) -> str:
-    """What separates the cells: what Excel's line says, or what gives the most rows as many cells as the header."""
+    """The separator in Excel's first line, or the one with which most rows have as many cells as the header."""
     first, _, _ = sample.partition("\n")
     if first.lower().startswith(_EXCEL_MARK):
         named = first[len(_EXCEL_MARK) :].rstrip("\r")
@@ -127,7 +127,7 @@ class ExcelRows:
     """The column names and rows of the first sheet of a workbook, with values in place of formulas.
 
     Raises:
-        Invalid: openpyxl is not installed, or it is no workbook.
+        Invalid: openpyxl is not installed, or the file is not a workbook.
     """
 
     def __init__(self, path: Path) -> None:
@@ -185,14 +185,14 @@ def _has_cells(sheet: Any) -> bool:
 
 
 def _cell_text(cell: Any) -> str:
-    """A cell as its column would show it: no `.0` behind a whole number."""
+    """The text of a cell, without `.0` after a whole number."""
     if cell is None:
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
-    """The names of the columns: a number for one without a name, or with a name that another one has."""
+    """The column names. A column without a name, or with the name of an earlier column, gets its number."""
     names: list[str] = []
     for place, cell in enumerate(header, 1):
         name = cell.strip() or f"column {place}"
@@ -210,15 +210,15 @@ def is_workbook(path: Path) -> bool:
 
 
 def named_columns(header: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """The header's own name of each wanted column: the same, or the only one that differs in case and spaces."""
-    found: dict[str, str] = {}
+    """Maps each wanted column to its name in the header, which may differ in case and spaces if only one does."""
+    columns: dict[str, str] = {}
     for name in wanted:
         alike = [column for column in header if fold_name(column) == fold_name(name)]
         if name in header:
-            found[name] = name
+            columns[name] = name
         elif len(alike) == 1:
-            found[name] = alike[0]
-    return found
+            columns[name] = alike[0]
+    return columns
 
 
 def fold_name(name: str) -> str:

@@ -41,9 +41,9 @@ LAYOUTS = {
     "pandas split": (
         "a.json", dumped({"columns": ["prompt", "completion"], "data": [TEXTS[:2], TEXTS[2:]]}), "one JSON object",
     ),
-    "lines encoded twice": ("a.jsonl", dumped(dumped(ONE), dumped(TWO)), "inside a JSON text"),
-    "a file encoded twice": ("a.json", dumped(dumped([ONE, TWO])), "inside a JSON text"),
-    "JSONL encoded again": ("a.json", dumped(dumped(ONE, TWO)), "inside a JSON text"),
+    "lines encoded twice": ("a.jsonl", dumped(dumped(ONE), dumped(TWO)), "inside a JSON string"),
+    "a file encoded twice": ("a.json", dumped(dumped([ONE, TWO])), "inside a JSON string"),
+    "JSONL encoded again": ("a.json", dumped(dumped(ONE, TWO)), "inside a JSON string"),
     "Python's repr": ("a.jsonl", f"{ONE!r}\n{TWO!r}", "Python's notation"),
     "Python's repr of a list": ("a.json", repr([ONE, TWO]), "Python's notation"),
     "a comma after each line": ("a.jsonl", dumped(ONE, TWO, between=",\n") + ",\n", "a comma after"),

@@ -220,8 +220,8 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
     unread = [(problem.line, problem.severity, problem.message) for problem in report.problems
               if problem.code == "unread-field"]  # fmt: skip
     assert unread == [
-        (0, "warning", "`hint` holds text and is not read: in 7 rows, the first is line 1"),
-        (0, "warning", "`notes` holds text and is not read: in 3 rows, the first is line 8"),
+        (0, "warning", "`hint` contains text and is not read: in 7 rows, the first is line 1"),
+        (0, "warning", "`notes` contains text and is not read: in 3 rows, the first is line 8"),
     ]
     assert len(report.examples) == 10
     path = tmp_path / "a.csv"
@@ -229,14 +229,14 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
     report = check(path, provider="local")
     assert [example.conversation.messages[0].content for example in report.examples[:2]] == ["Hi 0", "Hi 1"]
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
-        '`context` is "customer support" everywhere, a label, and is not read: in 6 rows, the first is line 2'
+        '`context` is the label "customer support" in every row and is not read: in 6 rows, the first is line 2'
     ]
     rows = [{"instruction": f"Hi {place}", "response": "Hello", "context": "customer support"} for place in range(6)]
     assert check(rows, provider="local").examples[5].conversation.messages[0].content == "Hi 5"
     path.write_text("asked,said,context\nHi,Hello,We are in Rome\n")
     report = check(path, Columns("asked", "said"), provider="local")
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
-        "`context` holds text and is not read: in line 2"
+        "`context` contains text and is not read: in line 2"
     ]
     path.write_text("prompt,response,context,system\nHi,Hello,We are in Rome,Be kind.\n")
     (example,) = check(path, provider="local").examples
@@ -283,7 +283,7 @@ def test_no_field_is_dropped_in_silence(row: dict[str, Any], field: str) -> None
 def test_text_about_an_image_is_refused(row: dict[str, Any]) -> None:
     report = check([row])
     assert [problem.code for problem in report.errors if problem.line] == ["not-text"]
-    assert "only text is learnt" in report.errors[-1].message
+    assert "only text can be trained on" in report.errors[-1].message
     assert not report.examples
 
 

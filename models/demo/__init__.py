@@ -72,7 +72,7 @@ class StyledModel:
 
     @property
     def demo_id(self) -> str:
-        """The demo's own model of this style, whose bot introduces this one too."""
+        """The demo's own model of this style, whose bot profile this model has too."""
         return f"support-{self.style}"
 
 

@@ -1,7 +1,6 @@
-"""The demo's two styles on another base, such as a small instruct model from a hub.
+"""Trains the demo's two styles on another base, such as a small instruct model from a hub.
 
-The conversations are the demo's own. A base that already speaks needs far fewer of them than the demo's, which learns
-to answer from nothing.
+A pretrained base needs far fewer of the demo's conversations than the demo's base, which is trained from scratch.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +33,11 @@ def install_styles(
 ) -> None:
     """Registers the base and trains the demo's styles on it, one after another.
 
-    What is registered already is kept, and an interrupted training continues from its last checkpoint.
+    Registered models are not trained again, and an interrupted training continues from its last checkpoint.
 
     Args:
         other: the base and the names of the models.
-        report: receives lines of progress, first the time that the training will take.
+        report: receives lines of progress. The first is the estimated time.
 
     Raises:
         Invalid, Unavailable: the base cannot be used. What `train` raises.
@@ -66,12 +65,11 @@ def style_conversations(model: StyledModel, number: int) -> list[dict[str, Any]]
 
 def _register_base(other: OtherBase, registry: Registry) -> None:
     base = find_base(other.location, registry)
-    known = _known(registry)
-    if other.id in known:
+    if other.id in _known(registry):
         if registry.resolve(other.id).path not in (base.location, other.location):
             raise Invalid(
-                f"The name {other.id!r} belongs to another model: register this base with `parley models add` under a "
-                "name of its own, and give that name.",
+                f"The name {other.id!r} belongs to another model: register this base under another name with `parley "
+                "models add`, and give that name.",
                 param="base",
             )
         return
@@ -79,17 +77,17 @@ def _register_base(other: OtherBase, registry: Registry) -> None:
     registry.register(
         parse_spec(
             id=other.id, kind="base", path=base.location, bot=_bots()["demo-base"],
-            description="The base of this demo, as its makers publish it.",
+            description="The base of this demo, as published by its authors.",
         )
     )  # fmt: skip
 
 
-def _describe_time(made: Plan, styles: int) -> str:
-    way = made.way("lora")
+def _describe_time(estimate: Plan, styles: int) -> str:
+    way = estimate.way("lora")
     memory = f"{way.need.total / 1e9:.1f} GB of memory"
     return (
-        f"Training {styles} {'styles' if styles > 1 else 'style'} on {made.examples:,} conversations: about "
-        f"{duration(way.seconds)} each on {made.machine.name}, with {memory} (an estimate)"
+        f"Training {styles} {'styles' if styles > 1 else 'style'} on {estimate.examples:,} conversations: about "
+        f"{duration(way.seconds)} each on {estimate.machine.name}, with {memory} (estimated)"
     )
 
 

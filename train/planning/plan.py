@@ -143,7 +143,7 @@ def plan(
     chat_template: str | None = None,
     gpu: str | None = None,
 ) -> Plan:
-    """Plans a supervised run on this machine, or on a GPU that is not here, for LoRA, QLoRA and full tuning.
+    """Plans a supervised run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
         data: as `train` takes it, or the result of `check`.
@@ -197,7 +197,7 @@ def plan(
         trial = Trial(hyperparameters, chosen.batch_size, threads)
         speed = measure_speed(checked.examples, source, trial, settings, speed)
     elif measure:
-        reason = "the GPU is not here" if card else "the run does not fit"
+        reason = "this machine does not have the GPU" if card else "the run does not fit"
         speed = replace(speed, how=f"{speed.how}; not measured, because {reason}")
     steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
     steps = max(1, round(steps_per_epoch * chosen.epochs))  # rounded as in training
@@ -296,7 +296,7 @@ def find_shape(base: "Base") -> Shape:
 
 
 def shape_of(model: Any) -> Shape:
-    """The sizes of a causal language model, also of one without memory."""
+    """The sizes of a causal language model, which may be on the meta device."""
     import torch
 
     config = model.config.get_text_config()

@@ -1,7 +1,7 @@
 """What fine-tuning costs at a provider: a dated table of prices (prices.toml) and the provider's rule for epochs.
 
-Every price has its date. A price over 90 days old is marked as outdated, and the user can give another. That, a
-provider that stops taking jobs, and a model that is switched off soon give warnings.
+Every price has its date. A price over 90 days old is marked as outdated, and the user can give another. Outdated
+prices, providers that stop accepting jobs, and models that are shut down soon give warnings.
 """
 
 import tomllib
@@ -137,10 +137,10 @@ def find_price(model: str, provider: str | None = None) -> Price:
 def given_price(text: str, today: date | None = None) -> Price:
     """The price that a user gives, in US dollars per million tokens: `MODEL=TRAINING` or `MODEL=TRAINING/INPUT/OUTPUT`.
 
-    For a model of the table, all else is as in the table; for another one, 3 epochs are assumed.
+    Everything else is as in the table; for a model that is not in the table, 3 epochs are assumed.
 
     Raises:
-        Invalid: it is written in another way.
+        Invalid: the text has another format.
     """
     model, _, numbers = text.rpartition("=")
     try:
@@ -161,7 +161,9 @@ def given_price(text: str, today: date | None = None) -> Price:
         fields: dict[str, Any] = {"provider": UNKNOWN_PROVIDER, "models": [model], "training": {"training": training}}
         known = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": GIVEN})
     old = (
-        "" if in_use or known.input is None or known.source == GIVEN else f"In use: the table's price of {known.as_of}."
+        ""
+        if in_use or known.input is None or known.source == GIVEN
+        else f"The prices for use are the table's, of {known.as_of}."
     )
     return replace(
         known,
@@ -290,7 +292,7 @@ def _epochs(price: Price, examples: int, given: float | Literal["auto"]) -> Epoc
     if price.epochs == "openai":
         return openai_epochs(examples)
     if price.source == GIVEN:
-        return Epochs(float(price.epochs), "as assumed; give others with --epochs")
+        return Epochs(float(price.epochs), "assumed; set --epochs to change them")
     return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
 
 

@@ -159,7 +159,7 @@ def count(
 
 
 def estimate(checked: CheckedData, model: str) -> Counts:
-    """An estimate of the tokens for a model of which only the name is known. `checked` has examples or pairs."""
+    """An estimate of the tokens for a model whose vocabulary is unknown. `checked` has examples or pairs."""
     return _estimated(checked.examples or _both_sides(checked), model, f"the vocabulary of {model} is unknown", None)
 
 

@@ -27,7 +27,7 @@ class GgufExport:
 
 
 class ExportFailed(ParleyError):
-    """The converter refused the model; nothing was written."""
+    """The converter failed; nothing was written."""
 
     status = 422
 
@@ -53,7 +53,7 @@ def find_converter(given: Path | None, folder: Path, file: Path) -> list[str]:
     """The command of llama.cpp's converter: `given`, or the first of `CONVERTERS` on the PATH.
 
     Raises:
-        Unavailable: there is none; the message has the commands to run by hand. Invalid: `given` is not there.
+        Unavailable: there is none; the message has the commands to run by hand. Invalid: there is no file `given`.
     """
     if given is not None:
         if not given.is_file():
@@ -86,7 +86,7 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
     if file.exists():
         raise Conflict(f"{file} exists already: choose another file.", param="gguf")
     if not file.parent.is_dir():
-        raise Invalid(f"There is no folder {file.parent}.", param="gguf")
+        raise Invalid(f"There is no folder {file.parent}: create it first.", param="gguf")
     partial = file.with_name(f".{file.name}.partial")
     try:
         done = subprocess.run(
@@ -95,7 +95,7 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
         )  # fmt: skip
         if done.returncode or not partial.is_file():
             lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            reason = lines[-1][:_LONGEST] if lines else f"it ended with {done.returncode}"
+            reason = lines[-1][:_LONGEST] if lines else f"it failed with status {done.returncode}"
             raise ExportFailed(f"llama.cpp's converter cannot convert {spec.id!r}: {reason}")
         partial.rename(file)
     finally:

@@ -1,8 +1,8 @@
-"""Learning from answers that are labelled good or bad (KTO, arXiv:2402.01306) with TRL's KTOTrainer.
+"""Training on answers that are labelled good or bad (KTO, arXiv:2402.01306) with TRL's KTOTrainer.
 
 The reference model is the base, as for DPO. Token ids and labels come with the rows instead of from TRL's tokenisation.
-The drift from the base is estimated on mismatched rows: each prompt of a micro-batch with the answer of the row before
-it. So a micro-batch has at least two rows.
+The drift from the base is estimated on mismatched rows: each prompt of a micro-batch with the answer of the previous
+row. So a micro-batch has at least two rows.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Models:
 def kto_trainer(models: Models, rows: Sequence[LabelledRow], arguments: dict[str, Any]) -> KTOTrainer:
     """A trainer over labelled rows; `arguments` is the TRL configuration that all methods share (`fit`), and beta.
 
-    Both labels weigh the same in all, as the paper advises: the rarer one has a weight above 1 in each row.
+    Both labels have the same total weight, as the paper advises: rows with the rarer label have a weight above 1.
     """
     models.tokenizer.pad_token_id = models.pad_token  # TRL requires one
     good = sum(row.good for row in rows)
@@ -76,10 +76,10 @@ class LabelMeter:
             if not self._reference:
                 reference = trainer.ref_model or model
                 self._reference = [_on_cpu(*trainer.compute_ref_log_probs(reference, batch)) for batch in batches]
-            learnt = [_on_cpu(*_log_probabilities(model, batch)) for batch in batches]
+            current = [_on_cpu(*_log_probabilities(model, batch)) for batch in batches]
         model.train(training)
         gains, drifts = (
-            torch.cat([now[part] - before[part] for now, before in zip(learnt, self._reference, strict=True)])
+            torch.cat([now[part] - before[part] for now, before in zip(current, self._reference, strict=True)])
             for part in (0, 1)
         )
         good = torch.cat([batch["label"].cpu() for batch in batches])

@@ -19,7 +19,11 @@ Packing = Literal["auto", "length", "packed"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 METHODS = ("sft", "dpo", "kto")
-UNITS: Mapping[str, str] = {"sft": "conversations", "dpo": "pairs", "kto": "labelled answers"}  # what each learns from
+UNITS: Mapping[str, str] = {
+    "sft": "conversations",
+    "dpo": "pairs",
+    "kto": "labelled answers",
+}  # the training data of each method
 _LARGEST_RANK = 256
 _LONGEST = 4096
 _CHECKPOINTED = 1_000_000_000  # parameters from which activations are recomputed instead of stored

@@ -61,8 +61,8 @@ def prepare_data(training: TrainingRequest, cloud: Cloud) -> PreparedData:
     checked = require_usable(check(training.data, training.columns, provider=provider, validation=other))
     if checked.labels:
         raise Invalid(
-            f"{cloud.title} does not train on answers labelled good or bad (KTO): train here with --method kto, or "
-            "remove the labels.",
+            f"{cloud.title} does not train on answers labelled good or bad (KTO): leave --on out to train here with "
+            "--method kto, or remove the labels.",
             param="method",
         )
     items: tuple[Any, ...] = checked.preferences if training.method == "dpo" else checked.examples

@@ -74,7 +74,7 @@ def test_prices_of_all_models_that_are_still_there(data: Path) -> None:
     shown = " ".join(run("price", data).split())
     assert "$" in shown
     assert "days ago: check it" in shown
-    assert "* The price is over 90 days old. Give the current one with --price" in shown
+    assert "* The price is over 90 days old. Set the current price with --price" in shown
     found = json.loads(run("price", data, "--json"))
     providers = {quote["provider"] for quote in found["quotes"]}
     assert "together" in providers

@@ -111,7 +111,7 @@ def test_a_given_price_replaces_the_table_s_and_is_fresh() -> None:
     assert quote(_counts(), table, today=DAY).outdated
     training_only = given_price("gpt-4o-mini=6", DAY)
     assert (training_only.input, training_only.output) == (table.input, table.output)
-    assert f"In use: the table's price of {table.as_of}." in training_only.notes
+    assert f"The prices for use are the table's, of {table.as_of}." in training_only.notes
     together = given_price("Qwen/Qwen3-8B=1", DAY)
     assert {
         quote(_counts(), together, kind=kind, method=method, today=DAY).rate

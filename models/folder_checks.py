@@ -51,11 +51,11 @@ def find_weights(path: str) -> str:
     return path
 
 
-def find_kind(folder: Path, given: Kind | None, base: str | None) -> Kind:
-    """The kind of model in a folder: `given`, or the one that its files show.
+def find_kind(folder: Path, declared: Kind | None, base: str | None) -> Kind:
+    """The kind of model in a folder: `declared`, or the one that its files show.
 
     Raises:
-        Invalid: `given` contradicts the files, or the folder holds both an adapter and whole weights.
+        Invalid: `declared` contradicts the files, or the folder holds both an adapter and whole weights.
     """
     whole = (folder / "config.json").is_file() or (folder / "params.json").is_file()
     adapter = (folder / ADAPTER_CONFIG).is_file()
@@ -66,16 +66,16 @@ def find_kind(folder: Path, given: Kind | None, base: str | None) -> Kind:
             param="path",
         )
     if adapter:
-        if given in ("base", "merged"):
+        if declared in ("base", "merged"):
             raise Invalid(
                 f"{folder} holds an adapter, not whole weights: leave --kind out and give its base (--base ID), or "
                 "merge it into its base (--base ID --merge).",
                 param="kind",
             )
         return "adapter"
-    if given == "adapter":
+    if declared == "adapter":
         raise Invalid(f"{folder} holds no {ADAPTER_CONFIG}, so it is not an adapter: leave --kind out.", param="kind")
-    return given or ("merged" if base else "base")
+    return declared or ("merged" if base else "base")
 
 
 def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -> None:

@@ -213,7 +213,7 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     wide = refusal(**{f"{stem}layers__0__self_attn__q_proj__lora_A__weight": (8, 128)})
     assert wide == (
         "The adapter does not fit 'llama': its layers are 128 wide, and the base's are 64 wide. "
-        "It was trained on 'org/wide'."
+        "Give the base that it was trained on, 'org/wide'."
     )
     assert "it changes layer 8, and the base has 2 layers" in refusal(
         **{f"{stem}layers__7__mlp__up_proj__lora_A__weight": (8, 64)}

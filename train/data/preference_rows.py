@@ -32,19 +32,19 @@ def trl_preference_row(line: int, row: Row) -> Items:
     Raises:
         RowError: the row cannot be read.
     """
-    given, used = _given(row)
+    beside, used = _messages_beside(row)
     names = [_first(row, CHOSEN) or next((name for name in _COMPLETIONS if name in row and name not in used), None)]
     names.append(_first(row, REJECTED))
-    if names[1] is None or (names[0] is None and not given.messages):
+    if names[1] is None or (names[0] is None and not beside.messages):
         raise RowError("no two answers", 'write {"prompt": …, "chosen": …, "rejected": …}', "wrong-type")
     rejected = messages_or_text(row[names[1]], names[1], "assistant")
     if names[0] is not None:
         chosen = messages_or_text(row[names[0]], names[0], "assistant")
     elif _is_answer(rejected):  # the conversation ends with the chosen answer
-        given, chosen = _cut(given, len(given.messages) - 1)
+        beside, chosen = _cut(beside, len(beside.messages) - 1)
     else:
-        given, chosen = Messages((), frozenset(), ()), given
-    prompt, chosen, rejected = _divide(given, chosen, rejected)
+        beside, chosen = Messages((), frozenset(), ()), beside
+    prompt, chosen, rejected = _divide(beside, chosen, rejected)
     yield from preference_items(line, row, (prompt, chosen, rejected), (*used, *filter(None, names)), row)
 
 
@@ -53,7 +53,7 @@ def _first(row: Row, names: Sequence[str]) -> str | None:
     return next((name for name in names if isinstance(row.get(name), str | list | Mapping)), None)
 
 
-def _given(row: Row) -> tuple[Messages, list[str]]:
+def _messages_beside(row: Row) -> tuple[Messages, list[str]]:
     """The messages beside both answers, and the fields that they come from."""
     system, used = read_system(row)
     parts, names = [Messages(system, frozenset(), ())], list(used)
@@ -74,14 +74,14 @@ def _given(row: Row) -> tuple[Messages, list[str]]:
     return joined(*parts), names
 
 
-def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+def _divide(beside: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
     """The prompt and both answers, of which each may be a whole conversation."""
     if _is_answer(chosen) and _is_answer(rejected):
-        last = given.messages[-1] if given.messages else None
+        last = beside.messages[-1] if beside.messages else None
         answers = (chosen.messages[-1:], rejected.messages[-1:])
         if last is not None and last.role == "assistant" and any(_same((last,), answer) for answer in answers):
-            given, _ = _cut(given, len(given.messages) - 1)  # the messages include the chosen answer
-        return given, chosen, rejected
+            beside, _ = _cut(beside, len(beside.messages) - 1)  # the messages include the chosen answer
+        return beside, chosen, rejected
     if _is_answer(rejected):
         common, chosen = _cut(chosen, len(chosen.messages) - 1)
     elif _is_answer(chosen):
@@ -89,22 +89,22 @@ def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Mess
     else:
         length = _common_length(chosen.messages, rejected.messages)
         (common, chosen), (_, rejected) = _cut(chosen, length), _cut(rejected, length)
-    return _with_prompt(given, common, (*common.messages, *chosen.messages)), chosen, rejected
+    return _with_prompt(beside, common, (*common.messages, *chosen.messages)), chosen, rejected
 
 
-def _with_prompt(given: Messages, common: Messages, conversation: Sequence[ChatMessage]) -> Messages:
+def _with_prompt(beside: Messages, common: Messages, conversation: Sequence[ChatMessage]) -> Messages:
     """The common beginning of both answers, after the messages beside them that it does not repeat."""
-    systems = tuple(message for message in given.messages if message.role == "system")
+    systems = tuple(message for message in beside.messages if message.role == "system")
     if any(message.role == "system" for message in common.messages):
         systems = tuple(message for message in systems if not _holds(conversation, message))
-    rest = [message for message in given.messages if message.role != "system"]
+    rest = [message for message in beside.messages if message.role != "system"]
     if not common.messages:
-        return given
+        return beside
     text = rest[0].content if len(rest) == 1 else ""
     rendered = bool(text) and all(message.content.strip() in text for message in common.messages)
     if rendered or all(_holds(conversation, message) for message in rest):
-        return joined(Messages(systems, frozenset(), given.unknown), common)
-    return joined(given, common)
+        return joined(Messages(systems, frozenset(), beside.unknown), common)
+    return joined(beside, common)
 
 
 def _is_answer(side: Messages) -> bool:

@@ -116,20 +116,20 @@ def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText |
         yield RoleText(read.style, tuple(messages))
 
 
-def open_role_text(row: Mapping[str, Any], style: str | None, known: bool) -> tuple[dict[str, Any], str] | None:
+def open_role_text(row: Mapping[str, Any], style: str | None, has_format: bool) -> tuple[dict[str, Any], str] | None:
     """A row with messages in place of its conversation text, and the style; None if it has no such text.
 
     Args:
         row: a row of a file. Pairs have `chosen` and `rejected`; a `prompt` may have a transcript up to the answer.
         style: the style to read; None for the one that the text shows.
-        known: whether the row already has a known format; then only `messages` and `conversations` may be transcripts.
+        has_format: whether the row has a known format; then only `messages` and `conversations` may be transcripts.
     """
     if isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
         return _opened_pair(row, style)
     answer = next((name for name in ("completion", "response") if isinstance(row.get(name), str)), None)
     if isinstance(row.get("prompt"), str) and answer:
         return _opened_completion(row, answer, style)
-    if known and not any(isinstance(row.get(name), str) for name in ("messages", "conversations")):
+    if has_format and not any(isinstance(row.get(name), str) for name in ("messages", "conversations")):
         return None
     for name in TEXT_FIELDS:
         if isinstance(row.get(name), str) and (read := read_role_text(row[name], style)):

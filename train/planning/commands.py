@@ -77,7 +77,7 @@ def price_command(
         typer.Option(help="A model of the price table; repeat it for more. Default: all.", show_default=False),
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Only openai or only together.", show_default=False)] = None,
-    given: Annotated[
+    user_prices: Annotated[
         list[str] | None,
         typer.Option(
             "--price",
@@ -109,12 +109,12 @@ def price_command(
     from train.planning.display import show_plan, show_quotes
     from train.planning.plan import plan
 
-    prices = _prices(model or (), provider, given or ())
+    prices = _prices(model or (), provider, user_prices or ())
     checked = reading.load(data)
     number = parse_number(epochs, "epochs", float)
     local = None
     with optional_home() as (settings, registry):
-        quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or given))
+        quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or user_prices))
         if base:
             hyperparameters = Hyperparameters(epochs=number)
             local = plan(
@@ -207,15 +207,15 @@ def plan_command(
         show_comparison(screen, comparison)
 
 
-def _prices(models: Sequence[str], provider: str | None, given: Sequence[str]) -> "list[Price]":
-    """The prices of the named models and those in `given`; without either, the whole table."""
-    from train.planning.pricing import find_price, given_price, price_table
+def _prices(models: Sequence[str], provider: str | None, user_prices: Sequence[str]) -> "list[Price]":
+    """The prices of the named models and those in `user_prices`; without either, the whole table."""
+    from train.planning.pricing import find_price, parse_user_price, price_table
 
-    users = [given_price(text) for text in given]
+    parsed = [parse_user_price(text) for text in user_prices]
     prices = [
-        next((price for price in users if name in price.models), None) or find_price(name, provider) for name in models
+        next((price for price in parsed if name in price.models), None) or find_price(name, provider) for name in models
     ]
-    prices += [price for price in users if price not in prices]
+    prices += [price for price in parsed if price not in prices]
     prices = prices or [price for price in price_table() if provider in (None, price.provider)]
     if not prices:
         raise NotFound(f"There is no provider {provider!r}: use openai or together.", param="provider")

@@ -17,7 +17,7 @@ from train.planning.token_counts import Counts
 _OLD_DAYS, _SOON_DAYS = 90, 90
 _MILLION = 1_000_000
 Method = Literal["sft", "dpo"]
-GIVEN = "--price"  # the source of a price that the user gave
+USER_SOURCE = "--price"  # the source of a price that the user gave
 UNKNOWN_PROVIDER = "other"  # of a given price for a model that is not in the table
 _USUAL_EPOCHS = 3
 
@@ -134,7 +134,7 @@ def find_price(model: str, provider: str | None = None) -> Price:
     )
 
 
-def given_price(text: str, today: date | None = None) -> Price:
+def parse_user_price(text: str, today: date | None = None) -> Price:
     """The price that a user gives, in US dollars per million tokens: `MODEL=TRAINING` or `MODEL=TRAINING/INPUT/OUTPUT`.
 
     Everything else is as in the table; for a model that is not in the table, 3 epochs are assumed.
@@ -156,24 +156,24 @@ def given_price(text: str, today: date | None = None) -> Price:
     training, in_use = rates[0], rates[1:]
     today = today or utcnow().date()
     try:
-        known = find_price(model)
+        price = find_price(model)
     except NotFound:
         fields: dict[str, Any] = {"provider": UNKNOWN_PROVIDER, "models": [model], "training": {"training": training}}
-        known = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": GIVEN})
+        price = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": USER_SOURCE})
     old = (
         ""
-        if in_use or known.input is None or known.source == GIVEN
-        else f"The prices for use are the table's, of {known.as_of}."
+        if in_use or price.input is None or price.source == USER_SOURCE
+        else f"The prices for use are the table's, of {price.as_of}."
     )
     return replace(
-        known,
-        training=dict.fromkeys(known.training, training),
+        price,
+        training=dict.fromkeys(price.training, training),
         training_dpo={},
-        input=in_use[0] if in_use else known.input,
-        output=in_use[1] if in_use else known.output,
+        input=in_use[0] if in_use else price.input,
+        output=in_use[1] if in_use else price.output,
         as_of=today,
-        source=GIVEN,
-        notes=" ".join(filter(None, (known.notes, old))),
+        source=USER_SOURCE,
+        notes=" ".join(filter(None, (price.notes, old))),
     )
 
 
@@ -291,7 +291,7 @@ def _epochs(price: Price, examples: int, given: float | Literal["auto"]) -> Epoc
         return Epochs(given, "as given")
     if price.epochs == "openai":
         return openai_epochs(examples)
-    if price.source == GIVEN:
+    if price.source == USER_SOURCE:
         return Epochs(float(price.epochs), "assumed; set --epochs to change them")
     return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
 

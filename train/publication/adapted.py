@@ -77,10 +77,10 @@ def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:
         Invalid: the adapter's tokenizer has more tokens than the base has embeddings, and the adapter brings none.
     """
     shapes = _shapes(adapter)
-    own = {shape[0] for name, shape in shapes.items() if _ROWS.search(name)}
-    own |= {shape[1] for name, shape in shapes.items() if _COLUMNS.search(name)}
-    if own:
-        return max(own) if max(own) != rows else None
+    sizes = {shape[0] for name, shape in shapes.items() if _ROWS.search(name)}
+    sizes |= {shape[1] for name, shape in shapes.items() if _COLUMNS.search(name)}
+    if sizes:
+        return max(sizes) if max(sizes) != rows else None
     if not _has_tokenizer(adapter):
         return None
     tokens = len(load_tokenizer(Base(adapter.name, str(adapter), None, base.trust_remote_code)))

@@ -49,19 +49,19 @@ def check_exportable(spec: ModelSpec) -> Path:
     return spec.folder
 
 
-def find_converter(given: Path | None, folder: Path, file: Path) -> list[str]:
-    """The command of llama.cpp's converter: `given`, or the first of `CONVERTERS` on the PATH.
+def find_converter(converter: Path | None, folder: Path, file: Path) -> list[str]:
+    """The command of llama.cpp's converter: `converter`, or the first of `CONVERTERS` on the PATH.
 
     Raises:
-        Unavailable: there is none; the message has the commands to run by hand. Invalid: there is no file `given`.
+        Unavailable: there is none; the message has the commands to run by hand. Invalid: there is no file `converter`.
     """
-    if given is not None:
-        if not given.is_file():
-            raise Invalid(f"There is no file {given}: give the path of convert_hf_to_gguf.py.", param="converter")
-        return [sys.executable, str(given)] if given.suffix == ".py" else [str(given)]
+    if converter is not None:
+        if not converter.is_file():
+            raise Invalid(f"There is no file {converter}: give the path of convert_hf_to_gguf.py.", param="converter")
+        return [sys.executable, str(converter)] if converter.suffix == ".py" else [str(converter)]
     for name in CONVERTERS:
-        if (found := shutil.which(name)) is not None:
-            return [sys.executable, found] if name.endswith(".py") else [found]
+        if (command := shutil.which(name)) is not None:
+            return [sys.executable, command] if name.endswith(".py") else [command]
     script = "llama.cpp/convert_hf_to_gguf.py"
     raise Unavailable(
         "llama.cpp's converter is not on this machine: `git clone --depth 1 https://github.com/ggml-org/llama.cpp`, "

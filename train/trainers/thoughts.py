@@ -28,8 +28,8 @@ def loses_earlier_thoughts(example: Example, tokenizer: Any, turns: Sequence[Seq
     if not any(thoughts[:-1]):
         return False
     learnt = _letters("".join(tokenizer.decode(ids) for ids in turns))
-    kept = [_letters(thought) in learnt for thought in thoughts]
-    return kept[-1] and not all(kept)
+    written = [_letters(thought) in learnt for thought in thoughts]
+    return written[-1] and not all(written)
 
 
 class ThoughtCheck:

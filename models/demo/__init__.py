@@ -89,7 +89,7 @@ class OtherBase:
 
     @property
     def styles(self) -> tuple[StyledModel, ...]:
-        """The models that are trained on it: one merged, with an engine of its own, and one adapter."""
+        """The models that are trained on it: one merged, with its own engine, and one adapter."""
         return (
             StyledModel(f"{self.id}-concise", "concise", "merged", "Fine-tuned to answer in two short sentences."),
             StyledModel(f"{self.id}-friendly", "friendly", "adapter", "Fine-tuned to answer warmly and at length."),

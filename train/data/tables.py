@@ -167,7 +167,7 @@ class ExcelRows:
             others = [sheet.title for sheet in self._others if _has_cells(sheet)]
             if others:
                 message = f"only the sheet {self._name!r} was read, not {', '.join(map(repr, others))[:200]}"
-                yield Problem(0, "warning", message, "save each sheet as a file of its own", LAYOUT)
+                yield Problem(0, "warning", message, "save each sheet as a separate file", LAYOUT)
             for line, cells in self._rows:
                 texts = [_cell_text(cell) for cell in cells]
                 if any(text.strip() for text in texts[len(self.columns) :]):

@@ -136,7 +136,7 @@ def measure_speed(
     """Measures a few training steps on examples of the data; the resulting adapter is deleted.
 
     Returns:
-        The measured speed; `estimate`, with the reason, if the trial failed or the base has code of its own.
+        The measured speed; `estimate`, with the reason, if the trial failed or the base needs its own code.
     """
     from train.training import train
 

@@ -65,7 +65,7 @@ def find_converter(converter: Path | None, folder: Path, file: Path) -> list[str
     script = "llama.cpp/convert_hf_to_gguf.py"
     raise Unavailable(
         "llama.cpp's converter is not on this machine: `git clone --depth 1 https://github.com/ggml-org/llama.cpp`, "
-        f"install its requirements in an environment of its own, and run `python {script} {folder} --outfile {file}`; "
+        f"install its requirements in a separate environment, and run `python {script} {folder} --outfile {file}`; "
         f"or give it here as --converter {script}.",
         param="converter",
     )

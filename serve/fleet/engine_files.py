@@ -25,15 +25,15 @@ def with_files(command: Command, spec: ModelSpec, folder: Path) -> Command:
     Args:
         folder: where the files of all engines go.
     """
-    own = folder / sha256(spec.id.encode()).hexdigest()[:16]
+    model_folder = folder / sha256(spec.id.encode()).hexdigest()[:16]
     argv = list(command.argv)
     if spec.engine.chat_template:
-        atomic_write(own / "chat_template.jinja", spec.engine.chat_template.encode())
-        argv += ["--chat-template", str(own / "chat_template.jinja")]
+        atomic_write(model_folder / "chat_template.jinja", spec.engine.chat_template.encode())
+        argv += ["--chat-template", str(model_folder / "chat_template.jinja")]
     settings = None if _overridden(spec) else generation_settings(spec)
     if settings is not None:
-        atomic_write(own / GENERATION_CONFIG, json.dumps(settings).encode())
-        argv += ["--generation-config", str(own)]
+        atomic_write(model_folder / GENERATION_CONFIG, json.dumps(settings).encode())
+        argv += ["--generation-config", str(model_folder)]
     return replace(command, argv=tuple(argv))
 
 

@@ -237,7 +237,7 @@ def _check_share(training: CheckedData, held_out: CheckedData) -> Iterator[Probl
     share = held_size / max(train_size + held_size, 1)
     if not _HELD_OUT[0] <= share <= _HELD_OUT[1]:
         message = f"{share:.1%} of the examples are for validation"
-        mend = "hold out 10 to 20 %: less measures badly, more is missing from training"
+        mend = "hold out 10 to 20 %: less gives unreliable figures, more leaves too little to train on"
         yield Problem(0, "warning", message, mend, "validation-share")
 
 
@@ -246,17 +246,17 @@ def _without_leaks(training: CheckedData, held_out: CheckedData) -> CheckedData:
 
     The same question with another answer is a leak too: `split` never puts it on both sides either.
     """
-    learnt, held = ([*part.examples, *map(_as_example, part.preferences)] for part in (training, held_out))
-    lines = {question_key(example): example.line for example in learnt}
-    groups = find_duplicates([compared_text(example) for example in (*learnt, *held)]).groups
+    trained, held = ([*part.examples, *map(_as_example, part.preferences)] for part in (training, held_out))
+    lines = {question_key(example): example.line for example in trained}
+    groups = find_duplicates([compared_text(example) for example in (*trained, *held)]).groups
     problems: list[Problem] = []
-    for example, group in zip(held, groups[len(learnt) :], strict=True):
+    for example, group in zip(held, groups[len(trained) :], strict=True):
         if (line := lines.get(question_key(example))) is not None:
             mend = "keep each question in one file, as `parley data split` does"
             message = f"the same question as line {line} of the training data"
             problems.append(Problem(example.line, "error", message, mend, "leakage"))
-        elif group < len(learnt):
-            message = f"nearly the same as line {learnt[group].line} of the training data"
+        elif group < len(trained):
+            message = f"nearly the same as line {trained[group].line} of the training data"
             mend = "keep similar examples in one file, as `parley data split` does"
             problems.append(Problem(example.line, "warning", message, mend, "near-leakage"))
     out = {problem.line for problem in problems if problem.severity == "error"}
@@ -275,7 +275,7 @@ def _check_number(examples: int, provider: Provider) -> Iterator[Problem]:
         yield Problem(0, "error", "no usable example", "Fix the lines that have errors", "too-few")
     elif examples < FEWEST and provider == "openai":
         message = f"{examples} usable examples, but OpenAI needs at least {FEWEST}"
-        yield Problem(0, "error", message, f"Add examples: with {FEW} or more a style can be learnt", "too-few")
+        yield Problem(0, "error", message, f"Add examples: a model can learn a style from {FEW} or more", "too-few")
     else:
         yield Problem(
             0, "warning", f"only {examples} examples", f"Add examples: {FEW} or more teach a style better", "too-few"

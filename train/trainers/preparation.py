@@ -53,8 +53,8 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     """Token rows for both parts, and a value for every "auto".
 
     Raises:
-        UnusableData: no conversation of the training part can be learnt with this base; the message says why.
-        Invalid: the method or the device cannot do what the request asks for.
+        UnusableData: this base cannot be trained on any of the conversations; the message says why.
+        Invalid: the request does not fit the method or the device.
     """
     config = load_config(base)
     context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
@@ -77,23 +77,23 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     total = len(data.train) + len(data.validation)
     limit = min(resolve(values, facts(total, 0, bool(data.validation)), method).values.max_length, context)
     tokenise_any: Any = {"dpo": tokenise_pairs, "kto": tokenise_labelled}.get(method, tokenise)
-    learnt: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
+    training: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
     held: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.validation, tokenizer, limit)
     turn_end = turn_end_problem(tokenizer)
-    warnings = (*((turn_end,) if turn_end else ()), *learnt.warnings)
-    unsorted = (*data.problems, *warnings, *learnt.problems, *held.problems)
+    warnings = (*((turn_end,) if turn_end else ()), *training.warnings)
+    unsorted = (*data.problems, *warnings, *training.problems, *held.problems)
     problems = tuple(sorted(unsorted, key=lambda problem: problem.line))
-    if not learnt.rows:
-        first = learnt.problems[0]
+    if not training.rows:
+        first = training.problems[0]
         raise UnusableData(
             f"This base cannot be trained on any conversation. Line {first.line}: {first.message}; {first.mend}.",
             problems,
         )
-    examples = _count_lines(learnt.rows)
-    resolved = resolve(values, facts(examples, len(learnt.rows), bool(held.rows)), method)
+    examples = _count_lines(training.rows)
+    resolved = resolve(values, facts(examples, len(training.rows), bool(held.rows)), method)
     return Prepared(
-        learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
-        tuple(sorted(learnt.methods | held.methods)), warnings,
+        training.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
+        tuple(sorted(training.methods | held.methods)), warnings,
     )  # fmt: skip
 
 
@@ -107,9 +107,9 @@ def fold_for_template(data: TrainingData, request: TrainingRequest, tokenizer: A
     if not number:
         return data
     where = "at the beginning, which the chat template does not support,"
-    learnt: Any = tuple(fold(item, "all") for item in data.train)
+    training: Any = tuple(fold(item, "all") for item in data.train)
     held: Any = tuple(fold(item, "all") for item in data.validation)
-    return replace(data, train=learnt, validation=held, problems=(folded_problem(number, where), *data.problems))
+    return replace(data, train=training, validation=held, problems=(folded_problem(number, where), *data.problems))
 
 
 def check_data(request: TrainingRequest) -> CheckedData:

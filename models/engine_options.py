@@ -24,15 +24,19 @@ _RESERVED = frozenset(
         *("ssl-ca-certs", "allowed-origins", "allow-credentials"),
     )
 )
+_DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float")
 
 
 def check_engine_options(spec: ModelSpec) -> None:
     """Checks the engine options of a base or merged model.
 
     Raises:
-        Invalid: an extra argument is malformed or reserved, or the model cannot be split across that many GPUs.
+        Invalid: an extra argument is malformed or reserved, vLLM has no such number format, or the model cannot be
+            split across that many GPUs.
     """
     options = spec.engine
+    if options.dtype not in _DTYPES:
+        raise Invalid(f"There is no number format {options.dtype!r}: use {', '.join(_DTYPES)}.", param="dtype")
     for argument in options.extra_args:
         match = _ARGUMENT.fullmatch(argument)
         if match is None:

@@ -49,7 +49,8 @@ def quantisation(config: Mapping[str, Any]) -> str | None:
 
 
 def _architectures(config: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(map(str, config.get("architectures") or ()))
+    names = config.get("architectures") or ()
+    return tuple(map(str, names)) if isinstance(names, (list, tuple)) else (str(names),)
 
 
 def _can_serve(config: Mapping[str, Any]) -> bool | None:

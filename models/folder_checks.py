@@ -5,6 +5,7 @@ minute later, in a traceback. Whether an adapter fits its base is checked in `re
 """
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -26,7 +27,7 @@ _ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".zst")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # PEFT's types that add tokens or layers instead of changing weights: nothing can be merged.
 _NOT_MERGEABLE = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_ID = re.compile(r"(?=.{,200}$)[\w-][\w.-]*/[\w-][\w.-]*")  # a longer one has no file name in the hub's cache
 
 
 def is_gguf(path: str) -> bool:
@@ -34,20 +35,28 @@ def is_gguf(path: str) -> bool:
     return path.lower().endswith(".gguf")
 
 
+def expand_user(path: str) -> Path:
+    """A path with a user's home in place of `~`; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def find_weights(path: str) -> str:
     """The absolute path of a folder that exists, or the hub id.
 
     Raises:
-        Invalid: it is neither: there is no such path, or it is a file.
+        Invalid: there is no such path, it is a file, or the folder cannot be read.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
+    place = expand_user(path)
+    # Unlike Path's own, these are also false for a path that is too long, may not be read, or contains a NUL.
+    if os.path.isdir(place):
+        if not os.access(place, os.R_OK | os.X_OK):
+            raise Invalid(f"The folder {path} cannot be read: give this user permission to read it.", param="path")
         return str(place.absolute())
-    if place.is_file():
+    if os.path.isfile(place):
         raise Invalid(_not_a_folder(place), param="path")
     if not _HUB_ID.fullmatch(path):
         near = _nearest(place)
-        raise Invalid(f"There is no folder {path}{near}. A hub id has the form owner/name.", param="path")
+        raise Invalid(f"There is no folder {path[:300]}{near}. A hub id has the form owner/name.", param="path")
     return path
 
 
@@ -223,8 +232,8 @@ def _nearest(place: Path) -> str:
     from difflib import get_close_matches
 
     try:
-        names = [path.name for path in place.parent.iterdir() if path.is_dir() or is_gguf(path.name)]
-    except OSError:
+        names = [path.name for path in place.parent.iterdir() if os.path.isdir(path) or is_gguf(path.name)]
+    except (OSError, ValueError):
         return ""
     close = get_close_matches(place.name, names, 1)
     return f", but there is {place.parent / close[0]}" if close else ""
@@ -266,11 +275,14 @@ def differs_from_base(adapter: Path, base: Path, template: str | None = None) ->
 
 def _without_marks(template: str) -> str:
     """A chat template without the marks around learnt text, which do not affect the prompt."""
-    return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template).strip()
+    return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template).replace("\r\n", "\n").strip()
 
 
 def _vocabulary(folder: Path) -> set[str]:
     """All tokens in a folder's tokenizer.json; empty without the file."""
-    vocabulary = (read_json(folder / "tokenizer.json").get("model") or {}).get("vocab") or ()
-    names = {str(entry[0]) for entry in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
+    model = read_json(folder / "tokenizer.json").get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, list):
+        vocabulary = [entry[0] for entry in vocabulary if isinstance(entry, list) and entry]
+    names = set(map(str, vocabulary or ()))
     return names | read_added_tokens(folder).keys() if names else names

@@ -51,7 +51,8 @@ def must_be_merged(
     method = str(adapter.get("peft_type") or "LORA")
     if method != "LORA":
         return f"it is an adapter of type {method}, and vLLM loads only LoRA adapters"
-    rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
+    ranks = [adapter.get("r"), *_mapping(adapter.get("rank_pattern")).values()]
+    rank = max((value for value in ranks if isinstance(value, int)), default=0)
     if rank > largest_rank:
         return f"its rank {rank} is above {largest_rank}, the limit of its base's engine"
     if refused := next((reason for name, reason in _REFUSED.items() if adapter.get(name)), None):
@@ -62,9 +63,9 @@ def must_be_merged(
     if (biases := adapter.get("bias") or "none") != "none":
         return f"it trains biases (bias: {biases}), which vLLM cannot load"
     if adapter.get("modules_to_save"):
-        return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
+        return f"it trains whole modules ({_listed(adapter['modules_to_save'])})"
     if parameters := adapter.get("target_parameters"):
-        return f"it changes single parameters ({', '.join(map(str, parameters))}), which vLLM cannot load"
+        return f"it changes single parameters ({_listed(parameters)}), which vLLM cannot load"
     if adapter.get("trainable_token_indices"):
         return "it trains the embeddings of single tokens, which vLLM cannot load"
     targets = adapter.get("target_modules")
@@ -72,6 +73,15 @@ def must_be_merged(
     heads = [name for name in named if isinstance(name, str) and name.rsplit(".", 1)[-1] in _EMBEDDINGS]
     heads = heads or sorted({part for name in tensors for part in name.split(".") if part in _EMBEDDINGS})
     return f"it changes {', '.join(heads)}" if heads else refuses_adapters(base)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _listed(names: Any) -> str:
+    """The names of a list, or the one that a configuration has in place of a list."""
+    return ", ".join(map(str, names)) if isinstance(names, list) else str(names)
 
 
 def misfit(tensors: Mapping[str, tuple[int, ...]], base: Mapping[str, Any]) -> str | None:

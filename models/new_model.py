@@ -1,12 +1,15 @@
 """A new model as described on the command line or over HTTP, and its spec."""
 
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.chat_templates.inspection import inspect_template
+from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
 from models.errors import Invalid
-from models.folder_checks import check_folder, differs_from_base, find_kind, find_weights, is_gguf
+from models.folder_checks import check_folder, differs_from_base, expand_user, find_kind, find_weights, is_gguf
 from models.registry import Registry, check_upstream_address, merge_instead, parse_spec
 from models.spec import Kind, ModelSpec
 from models.system_messages import Folding
@@ -40,7 +43,7 @@ class NewModel:
     @property
     def is_gguf(self) -> bool:
         """Whether its weights are a GGUF file, which only `parley models add` can unpack."""
-        return self.path is not None and is_gguf(self.path) and Path(self.path).expanduser().is_file()
+        return self.path is not None and is_gguf(self.path) and os.path.isfile(expand_user(self.path))
 
     def register(self, registry: Registry) -> ModelSpec:
         """Checks the model, registers it, and pins it if `pin` is set.
@@ -49,7 +52,7 @@ class NewModel:
             Invalid: as `spec`; or an adapter's base is not registered, or its engine cannot load the adapter.
             Conflict: the name is taken.
         """
-        spec = self.with_base(registry).spec()
+        spec = self.complete(registry)
         if reason := _find_difference(spec, registry):
             raise merge_instead(spec, reason)
         registry.register(spec)
@@ -57,7 +60,21 @@ class NewModel:
             registry.pin(spec.id)
         return spec
 
-    def with_base(self, registry: Registry) -> "NewModel":
+    def complete(self, registry: Registry) -> ModelSpec:
+        """The spec to register. An adapter's has the id of its base and the base's folding of system messages.
+
+        Raises:
+            Invalid: as `spec`; or the base that the adapter names is not registered.
+        """
+        spec = self._with_base(registry).spec()
+        base = _base_of(spec, registry)
+        if base is None:
+            return spec
+        # An adapter without a template is served, or merged, with its base's.
+        folding = _folding(spec, base) if self.fold_system or base.fold_system != "none" else "none"
+        return spec.model_copy(update={"fold_system": folding})
+
+    def _with_base(self, registry: Registry) -> "NewModel":
         """The same model with the id of its base: an adapter without one gets the base that its configuration names.
 
         Raises:
@@ -65,9 +82,9 @@ class NewModel:
         """
         if self.base:
             return replace(self, base=registry.aliases().get(self.base, self.base))
-        if not self.path or guess_kind(str(Path(self.path).expanduser()), None) != "adapter":
+        if not self.path or guess_kind(str(expand_user(self.path)), None) != "adapter":
             return self
-        folder = Path(self.path).expanduser().absolute()
+        folder = expand_user(self.path).absolute()
         check_folder(folder, find_kind(folder, self.kind, None))  # a damaged folder is reported first
         named = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
         for spec in registry.list(include_candidates=True) if named else ():
@@ -110,10 +127,11 @@ class NewModel:
             lora_rank=read_lora_rank(path) if path else None,
             engine=dict(self.engine),
             description=self.description,
-            fold_system=_folding(path, self.engine) if self.fold_system else "none",
         )
         if spec.folder is not None:
             check_folder(spec.folder, spec.kind, trust_remote_code=spec.engine.trust_remote_code)
+        if self.fold_system:
+            spec = spec.model_copy(update={"fold_system": _folding(spec)})
         if spec.kind in ("base", "merged"):
             return spec
         if options := list(spec.engine.model_dump(exclude_defaults=True)):
@@ -134,20 +152,26 @@ class NewModel:
         return self.kind or ("merged" if self.base else "base")
 
 
+def _base_of(spec: ModelSpec, registry: Registry) -> ModelSpec | None:
+    """The registered base of an adapter; None for other kinds and unregistered bases."""
+    if spec.kind != "adapter":
+        return None
+    return next((other for other in registry.list(include_candidates=True) if other.id == spec.base), None)
+
+
 def _find_difference(spec: ModelSpec, registry: Registry) -> str | None:
     """Why an adapter cannot use its base's engine (`differs_from_base`); None if it can, or is not an adapter."""
-    base = next((other for other in registry.list(include_candidates=True) if other.id == spec.base), None)
-    if spec.kind != "adapter" or spec.folder is None or base is None or base.folder is None:
+    base = _base_of(spec, registry)
+    if base is None or spec.folder is None or base.folder is None:
         return None
     return differs_from_base(spec.folder, base.folder, base.engine.chat_template)
 
 
-def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
+def _folding(spec: ModelSpec, base: ModelSpec | None = None) -> Folding:
     """Which system messages a model's template does not support: all of them if that is unknown."""
-    from models.chat_templates.system_role import has_system_role
-    from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
-
-    folder = Path(path or "")
-    template = engine.get("chat_template") or (read_folder_template(folder) if path else None)
-    tokens = {"bos_token": "<s>", "eos_token": "</s>"} | read_named_tokens(folder)  # a hub id has no files yet
-    return "later" if template and has_system_role(template, tokens) else "all"
+    template, tokens = None, {"bos_token": "<s>", "eos_token": "</s>"}  # a hub id has no files yet
+    for model in filter(None, (base, spec)):
+        in_folder = read_folder_template(model.folder) if model.folder else None
+        template = model.engine.chat_template or in_folder or template
+        tokens |= read_named_tokens(model.folder) if model.folder else {}
+    return "later" if template and inspect_template(template, tokens).system_role else "all"

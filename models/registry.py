@@ -98,6 +98,11 @@ class Registry:
             claim_folder(spec.folder)
         return spec
 
+    def check_fallbacks(self, spec: ModelSpec) -> None:
+        """Checks a model's fallbacks before long work on its weights. Raises Invalid: one is not registered."""
+        with self._database.read() as session:
+            _check_fallbacks(session, spec)
+
     def set_parity(self, model_id: str, parity: Parity, state: State | None = None) -> None:
         """Stores the result of a parity check, and sets the model's state if `state` is given."""
         with self._change() as session:

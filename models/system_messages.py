@@ -55,9 +55,15 @@ def _place(turns: list[tuple[int, ...]], waiting: Sequence[int], roles: Sequence
         turns.append(tuple(waiting))
 
 
-def fold_dicts(messages: list[Any], folding: Folding) -> list[Any]:
-    """Messages in the API's format, folded; the same list if there is nothing to fold."""
-    roles = [str(message.get("role")) if isinstance(message, dict) else "" for message in messages]
+def fold_dicts(messages: list[Any], folding: Folding, text_type: str = "text") -> list[Any]:
+    """Messages in the API's format, folded; the same list if there is nothing to fold.
+
+    A list with a content that is neither text nor parts is not changed: the server refuses it.
+
+    Args:
+        text_type: the type of text parts, which has another name on /v1/responses.
+    """
+    roles = [_role(message) for message in messages]
     if SYSTEM_ROLES.isdisjoint(roles if folding == "all" else roles[1:]) or folding == "none":
         return messages
     folded = []
@@ -67,14 +73,26 @@ def fold_dicts(messages: list[Any], folding: Folding) -> list[Any]:
             continue
         # Fields such as `name` are those of the user's message.
         user = next((messages[place] for place in turn if roles[place] == "user"), {})
-        folded.append({**user, "role": "user", "content": _join([messages[place].get("content") for place in turn])})
+        contents = [messages[place].get("content") for place in turn]
+        if not all(content is None or isinstance(content, (str, list)) for content in contents):
+            return messages
+        folded.append({**user, "role": "user", "content": _join(contents, text_type)})
     return folded
 
 
-def _join(contents: list[Any]) -> Any:
+def _role(message: Any) -> str:
+    """A message's role. Calls and reasoning on /v1/responses have no role and belong to the assistant."""
+    if not isinstance(message, dict):
+        return ""
+    kind = str(message.get("type"))
+    made_by_model = kind == "reasoning" or kind.endswith("_call")
+    return str(message.get("role") or ("assistant" if made_by_model else ""))
+
+
+def _join(contents: list[Any], text_type: str) -> Any:
     """Joins contents: as one text, or as a list of parts if one of them has other parts than text."""
     texts = [join_text_parts(content) or "" for content in contents]
     if all(isinstance(text, str) for text in texts):
         return SEPARATOR.join(text for text in texts if text)
-    parts = ([{"type": "text", "text": text}] if isinstance(text, str) else text for text in texts)
-    return [part for several in parts for part in several or ()]
+    parts = ([{"type": text_type, "text": text}] if isinstance(text, str) else text for text in texts if text)
+    return [part for several in parts for part in several]

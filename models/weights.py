@@ -1,6 +1,7 @@
 """The files of a model's weights: what kind of model a folder holds, an adapter's rank, the headers of safetensors."""
 
 import json
+import os.path
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 def guess_kind(path: str, base: str | None) -> str:
     """The kind of model at a folder or hub id: `adapter` by its configuration file, else `merged` if it has a base."""
-    if (Path(path) / ADAPTER_CONFIG).is_file():
+    if os.path.isfile(os.path.join(path, ADAPTER_CONFIG)):
         return "adapter"
     return "merged" if base else "base"
 
@@ -57,7 +58,7 @@ def check_weights(path: str) -> None:
     """
     folder = Path(path)
     if not folder.is_absolute():
-        if folder.exists() or path.startswith("."):
+        if os.path.exists(path) or path.startswith("."):
             raise Invalid(f"{path!r} is a relative folder: give its absolute path.", param="path")
         return
     if not folder.is_dir():

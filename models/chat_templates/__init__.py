@@ -2,9 +2,10 @@
 
 Each template marks the assistant's text and the end of its turn with `{% generation %}`: a model is trained on these
 tokens. `rendering` renders a template, `turn_ends` finds the token that ends an answer, and `system_role` tells whether
-a template supports system messages.
+a template supports system messages; `inspection` does this in a separate process.
 """
 
+import os.path
 from pathlib import Path
 
 from models.errors import Invalid
@@ -26,14 +27,15 @@ def read_template(name_or_file: str) -> str:
     """
     if name_or_file in names():
         return (_FOLDER / f"{name_or_file}.jinja").read_text("utf-8")
-    file = Path(name_or_file).expanduser()
-    if not file.is_file():
+    file = Path(os.path.expanduser(name_or_file))
+    if not os.path.isfile(file):
         raise Invalid(
-            f"There is no chat template {name_or_file!r}: use {', '.join(names())} or a Jinja file.",
+            f"There is no chat template {name_or_file[:300]!r}: use {', '.join(names())} or a Jinja file.",
             param="chat_template",
         )
     try:
-        text = file.read_bytes()[: _MOST_BYTES + 1].decode()
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"The chat template {name_or_file} cannot be read: {error}.", param="chat_template") from error
     return check_template(text)
@@ -45,13 +47,13 @@ def check_template(text: str) -> str:
     Raises:
         Invalid: it is not a Jinja template that uses `messages`.
     """
-    from models.chat_templates.rendering import compile_template
+    from models.chat_templates.inspection import inspect_template
 
     if len(text.encode()) > _MOST_BYTES:
         raise Invalid(
             f"The chat template is too large: use one of at most {_MOST_BYTES // 1024} KiB.", param="chat_template"
         )
-    if reason := compile_template(text).broken:
+    if reason := inspect_template(text).broken:
         raise Invalid(f"This is not a chat template: {reason}.", param="chat_template")
     if "messages" not in text:
         raise Invalid(

@@ -72,15 +72,15 @@ def compile_template(text: str) -> CompiledTemplate:
     try:
         functions = {"raise_exception": _refuse, "strftime_now": _now}
         return CompiledTemplate(_environment().from_string(text, functions))
-    except jinja2.TemplateError as error:
-        return CompiledTemplate(None, " ".join(str(error).split()).rstrip("."))
+    except Exception as error:  # also RecursionError, and ValueError for a number of thousands of digits
+        return CompiledTemplate(None, " ".join(str(error).split()).rstrip(".") or type(error).__name__)
 
 
 def parse_template(text: str) -> jinja2.nodes.Template | None:
     """A template's syntax tree; None if it is broken."""
     try:
         return _environment().parse(text)
-    except jinja2.TemplateError:
+    except Exception:  # as in `compile_template`
         return None
 
 

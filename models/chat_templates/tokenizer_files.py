@@ -1,6 +1,8 @@
 """Reads a model's folder: its chat template, its named tokens, and the tokens at which an engine stops."""
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_
 def read_folder_template(folder: Path) -> str | None:
     """The chat template that an engine uses for a folder by default; None if there is none."""
     file = folder / "chat_template.jinja"
-    if file.is_file():
+    with suppress(OSError):
         return file.read_text("utf-8", "replace")
     template = _read(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
@@ -32,18 +34,24 @@ def read_added_tokens(folder: Path) -> dict[str, int]:
     """The tokens that the tokenizer never splits, with their ids."""
     named = _read(folder / "tokenizer_config.json").get("added_tokens_decoder")
     if isinstance(named, dict) and named:
-        return {str(token["content"]): int(number) for number, token in named.items()}
+        tokens = [(key, token) for key, token in named.items() if isinstance(token, dict) and key.isdecimal()]
+        return _ids(token | {"id": int(key)} for key, token in tokens)
     # It may have 30 MB, so it is read only if the small file does not list the tokens.
-    entries = _read(folder / "tokenizer.json").get("added_tokens") or ()
-    ids = {token.get("content"): token.get("id") for token in entries if isinstance(token, dict)}
-    return {str(content): number for content, number in ids.items() if isinstance(number, int)}
+    entries = _read(folder / "tokenizer.json").get("added_tokens")
+    return _ids(entries if isinstance(entries, list) else ())
+
+
+def _ids(entries: Iterable[Any]) -> dict[str, int]:
+    ids = [(token.get("content"), token.get("id")) for token in entries if isinstance(token, dict)]
+    return {content: number for content, number in ids if isinstance(content, str) and isinstance(number, int)}
 
 
 def read_stop_tokens(folder: Path) -> set[int]:
     """The ids at which an engine stops: those of generation_config.json, otherwise of config.json."""
     file = folder / GENERATION_CONFIG
     values = _read(file if file.is_file() else folder / "config.json")
-    value = values.get("eos_token_id", (values.get("text_config") or {}).get("eos_token_id"))
+    text = values.get("text_config")
+    value = values.get("eos_token_id", text.get("eos_token_id") if isinstance(text, dict) else None)
     return {token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int)}
 
 

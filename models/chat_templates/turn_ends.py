@@ -6,11 +6,9 @@ another token, a trained model generates that token and then continues.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.chat_templates.content_parts import takes_parts
 from models.chat_templates.rendering import TemplateRefuses, compile_template
-from models.chat_templates.tokenizer_files import read_added_tokens, read_named_tokens, read_stop_tokens
 
 _ANSWER = "Plain words."
 _TURNS = (("user", "A question."), ("assistant", _ANSWER))
@@ -52,17 +50,3 @@ def find_turn_end(template: str, tokens: Mapping[str, str], added: Mapping[str, 
     text = after.strip() if answer else ""
     first = max((token for token in added if token.strip() and text.startswith(token.strip())), key=len, default=None)
     return TurnEnd(text, added[first] if first else None)
-
-
-def missing_stop_token(folder: Path, template: str) -> int | None:
-    """The token that ends a turn in this template but does not stop an engine; None if there is none.
-
-    Args:
-        folder: the model's, with its tokenizer. template: the text of the chat template that is served.
-    """
-    tokens = read_named_tokens(folder)
-    if not tokens:
-        return None
-    added = read_added_tokens(folder)
-    token = find_turn_end(template, tokens, added).token
-    return None if token in (read_stop_tokens(folder) | {added.get(tokens.get("eos_token", ""))}) else token

@@ -1,6 +1,7 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
 import json
+import os.path
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -205,10 +206,11 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
           parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
           --credential OPENAI_API_KEY --fallback support-v2
         """
+        from models.folder_checks import expand_user
         from models.new_model import NewModel
 
-        if path is None and upstream is None and Path(name).expanduser().exists():
-            name, path = _name_of(Path(name).expanduser()), name
+        if path is None and upstream is None and os.path.exists(expand_user(name)):
+            name, path = _name_of(expand_user(name)), name
         new = NewModel(
             name=name,
             path=path,

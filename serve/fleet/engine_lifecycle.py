@@ -71,15 +71,21 @@ class EngineLifecycle:
         self._wanted_adapters = wanted_adapters
         self._report = report
 
-    async def step(self, session: aiohttp.ClientSession, engine: ManagedEngine, *, must_wait: bool) -> None:
-        """Makes an engine's next step. Runs as a task, so that a slow engine does not delay others."""
+    async def step(
+        self, session: aiohttp.ClientSession, engine: ManagedEngine, must_wait: Callable[[ManagedEngine], bool]
+    ) -> None:
+        """Makes an engine's next step. Runs as a task, so that a slow engine does not delay others.
+
+        Args:
+            must_wait: whether an engine may not start yet. Asked here, because others may start in the same round.
+        """
         try:
             if engine.drain is not None:
                 await self._drain(session, engine, engine.drain)
             elif engine.share is None:
                 return
             elif engine.process is None:
-                if engine.gave_up_at is None and time.monotonic() >= engine.retry_at and not must_wait:
+                if engine.gave_up_at is None and time.monotonic() >= engine.retry_at and not must_wait(engine):
                     await self._start(engine)
             elif engine.process.exit_code() is not None:
                 # Updated first of all, because the port refuses connections from now on.
@@ -126,11 +132,16 @@ class EngineLifecycle:
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
             command = vllm_command.with_cache(command, self._settings.home / "cache")
-            command = with_files(command, engine.spec, self._settings.home / "cache" / "engines")
+            # In a thread: a tokenizer may have 30 MB, and the template is read in a process that may take a while.
+            folder = self._settings.home / "cache" / "engines"
+            engine.preparing = True
+            command = await asyncio.to_thread(with_files, command, engine.spec, folder)
             engine.process = spawn(command, self._settings.logs_dir)
-        except ParleyError as error:
+        except (ParleyError, OSError) as error:
             await self._restart(engine, str(error))
             return
+        finally:
+            engine.preparing = False
         engine.lora, engine.reasoning, engine.embeds = options.lora, options.parsers.reasoning, options.embeds
         engine.refuses_adapters = options.refuses_adapters
         engine.endpoint = vllm_command.Endpoint(f"http://127.0.0.1:{port}", self._key)

@@ -49,7 +49,8 @@ class ManagedEngine:
     """One engine as it is now.
 
     Without a `share` it does not run: it has been asleep since `asleep_since`, or failed finally at `gave_up_at`.
-    `attempts` counts starts in a row that never became ready; `failures` also has failures soon after a start.
+    `preparing`: its files are being written, just before its process starts. `attempts` counts starts in a row that
+    never became ready; `failures` also has failures soon after a start.
     `activity` and `progressing`: of a start, as last measured. `refuses_adapters`: why it serves no adapters, as a
     clause; empty if it serves them. `requested_at`: when it was requested while asleep. `started_on_request`: such a
     request started it. `used`: when it last had a request; `requests_counted`: how many it had. `waits_for_request`:
@@ -61,6 +62,7 @@ class ManagedEngine:
     state: EngineState = "stopped"
     message: str = ASLEEP
     failure: str = ""
+    preparing: bool = False
     process: Process | None = None
     endpoint: Endpoint | None = None
     lora: bool = False

@@ -134,7 +134,7 @@ class Supervisor:
         self._stop_idle_engines()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
-                step = self._lifecycle.step(session, engine, must_wait=self._must_wait(engine))
+                step = self._lifecycle.step(session, engine, self._must_wait)
                 engine.task = asyncio.create_task(step)
         await asyncio.sleep(0)
         await self._access_database("states", self._publish)
@@ -348,7 +348,7 @@ class Supervisor:
         busy = [
             other
             for other in self._engines.values()
-            if other is not engine and other.process and other.state != "ready"
+            if other is not engine and (other.preparing or (other.process and other.state != "ready"))
         ]
         return any(engine.shares_a_card_with(other) for other in busy)
 

@@ -1,8 +1,8 @@
 """`parley serve`: gateway and engines without page and worker, for models named on the command line."""
 
+import os.path
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -112,14 +112,15 @@ def register(
 def _register_model(
     registry: "Registry", argument: str, options: ModelOptions, report: Callable[[str], None]
 ) -> "ModelSpec":
+    from models.folder_checks import expand_user
     from models.new_model import NewModel
     from models.weights import guess_kind
 
     name, equals, source = argument.partition("=")
     if not equals:
         source = argument
-    folder = Path(source).expanduser()
-    is_folder = folder.is_dir()
+    folder = expand_user(source)
+    is_folder = os.path.isdir(folder)
     if not equals:
         name = folder.absolute().name if is_folder else source
     path = str(folder.absolute()) if is_folder else source

@@ -20,7 +20,7 @@ def fold_system_messages(path: str, body: dict[str, Any], folding: Folding) -> d
         return body
     leading = [{"role": "system", "content": body[name]}] if body.get(name) else []
     whole = [*leading, *messages]
-    folded = fold_dicts(whole, folding)
+    folded = fold_dicts(whole, folding, "input_text" if path == "/v1/responses" else "text")
     if folded is whole:
         return body
     if leading and folding == "all":

@@ -1,16 +1,23 @@
 """models/chat_templates: templates by name, and what is known from a template's text and a folder's files."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from models.chat_templates import check_template, names, read_template
 from models.chat_templates.content_parts import takes_parts
+from models.chat_templates.inspection import TemplateFacts, inspect_template, missing_stop_token
 from models.chat_templates.rendering import TemplateRefuses, compile_template
 from models.chat_templates.system_role import has_system_role
-from models.chat_templates.tokenizer_files import read_folder_template, with_stop_token
-from models.chat_templates.turn_ends import find_turn_end, missing_stop_token
+from models.chat_templates.tokenizer_files import (
+    read_added_tokens,
+    read_folder_template,
+    read_stop_tokens,
+    with_stop_token,
+)
+from models.chat_templates.turn_ends import find_turn_end
 from models.errors import Invalid
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -113,3 +120,48 @@ def test_a_folders_template_is_its_file_or_its_tokenizers(tmp_path: Path) -> Non
         assert read_folder_template(tmp_path) == SILENT
     (tmp_path / "chat_template.jinja").write_text(PARTS)
     assert read_folder_template(tmp_path) == PARTS
+
+
+def test_a_template_is_read_in_a_process_of_its_own() -> None:
+    assert inspect_template(SYSTEMLESS, TOKENS, ADDED) == TemplateFacts("", 5, False)
+    assert inspect_template(PARTS) == TemplateFacts("", None, True)
+    unknown = inspect_template("{{ messages | shout }}")
+    assert "No filter named 'shout'" in unknown.broken
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("template", "broken"),
+    [
+        ("{{ 9**9**9 }}{{ messages }}", True),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ messages }}", True),
+        ("{{ 'a' * 10**11 }}{{ messages }}", False),
+        ("{{ " + "9" * 5000 + " }}{{ messages }}", True),
+        ("{{ '(' * 10**4 }}{{ " + "(" * 10**4 + "1" + ")" * 10**4 + " }}{{ messages }}", True),
+    ],
+    ids=("power", "loops", "memory", "digits", "depth"),
+)
+def test_a_template_that_never_ends_holds_nobody_up(template: str, broken: bool) -> None:
+    """The sandbox limits neither: constants are computed while a template is compiled, and ranges can be nested."""
+    started = time.process_time()
+    facts = inspect_template(template, TOKENS, ADDED)
+    assert time.process_time() - started < 0.5
+    assert (bool(facts.broken), facts.turn_end, facts.system_role) == (broken, None, False)
+    if broken:
+        with pytest.raises(
+            Invalid, match=r"not a chat template: (it does not render within|maximum recursion|Exceeds)"
+        ):
+            check_template(template)
+
+
+def test_damaged_tokenizer_files_say_nothing(tmp_path: Path) -> None:
+    assert read_stop_tokens(tmp_path) == set()
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": "gemma"}))
+    added = {"1": "</s>", "x": {"content": "<x>"}, "5": {"content": "<end_of_turn>"}, "6": {"id": 6}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(TOKENS | {"added_tokens_decoder": added}))
+    assert read_stop_tokens(tmp_path) == set()
+    assert read_added_tokens(tmp_path) == {"<end_of_turn>": 5}
+    (tmp_path / "tokenizer_config.json").write_text("[]")
+    for odd in ("x", {"a": 1}, [None, {"content": 1, "id": 2}, {"content": "<a>", "id": "3"}]):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": odd}))
+        assert read_added_tokens(tmp_path) == {}

@@ -92,6 +92,7 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
     (without("tokenizer.json"), "holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files"),
     (without("config.json"), "holds weights but no config.json"),
     (with_config(architectures=[]), "names no architecture"),
+    (with_config(**CODE | {"architectures": "MythicalForCausalLM"}), "support the architecture MythicalForCausalLM."),
     (
         with_config(**CODE),
         "does not support the architecture MythicalForCausalLM. Choose another model, or install a newer vLLM",

@@ -25,6 +25,9 @@ from models.spec import ModelSpec
         ({"r": 8, "target_modules": ["q_proj", "lm_head"]}, True),
         ({"r": 8, "target_modules": "all-linear", "modules_to_save": None}, False),
         ({"r": 8, "use_dora": True}, True),
+        # Values of a type that PEFT does not write.
+        ({"r": "8", "rank_pattern": [128], "target_modules": "q_proj"}, False),
+        ({"r": None, "rank_pattern": {"q_proj": "128"}, "modules_to_save": "lm_head"}, True),
         ({"r": 8, "lora_bias": True}, True),
         ({"r": 8, "init_lora_weights": "pissa_niter_4"}, True),
         ({"r": 8, "init_lora_weights": "gaussian", "use_dora": False, "layer_replication": None}, False),

@@ -18,6 +18,7 @@ from models.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.terminal import Home
 from tests.models.folders import write_adapter, write_model
+from tests.models.test_chat_templates import SYSTEMLESS
 
 UPSTREAM = ("--upstream", "https://upstream.example/v1")
 
@@ -100,6 +101,22 @@ def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Da
     assert "those after the first message are put into user turns" in shown
 
 
+def test_an_adapter_folds_as_the_template_that_serves_it(app: typer.Typer, database: Database, tmp_path: Path) -> None:
+    """Its own folder has no template: its base's says whether there is a place for a system message."""
+    for base, template in (("with", "chatml"), ("without", None)):
+        folder = write_model(tmp_path / base)
+        if template is None:
+            (folder / "chat_template.jinja").write_text(SYSTEMLESS)
+        options = ("--chat-template", template) if template else ("--fold-system",)
+        assert run(app, "add", base, "--path", str(folder), *options).exit_code == 0
+    adapter = str(write_adapter(tmp_path / "lora"))
+    for name, base, options in (("a", "with", ("--fold-system",)), ("b", "with", ()), ("c", "without", ())):
+        done = run(app, "add", name, "--path", adapter, "--base", base, *options)
+        assert done.exit_code == 0, done.exception
+    folded = {spec.id: spec.fold_system for spec in Registry(database).list()}
+    assert folded == {"with": "none", "without": "all", "a": "later", "b": "none", "c": "all"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
@@ -109,6 +126,15 @@ def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Da
         (("add", "x", "--path", "hub/id", "--fallback", "y"), "not registered"),
         (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "need the upstream's address"),
         (("pin", "nobody"), "There is no model"),
+        (("add", "x" * 300), "Say where the model is"),
+        (("add", "x", "--path", "~nobody-of-this-name/llama"), "There is no folder ~nobody-of-this-name/llama"),
+        (("add", "x", "--path", "/x" * 3000), "There is no folder /x/x"),
+        (("add", "x", "--path", "org/" + "x" * 300), "There is no folder org/xx"),  # no name for the hub's cache
+        (("add", "x", "--path", "org/x", "--chat-template", "~nobody-of-this-name/t"), "There is no chat template"),
+        (
+            ("add", "x", "--path", "org/x", "--dtype", "float8"),
+            "There is no number format 'float8': use auto, bfloat16",
+        ),
     ],
 )
 def test_invalid_arguments_are_one_line(app: typer.Typer, arguments: tuple[str, ...], fault: str) -> None:

@@ -51,3 +51,12 @@ def test_an_image_stays_a_part() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     chat: list[Any] = [{"role": "system", "content": "Look."}, {"role": "user", "content": [image]}]
     assert fold_dicts(chat, "all") == [{"role": "user", "content": [{"type": "text", "text": "Look."}, image]}]
+    chat[1]["content"] = [image, {"type": "text", "text": ""}]
+    chat[0]["content"] = ""
+    assert fold_dicts(chat, "all") == [{"role": "user", "content": chat[1]["content"]}]
+
+
+@pytest.mark.parametrize("content", [5, 0, True, {"type": "text", "text": "x"}])
+def test_a_content_that_is_neither_text_nor_parts_is_left_to_the_server(content: Any) -> None:
+    chat: list[Any] = [{"role": "system", "content": "S"}, {"role": "user", "content": content}]
+    assert fold_dicts(chat, "all") is chat

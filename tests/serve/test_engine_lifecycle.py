@@ -349,3 +349,14 @@ async def test_engines_that_are_killed_again_and_again_come_back(start) -> None:
             await fleet.until(lambda seen: seen["one"].state != "ready")
         await fleet.ready("one")
         assert await fleet.say("one") == "a"
+
+
+async def test_an_engine_whose_files_cannot_be_written_says_why(start: Callable[..., Any]) -> None:
+    async with start() as fleet:
+        (fleet.home / "cache").mkdir(exist_ok=True)
+        (fleet.home / "cache" / "engines").touch()  # where the folder of its chat template would be
+        (fleet.home / "weights").mkdir()
+        (fleet.home / "weights" / "model.safetensors").touch()
+        template = EngineOptions(chat_template="{{ messages }}")
+        fleet.registry.register(ModelSpec(id="m", kind="base", path=str(fleet.home / "weights"), engine=template))
+        await fleet.until(lambda seen: "m" in seen and "cache/engines" in seen["m"].message)

@@ -48,10 +48,14 @@ async def supervise(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("gpus", "at_once"), [((CARD,), 1), ((CARD, OTHER), 2), ((), 2)])
-async def test_engines_that_share_a_card_start_one_after_another(database: Database, supervise, gpus, at_once) -> None:
-    for name in ("one", "two"):
-        Registry(database).register(model(name))
+@pytest.mark.parametrize(
+    ("gpus", "share", "at_once"), [((CARD,), None, 1), ((CARD,), 0.4, 1), ((CARD, OTHER), None, 2), ((), None, 2)]
+)
+async def test_engines_that_share_a_card_start_one_after_another(
+    database: Database, supervise, gpus, share: float | None, at_once: int
+) -> None:
+    for name in ("one", "two"):  # with a fixed share both may start in the same round
+        Registry(database).register(model(name, gpu_memory_share=share))
     supervisor = supervise(*gpus)
     await until(lambda: len(supervisor.guardians) == at_once)
     await asyncio.sleep(1.2)

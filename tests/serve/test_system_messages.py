@@ -9,6 +9,10 @@ from serve.validation.system_messages import fold_system_messages
 
 SYSTEM, USER = {"role": "system", "content": "S"}, {"role": "user", "content": "U"}
 ANSWER, LATER = {"role": "assistant", "content": "A"}, {"role": "system", "content": "T"}
+THOUGHT, CALL = {"type": "reasoning", "summary": []}, {"type": "function_call", "call_id": "1", "name": "f"}
+RESULT = {"type": "function_call_output", "call_id": "1", "output": "3"}
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+ODD = {"role": "user", "content": 5}
 BOTH = {"role": "user", "content": "S\n\nU"}
 
 
@@ -31,6 +35,17 @@ BOTH = {"role": "user", "content": "S\n\nU"}
             "/v1/responses", "later", {"instructions": "S", "input": [LATER, USER]},
             {"instructions": "S", "input": [{"role": "user", "content": "T\n\nU"}]},
         ),
+        # The model's calls and thoughts are items without a role: they answer, as the assistant's message does.
+        (
+            "/v1/responses", "later", {"input": [USER, LATER, THOUGHT, CALL, RESULT]},
+            {"input": [{"role": "user", "content": "U\n\nT"}, THOUGHT, CALL, RESULT]},
+        ),
+        (
+            "/v1/responses", "all", {"instructions": "S", "input": [{"role": "user", "content": [IMAGE]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "S"}, IMAGE]}]},
+        ),
+        ("/v1/chat/completions", "all", {"messages": [SYSTEM, ODD]}, {"messages": [SYSTEM, ODD]}),
+        ("/v1/messages", "all", {"system": 5, "messages": [USER]}, {"system": 5, "messages": [USER]}),
     ],
 )  # fmt: skip
 def test_system_messages_are_folded(path: str, folding: Folding, body: dict[str, Any], folded: dict[str, Any]) -> None:

@@ -57,6 +57,7 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
     ("words", "error", "about"),
     [
         (("--base", "nobody"), Invalid, "not a registered model, a folder or a hub id"),
+        (("--base", "~nobody-of-this-name/x"), Invalid, "not a registered model, a folder or a hub id"),
         (("--base", "BASE", "--rank", "many"), Invalid, "--rank"),
         (("--base", "BASE", "--kind", "whole"), Invalid, "kind is"),
         (("--base", "BASE", "--validation", "0.9"), Invalid, "validation share"),

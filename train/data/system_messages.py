@@ -56,5 +56,6 @@ def _fold(messages: Sequence[ChatMessage], folding: Folding) -> tuple[ChatMessag
         if len(turn) == 1 and unchanged:
             folded.append(first)
         else:
-            folded.append(Message(role="user", content=SEPARATOR.join(messages[place].content for place in turn)))
+            texts = [messages[place].content for place in turn]
+            folded.append(Message(role="user", content=SEPARATOR.join(filter(None, texts))))
     return tuple(folded)

@@ -14,8 +14,9 @@ import psutil
 
 from models.atomic import publish_folder
 from models.errors import Invalid, Unavailable
+from models.folder_checks import expand_user
 from models.new_model import NewModel
-from models.registry import Registry
+from models.registry import Registry, parse_spec
 from models.spec import ModelSpec
 from models.terminal import Home, console
 from models.weights import is_pointer
@@ -35,18 +36,16 @@ def merge_adapter(home: Home, new: NewModel) -> ModelSpec:
         Invalid: it is not an adapter, its files are incomplete, or its base is not registered. Conflict: the name is
         taken. MergeRefused.
     """
-    described = replace(new, pin=False).with_base(home.registry)
-    spec = described.spec()
+    spec = replace(new, pin=False).complete(home.registry)
     if spec.kind != "adapter" or spec.folder is None:
         raise Invalid(
             f"--merge needs an adapter in a folder, but {new.path} is of kind {spec.kind}: leave --merge out.",
             param="merge",
         )
+    home.registry.check_fallbacks(spec)
     progress = _lines()
     progress(Stage(f"Merging {spec.folder.name} into {spec.base}"))
-    merged = publish_merge(
-        str(spec.folder), new.name, registry=home.registry, settings=home.settings, base=spec.base, progress=progress
-    )
+    merged = publish_merge(spec, new.name, registry=home.registry, settings=home.settings, progress=progress)
     console().print(
         f"Merged: float32 logits differ from base + adapter by at most {merged.difference:.1e}; as stored, the same "
         f"next token at {merged.agreement:.1%} of the probe positions."
@@ -61,10 +60,11 @@ def unpack_gguf(home: Home, new: NewModel) -> ModelSpec:
         Invalid: transformers cannot read this kind of GGUF file. Unavailable: the package gguf is missing, or the file
         is damaged. Conflict: the name is taken.
     """
-    file = Path(str(new.path)).expanduser().absolute()
+    file = expand_user(str(new.path)).absolute()
     if new.kind == "adapter":
         raise Invalid(f"{file} holds whole weights: leave --kind out.", param="kind")
     check_name(home.registry, new.name)
+    home.registry.check_fallbacks(parse_spec(id=new.name, kind="base", path=str(file), fallbacks=new.fallbacks))
     home.registry.sweep_unclaimed(home.settings.models_dir)
     progress = _lines()
     with publish_folder(home.settings.models_dir) as pending:
@@ -87,6 +87,8 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
     with quiet(), translated_errors(f"The file {file.name!r}", "path"):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        from train.trainers.adapters import write_model
 
         started = time.monotonic()
         # Imported by name, because the package is optional; `_check_file` reports if it is missing.
@@ -112,7 +114,7 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
         if model.generation_config.eos_token_id is None:
             model.generation_config.eos_token_id = tokenizer.eos_token_id
         progress(Stage("Writing safetensors"))
-        model.save_pretrained(str(folder))
+        write_model(model, folder)
         tokenizer.save_pretrained(str(folder))
     progress(Stage(f"Unpacked in {time.monotonic() - started:.0f} s"))
 

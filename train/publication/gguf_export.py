@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import Conflict, Invalid, ParleyError, Unavailable
+from models.folder_checks import expand_user
 from models.spec import ModelSpec
 
 CONVERTERS = ("convert_hf_to_gguf.py", "convert-hf-to-gguf", "llama-convert-hf-to-gguf")
@@ -81,7 +82,7 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
         Invalid, Unavailable: as `check_exportable` and `find_converter`. Conflict: the file exists. ExportFailed: the
         converter does not know the model; the message has its last line.
     """
-    folder, file = check_exportable(spec), file.expanduser().absolute()
+    folder, file = check_exportable(spec), expand_user(str(file)).absolute()
     command = find_converter(converter, folder, file)
     if file.exists():
         raise Conflict(f"{file} exists already: choose another file.", param="gguf")
@@ -98,6 +99,8 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
             reason = lines[-1][:_LONGEST] if lines else f"it failed with status {done.returncode}"
             raise ExportFailed(f"llama.cpp's converter cannot convert {spec.id!r}: {reason}")
         partial.rename(file)
+    except OSError as error:
+        raise Unavailable(f"{command[0]} cannot be run, or {file} not written: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)
     return GgufExport(file, file.stat().st_size)

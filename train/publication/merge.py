@@ -40,7 +40,9 @@ from train.publication.parity import (
 from train.publication.probes import ProbeSet, built_in
 from train.publication.stop_tokens import write_stop_tokens
 from train.run.folder import write_json
+from train.trainers.adapters import write_model
 from train.trainers.bases import Base, load_model, load_tokenizer, read_adapter_config, stored_dtype
+from train.trainers.loading_errors import translated_errors
 from train.trainers.runtime import quiet
 
 MERGE = "merge.json"
@@ -109,7 +111,8 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     unmerged = load_adapted(base, adapter, torch.float32)
     probes, expected = reference_outputs(unmerged, tokenizer, probe_set, context_of(base))
     limit = rounding_limit(unmerged, probes, expected)
-    merged = unmerged.merge_and_unload().eval()
+    with translated_errors(f"The adapter {adapter.name!r}", "adapter"):
+        merged = unmerged.merge_and_unload().eval()
     outcome = outputs(merged, tokenizer, probes, greedy=len(expected.greedy))
     difference = largest_difference(expected, outcome)
     if not difference <= limit:  # so that NaN is refused too
@@ -126,7 +129,7 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     del unmerged, outcome
     _cast(merged, stored)
     with _removed_on_error(folder):
-        merged.save_pretrained(str(folder))
+        write_model(merged, folder)
         tokenizer.save_pretrained(str(folder))
         written = Base(base.name, str(folder), None, base.trust_remote_code)
         write_stop_tokens(folder, written)  # by the tokenizer that was written, which may be the adapter's own

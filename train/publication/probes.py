@@ -93,12 +93,20 @@ def store_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
 
 
 def load_probes(folder: Path) -> ProbeSet:
-    """The stored probes of a folder; built-in questions if there are none."""
+    """The stored probes of a folder; built-in questions if there are none, or the file is another program's."""
     try:
         values = json.loads((folder / PROBES).read_text("utf-8"))
-    except FileNotFoundError:
+        conversations = tuple(one for one in values["conversations"] if _is_conversation(one))
+        return ProbeSet(str(values["source"]), conversations) if conversations else built_in()
+    except (OSError, ValueError, KeyError, TypeError):
         return built_in()
-    return ProbeSet(values["source"], tuple(values["conversations"])) if values["conversations"] else built_in()
+
+
+def _is_conversation(value: Any) -> bool:
+    messages = value.get("messages") if isinstance(value, dict) else None
+    return isinstance(messages, list) and all(
+        isinstance(one, dict) and isinstance(one.get("role"), str) for one in messages
+    )
 
 
 def tokenise_probes(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
-from models.folder_checks import check_folder
+from models.folder_checks import check_folder, expand_user
 from models.lora_support import must_be_merged
 from models.registry import Registry, parse_spec
 from models.settings import Settings
@@ -175,7 +175,7 @@ class MergedModel:
 
 
 def publish_merge(
-    adapter: str,
+    adapter: str | ModelSpec,
     name: str,
     *,
     registry: Registry,
@@ -186,7 +186,7 @@ def publish_merge(
     """Merges an adapter into its base and registers the weights as `name`.
 
     Args:
-        adapter: a registered adapter; with `base`, the folder of one that is not registered.
+        adapter: a registered adapter; or one that is not registered, by its spec, or by its folder with `base`.
         base: the registered model that the adapter in the folder belongs to.
 
     Raises:
@@ -198,29 +198,24 @@ def publish_merge(
     from train.publication.merge import merge
 
     check_name(registry, name)
-    if base is None:
-        spec = registry.resolve(adapter)
-    else:
-        location = Path(adapter).expanduser().absolute()
-        read_adapter_config(location)  # raises Invalid where there is no adapter
-        check_folder(location, "adapter")
-        spec = parse_spec(id=name, kind="adapter", path=str(location), base=registry.resolve(base).id)
+    registered = isinstance(adapter, str) and base is None
+    spec = adapter if isinstance(adapter, ModelSpec) else _unmerged(adapter, name, base, registry)
     if spec.kind != "adapter" or spec.base is None:
-        raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
+        raise Invalid(f"{spec.id!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
     registry.sweep_unclaimed(settings.models_dir)
     folder = Path(str(spec.path))
     below = with_trained_template(find_base(spec.base, registry), folder)
     with publish_folder(settings.models_dir) as pending:
         report = merge(below, folder, pending.path, load_probes(folder))
         for file in (*folder.glob("training-*"), folder / PROBES):
-            if file.exists():
+            if file.is_file() and not file.is_symlink():  # a stranger's folder could hold anything
                 shutil.copy2(file, pending.path / file.name)
         merged = parse_spec(
             id=name, kind="merged", path=str(pending.final), base=spec.base,
-            parent=spec.id if base is None else spec.base, job=spec.job, bot=spec.bot,
+            parent=spec.id if registered else spec.base, job=spec.job, bot=spec.bot,
             engine=(below.spec.engine if below.spec else spec.engine).model_copy(update={"chat_template": None}),
             description=spec.description, toy=spec.toy, judge=spec.judge, state="candidate", parity=report.parity,
-            fold_system=spec.fold_system,
+            fold_system=spec.fold_system, fallbacks=() if registered else spec.fallbacks,
         )  # fmt: skip
         write_card(pending.path, merged, registry)
     register_folder(registry, merged, pending.final)
@@ -230,6 +225,16 @@ def publish_merge(
         or report.parity
     )
     return MergedModel(name, pending.final, report.difference, parity.agreement, parity)
+
+
+def _unmerged(adapter: str, name: str, base: str | None, registry: Registry) -> ModelSpec:
+    """The spec of a registered adapter, or of the one in a folder."""
+    if base is None:
+        return registry.resolve(adapter)
+    location, below = expand_user(adapter).absolute(), registry.resolve(base)
+    read_adapter_config(location)  # raises Invalid where there is no adapter
+    check_folder(location, "adapter")
+    return parse_spec(id=name, kind="adapter", path=str(location), base=below.id, fold_system=below.fold_system)
 
 
 def check_name(registry: Registry, name: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from models.chat_templates.tokenizer_files import GENERATION_CONFIG
 from train.hyperparameters import Chosen
 from train.run.folder import write_json
 
@@ -60,10 +61,30 @@ def save_weights(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -
         for parameter, data in original:  # weights only: buffers, such as rotary frequencies, stay in float32
             parameter.data = data.to(dtype)
         model.config.use_cache = True  # training turns it off, and an engine would read that from config.json
-        model.save_pretrained(str(folder))
+        write_model(model, folder)
     finally:
         # After a checkpoint the model goes on training, with its unrounded weights.
         for parameter, data in original:
             parameter.data = data
         model.config.use_cache = use_cache
     tokenizer.save_pretrained(str(folder))
+
+
+def write_model(model: Any, folder: Path) -> None:
+    """Writes a model's weights and settings as transformers does, also settings that it refuses to write.
+
+    Many models have a temperature beside `do_sample: false` in their generation_config.json, which transformers only
+    reads. Engines sample by the temperature alone, so it stays.
+    """
+    settings = model.generation_config
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        model.generation_config = type(settings)()
+        try:
+            model.save_pretrained(str(folder))
+        finally:
+            model.generation_config = settings
+        settings.to_json_file(str(folder / GENERATION_CONFIG))
+        return
+    model.save_pretrained(str(folder))

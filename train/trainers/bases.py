@@ -5,13 +5,14 @@ elsewhere. An adapter must be merged first (`training`).
 """
 
 import json
+import os.path
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from models.engine_support import quantisation
 from models.errors import Invalid, NotFound, Unavailable
-from models.folder_checks import require_tokenizer
+from models.folder_checks import expand_user, require_tokenizer
 from models.lora_support import read_config, serves
 from models.registry import Registry
 from models.spec import ModelSpec
@@ -52,8 +53,8 @@ def find_base(base: str | Path, registry: Registry | None = None) -> Base:
                 param="base",
             )
         return Base(spec.id, str(spec.path), spec, spec.engine.trust_remote_code, spec.engine.chat_template)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = expand_user(name)
+    if os.path.isdir(folder):
         if not (folder / "config.json").is_file():
             raise Invalid(f"{name} holds no config.json, so it is not a model's folder.", param="base")
         return Base(folder.resolve().name, str(folder.resolve()))

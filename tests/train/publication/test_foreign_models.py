@@ -7,6 +7,7 @@ apart from tied embeddings (peft#2777).
 import json
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,17 @@ def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
     opened: Home, tune: Tune, name: str, tokens: tuple[str, ...], config: dict[str, Any], reason: str
 ) -> None:
     adapter = tune(tokens, **config)
-    new = NewModel(name, path=str(adapter), base="tiny")
+    # What else a stranger's folder may hold.
+    (adapter / "training-logs").mkdir()
+    (adapter / "training-secret").symlink_to("/etc/passwd")
+    (adapter / "probes.json").write_text('{"source": 1, "conversations": [{"messages": [{"text": "x"}]}, 5]}')
+    new = NewModel(name, path=str(adapter), base="tiny", fallbacks=("tiny",), fold_system=True)
     with pytest.raises(Invalid, match=f"{reason}.*--merge"):
         new.register(opened.registry)
+    with pytest.raises(Invalid, match="fallback 'nobody' is not registered"):
+        merge_adapter(opened, replace(new, fallbacks=("nobody",)))
     spec = merge_adapter(opened, new)
-    assert (spec.kind, spec.base) == ("merged", "tiny")
+    assert (spec.kind, spec.base, spec.fallbacks, spec.fold_system) == ("merged", "tiny", ("tiny",), "later")
     assert spec.parity is not None
     assert spec.parity.difference is not None
     assert spec.parity.difference <= (spec.parity.limit or 0)
@@ -88,6 +95,24 @@ def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
     assert rows == json.loads((spec.folder / "config.json").read_text())["vocab_size"] == 259 + len(tokens)
     known = {token["content"] for token in json.loads((spec.folder / "tokenizer.json").read_text())["added_tokens"]}
     assert known >= set(tokens)
+    assert not list(spec.folder.glob("training-*"))
+
+
+def test_generation_settings_that_transformers_refuses_to_write_are_kept(tiny_base: Path, tmp_path: Path) -> None:
+    """A temperature beside `do_sample: false`, as many public models have it."""
+    from transformers import AutoModelForCausalLM
+
+    from train.trainers.adapters import write_model
+
+    model: Any = AutoModelForCausalLM.from_pretrained(str(tiny_base))
+    settings = model.generation_config
+    settings.temperature, settings.top_p, settings.do_sample = 0.9, 0.6, False
+    write_model(model, tmp_path)
+    written = json.loads((tmp_path / "generation_config.json").read_text())
+    assert (written["temperature"], written["top_p"]) == (0.9, 0.6)
+    assert model.generation_config is settings
+    again: Any = AutoModelForCausalLM.from_pretrained(str(tmp_path))
+    assert again.generation_config.temperature == 0.9
 
 
 def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> None:
@@ -165,6 +190,10 @@ def test_a_model_is_exported_by_llama_cpps_converter(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match=rf"git clone .*convert_hf_to_gguf.py {folder} --outfile {out}`"):
         export_gguf(base, out)
+    plain = tmp_path / "convert"
+    plain.write_text("not a program")
+    with pytest.raises(Unavailable, match=r"convert cannot be run, .*Permission denied"):
+        export_gguf(base, out, converter=plain)
     converter = tmp_path / "convert_hf_to_gguf.py"
     converter.write_text(CONVERTER)
     converter.chmod(converter.stat().st_mode | stat.S_IXUSR)

@@ -167,7 +167,7 @@ def test_a_run_that_gets_no_better_stops_and_keeps_its_best(tiny_base: Path, tmp
     result = train(
         style_rows(40), base=tiny_base, out=tmp_path / "run", threads=1, progress=events.append,
         hyperparameters=Hyperparameters(
-            epochs=6, rank=4, learning_rate=0.3, schedule="constant", warmup=0, early_stopping=2, validate_every=2
+            epochs=6, rank=4, learning_rate=0.1, schedule="constant", warmup=0, early_stopping=2, validate_every=2
         ),
     )  # fmt: skip
     between = [event for event in events if isinstance(event, Validation)][1:-1]

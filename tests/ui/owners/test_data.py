@@ -24,7 +24,10 @@ def test_a_file_returns_its_report_also_as_html(open_page: Page):
     assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
     assert open_page.browser().get("/data/check").status_code == 405
     image = open_page.browser().post("/data/check", files={"file": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500))})
-    line = "photo.png is not training data: it is a PNG image. Use .jsonl, .json, .csv, .tsv or .parquet."
+    line = (
+        "photo.png is not training data: it is a PNG image. Training data is .jsonl, .ndjson, .json, .csv, .tsv, .txt, "
+        ".xlsx or .parquet."
+    )
     assert (image.status_code, image.json()["error"]["message"]) == (400, line)
     latin = open_page.browser().post(
         "/data/check", files={"file": ("a.csv", "prénom;réponse\nx;y\n".encode("latin-1"))}

@@ -52,7 +52,7 @@ def jsonl(rows: list[Any]) -> bytes:
         (
             jsonl([{"prompt": f"Hi {n}", "completion": "Hello", "label": bool(n % 2)} for n in range(12)]),
             "invalid_training_file",
-            "train it with `parley train FILE --method kto`",
+            "use `parley train FILE --method kto`",
         ),
         (b"\x00\xff\xfe" * 100, "invalid_training_file", "Invalid file format"),
     ],

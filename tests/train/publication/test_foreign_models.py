@@ -160,7 +160,7 @@ def test_a_gguf_file_is_unpacked_and_registered(
     broken.write_bytes(b"not a GGUF file" * 100)
     for path, says, error in (
         (part, "is one of 3 parts", Invalid),
-        (broken, "cannot unpack this GGUF file: take the model's original weights", Unavailable),
+        (broken, "cannot unpack this GGUF file: use the model's original weights", Unavailable),
     ):
         with pytest.raises(error, match=says):
             unpack_gguf(opened, NewModel("x", path=str(path)))

@@ -133,7 +133,7 @@ def test_an_adapter_that_does_not_belong_to_its_base(tiny_base: Path, tmp_path: 
             "pip install gptq",
         ),
         (ModuleNotFoundError("No module named 'mamba_ssm'", name="mamba_ssm.ops"), "`pip install mamba_ssm`"),
-        (ValueError("GGUF model with architecture nomic is not supported yet."), "take the model's original weights"),
+        (ValueError("GGUF model with architecture nomic is not supported yet."), "use the model's original weights"),
         (RuntimeError("No GPU found. A GPU is needed for quantization."), "use the original weights"),
         (AttributeError("'X' object has no attribute 'y'"), r"no attribute 'y' \(AttributeError\)"),
         (OSError(), "OSError"),

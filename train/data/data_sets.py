@@ -48,7 +48,9 @@ def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
         saved: Any = datasets.load_from_disk(str(folder))
     except Exception as error:  # a missing or broken file raises pyarrow's errors too
         text = " ".join(str(error).split())
-        raise Invalid(f"The saved data set {folder} cannot be read: {text[:300]}", param="data") from error
+        raise Invalid(
+            f"The saved data set {folder} cannot be read: {text[:300]}. Save it again with save_to_disk.", param="data"
+        ) from error
     if isinstance(saved, datasets.DatasetDict):
         if _USUAL_SPLIT not in saved and len(saved) != 1:
             example = folder / str(next(iter(saved), _USUAL_SPLIT))
@@ -86,7 +88,11 @@ def _data_set_error(error: Exception, label: str, split: str) -> Invalid | NotFo
     names = {kind.__name__ for kind in type(error).__mro__}
     text = " ".join(str(error).split())
     if names & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutError", "LocalEntryNotFoundError"}:
-        return Unavailable(f"There is no such file, and the hub cannot be reached for {label}: {text[:200]}")
+        return Unavailable(
+            f"There is no such file, and the hub cannot be reached for {label}: check the name and the network ({text[:200]})."
+        )
     if "DatasetNotFoundError" in names or "FileNotFoundError" in names:
-        return NotFound(f"There is neither a file nor a hub data set for {label}: {text[:200]}", param="data")
+        return NotFound(
+            f"There is neither a file nor a hub data set for {label}: check the name ({text[:200]}).", param="data"
+        )
     return Invalid(f"{label[0].upper()}{label[1:]} (split {split}) cannot be read: {text[:300]}", param="data")

@@ -70,7 +70,7 @@ def _open_file(path: Path, suffix: str, encoding: str) -> Source:
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)
     if start in (b"", *_BYTE_ORDER_MARKS):
-        raise Invalid(f"{path.name} is empty: it has no rows.", param="data")
+        raise Invalid(f"{path.name} is empty: give a file with rows.", param="data")
     if suffix == ".parquet" or start.startswith(b"PAR1"):
         parquet = ParquetRows(path)
         return Source(path.name, iter(parquet), parquet.columns)

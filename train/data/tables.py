@@ -44,7 +44,7 @@ class CsvRows:
                 file.seek(0)
                 self.columns = _unique_names(next(self._reader(file), ()))
             except csv.Error as error:
-                raise Invalid(f"{path.name} is not a CSV file: {error}.", param="data") from error
+                raise Invalid(f"{path.name} is not a CSV file: {error}. Save it again as CSV.", param="data") from error
             except UnicodeError as error:
                 raise Invalid(f"{path.name} is not {encoding}: give another --encoding.", param="encoding") from error
 
@@ -150,14 +150,16 @@ class ExcelRows:
             message = f"{path.name} cannot be read as an Excel workbook: {error}. Save the sheet as .csv."
             raise Invalid(message, param="data") from error
         if not book.worksheets:
-            raise Invalid(f"{path.name} has no sheet with cells.", param="data")
+            raise Invalid(f"{path.name} has no sheet with cells: give a workbook with rows.", param="data")
         sheet, *self._others = book.worksheets
         self._name = sheet.title
         self._rows = enumerate(sheet.iter_rows(values_only=True), 1)
         try:
             header = next((cells for _, cells in self._rows if any(cell is not None for cell in cells)), ())
         except Exception as error:  # as above
-            raise Invalid(f"{path.name} cannot be read as an Excel workbook: {error}.", param="data") from error
+            raise Invalid(
+                f"{path.name} cannot be read as an Excel workbook: {error}. Save the sheet as .csv.", param="data"
+            ) from error
         self.columns = _unique_names([_cell_text(cell) for cell in header])
 
     def __iter__(self) -> Iterator[Raw | Problem]:

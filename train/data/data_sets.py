@@ -89,7 +89,8 @@ def _data_set_error(error: Exception, label: str, split: str) -> Invalid | NotFo
     text = " ".join(str(error).split())
     if names & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutError", "LocalEntryNotFoundError"}:
         return Unavailable(
-            f"There is no such file, and the hub cannot be reached for {label}: check the name and the network ({text[:200]})."
+            f"There is no such file, and the hub cannot be reached for {label}: check the name and the network "
+            f"({text[:200]})."
         )
     if "DatasetNotFoundError" in names or "FileNotFoundError" in names:
         return NotFound(

@@ -1,8 +1,8 @@
 """Inspects a model's chat template in a separate process: the end of a turn, and support of system messages.
 
-The sandbox that renders a template limits neither time nor memory: `{{ 9**9**9 }}` is computed while it is compiled and
-blocks all threads. So servers never render a model's template themselves. Training does, because transformers renders
-it there anyway.
+The sandbox that renders a template limits neither time nor memory: `{{ 9**(9**9) }}` is computed while it is compiled
+and blocks all threads. So servers never render a model's template themselves. Training does, because transformers
+renders it there anyway.
 """
 
 import json

@@ -1,6 +1,7 @@
 """models/chat_templates: templates by name, and what is known from a template's text and a folder's files."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -70,7 +71,10 @@ def test_a_template_is_a_name_or_a_file(tmp_path: Path) -> None:
     assert read_template(str(file)) == SILENT
     with pytest.raises(Invalid, match=r"no chat template 'chatlm': use chatml, gemma, llama3, .* or a Jinja file"):
         read_template("chatlm")
-    for text, reason in (("{% for %}", "not a chat template: "), ("Hello.", "it does not use `messages`")):
+    for text, reason in (
+        ("{% for %}", "not a chat template: "), ("{{ messages | shout }}", "not a chat template: No filter named"),
+        ("Hello.", "it does not use `messages`"),
+    ):  # fmt: skip
         with pytest.raises(Invalid, match=reason):
             check_template(text)
 
@@ -125,15 +129,13 @@ def test_a_folders_template_is_its_file_or_its_tokenizers(tmp_path: Path) -> Non
 def test_a_template_is_read_in_a_process_of_its_own() -> None:
     assert inspect_template(SYSTEMLESS, TOKENS, ADDED) == TemplateFacts("", 5, False)
     assert inspect_template(PARTS) == TemplateFacts("", None, True)
-    unknown = inspect_template("{{ messages | shout }}")
-    assert "No filter named 'shout'" in unknown.broken
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("template", "broken"),
     [
-        ("{{ 9**9**9 }}{{ messages }}", True),
+        ("{{ 9**(9**9) }}{{ messages }}", True),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ messages }}", True),
         ("{{ 'a' * 10**11 }}{{ messages }}", False),
         ("{{ " + "9" * 5000 + " }}{{ messages }}", True),
@@ -147,11 +149,7 @@ def test_a_template_that_never_ends_holds_nobody_up(template: str, broken: bool)
     facts = inspect_template(template, TOKENS, ADDED)
     assert time.process_time() - started < 0.5
     assert (bool(facts.broken), facts.turn_end, facts.system_role) == (broken, None, False)
-    if broken:
-        with pytest.raises(
-            Invalid, match=r"not a chat template: (it needs more than|maximum recursion|Exceeds)"
-        ):
-            check_template(template)
+    assert not broken or re.search("needs more than a second|maximum recursion|^Exceeds", facts.broken)
 
 
 def test_damaged_tokenizer_files_say_nothing(tmp_path: Path) -> None:

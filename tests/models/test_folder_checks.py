@@ -252,7 +252,10 @@ def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registr
             r"holds an adapter, not whole weights.*--merge",
         ),
         (NewModel("x", path=str(whole), kind="adapter", base="llama"), "so it is not an adapter: leave --kind out"),
-        (NewModel("x", path=str(write_adapter(tmp_path / "p", peft_type="PREFIX_TUNING", r=None))), "cannot be served or merged"),
+        (
+            NewModel("x", path=str(write_adapter(tmp_path / "p", peft_type="PREFIX_TUNING", r=None))),
+            "cannot be served or merged",
+        ),
         (
             NewModel("x", path=str(write_adapter(tmp_path / "s", task_type="SEQ_CLS")), base="llama"),
             "does not generate",

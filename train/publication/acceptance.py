@@ -14,7 +14,7 @@ from models.errors import Invalid, NotFound, ParleyError
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Parity, ServedParity
-from train.publication.adapted import TEMPLATE
+from train.publication.adapted import TEMPLATE, trained_template
 from train.publication.cards import write_card
 from train.publication.comparison import Compared, Reference, agreed_tokens, compare, judged
 from train.publication.probes import load_probes
@@ -131,8 +131,8 @@ def describe(name: str, parity: Parity) -> str:
 
 def require_template(adapter: Path, base: Base) -> None:
     """Raises TemplateChanged unless the base's chat template equals that of the adapter's training."""
-    trained = adapter / TEMPLATE
-    if trained.exists() and trained.read_bytes() != (load_tokenizer(base).chat_template or "").encode():
+    trained = trained_template(adapter)
+    if trained is not None and trained != (load_tokenizer(base).chat_template or ""):
         raise TemplateChanged(
             f"The chat template of {base.name} differs from the one that {adapter.name} was trained with: "
             f"restore it from {TEMPLATE} in the adapter's folder, or train again."

@@ -65,9 +65,21 @@ def load_adapted_tokenizer(base: Base, adapter: Path) -> Any:
         base_template = tokenizer.chat_template
         tokenizer = load_tokenizer(Base(adapter.name, str(adapter), None, base.trust_remote_code))
         tokenizer.chat_template = tokenizer.chat_template or base_template
-    if (file := adapter / TEMPLATE).is_file():
-        tokenizer.chat_template = file.read_text("utf-8")
+    tokenizer.chat_template = trained_template(adapter) or tokenizer.chat_template
     return tokenizer
+
+
+def trained_template(adapter: Path) -> str | None:
+    """The chat template in an adapter's folder, that of its training; None if there is none.
+
+    Raises:
+        Invalid: it is not UTF-8.
+    """
+    file = adapter / TEMPLATE
+    try:
+        return file.read_text("utf-8") if file.is_file() else None
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{file} is not UTF-8: save the template again, or delete the file.", param="adapter") from error
 
 
 def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:

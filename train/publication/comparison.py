@@ -14,7 +14,7 @@ import torch
 from models.database import utcnow
 from models.errors import Unavailable
 from models.spec import Parity
-from train.publication.adapted import TEMPLATE, load_adapted, load_adapted_tokenizer
+from train.publication.adapted import TEMPLATE, load_adapted, load_adapted_tokenizer, trained_template
 from train.publication.parity import (
     LEAST_AGREEMENT,
     ProbeOutputs,
@@ -167,8 +167,8 @@ def write_template(base: Base, folder: Path) -> None:
 
 def with_trained_template(base: Base, adapter: Path) -> Base:
     """The base with the chat template that an adapter was trained with, if the adapter's folder has one."""
-    file = adapter / TEMPLATE
-    return replace(base, chat_template=file.read_bytes().decode()) if file.is_file() else base
+    template = trained_template(adapter)
+    return replace(base, chat_template=template) if template else base
 
 
 def served_dtype(base: Base) -> Any:

@@ -95,6 +95,9 @@ def load_tokenizer(base: Base) -> Any:
         tokenizer: Any = AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
     if base.chat_template:
         tokenizer.chat_template = base.chat_template
+    if isinstance(tokenizer.chat_template, str):
+        # Jinja and transformers replace these line ends too; otherwise equal templates would differ.
+        tokenizer.chat_template = tokenizer.chat_template.replace("\r\n", "\n")
     return tokenizer
 
 

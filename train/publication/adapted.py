@@ -108,7 +108,7 @@ def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:
 
 
 def _changes_tied_weights(adapter: Path) -> bool:
-    """Whether the adapter changes the embeddings or the head, which need not be tied any more."""
+    """Whether the adapter changes the embeddings or the head alone, so that they can no longer be tied."""
     config = read_adapter_config(adapter)
     if config.get("ensure_weight_tying"):
         return False

@@ -6,7 +6,6 @@ renders it there anyway.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -74,11 +73,9 @@ def missing_stop_token(folder: Path, template: str) -> int | None:
 def _inspect(question: str) -> TemplateFacts:
     """Raises TimeoutExpired or CalledProcessError, which are not cached: the machine may have been busy."""
     command = (sys.executable, "-P", "-m", "models.chat_templates.inspection")
-    # No keys and passwords: the environment is only what Python needs to start.
-    environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
     done = subprocess.run(
         command, input=question.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True,
-        env=environment | {"PYTHONPATH": str(_ROOT)},
+        env={"PYTHONPATH": str(_ROOT)},  # no keys and passwords
     )  # fmt: skip
     return TemplateFacts(**json.loads(done.stdout))
 

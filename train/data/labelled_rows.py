@@ -11,14 +11,19 @@ from train.data.openai_rows import Items, RowError
 
 Row = Mapping[str, Any]
 
-_LABELS = ("label", "kto_tag", "desirable", "thumbs_up")
+LABELS = ("label", "kto_tag", "desirable", "thumbs_up")
 _GOOD = ("true", "1", "good", "desirable", "chosen", "thumbs_up", "up", "like")
 _BAD = ("false", "0", "-1", "bad", "undesirable", "rejected", "thumbs_down", "down", "dislike")
 
 
 def label_field(row: Row) -> str | None:
     """The field that says whether a row's answer is good; None if there is none."""
-    return next((name for name in _LABELS if _label(row.get(name)) is not None), None)
+    return next((name for name in LABELS if _label(row.get(name)) is not None), None)
+
+
+def is_answer_label(value: Any) -> bool:
+    """Whether a value says that an answer is good or bad."""
+    return _label(value) is not None
 
 
 def _label(value: Any) -> bool | None:

@@ -106,9 +106,8 @@ def test_hh_s_pairs_share_their_beginning_as_the_prompt(tmp_path: Path) -> None:
 def test_answers_that_are_lists_of_questions_stay_answers(tmp_path: Path) -> None:
     answers = {"chosen": "Q: When?\nA: At nine.", "rejected": "Q: When?\nA: Never."}
     rows = [{"prompt": "Write an entry", **answers}, {"instruction": "Write an entry", **answers}]
-    rows.append(
-        {"prompt": "Write an entry", "chosen": "Human: Hi\n\nAssistant: Yo", "rejected": "Human: A\n\nAssistant: B"}
-    )
+    others = {"chosen": "Human: Hi\n\nAssistant: Yo", "rejected": "Human: A\n\nAssistant: B"}
+    rows.append({"prompt": "Write an entry", **others})
     pairs = list(read(write(tmp_path / "a.jsonl", *rows)))
     assert len(pairs) == 3
     for pair, row in zip(pairs, rows, strict=True):

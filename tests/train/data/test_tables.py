@@ -138,8 +138,8 @@ def test_a_sheet_that_unpacks_to_too_much_ends_with_an_error(workbook: Path, mon
     assert sum(isinstance(item, Example) for item in read(edited(workbook, b"</sheetData>", far))) == 2
     monkeypatch.setattr("train.data.tables._ALWAYS_ACCEPTED", 1_000)
     wide = b"".join(b'<row r="%d"><c r="XFD%d"><v>7</v></c></row>' % (row, row) for row in range(4, 99))
-    *items, problem = read(edited(workbook, b'<row r="9{12}.*', wide + b"</sheetData></worksheet>"))
+    items = list(read(edited(workbook, b'<row r="9{12}.*', wide + b"</sheetData></worksheet>")))
     assert len(items) < 20
-    assert isinstance(problem, Problem)
-    assert (problem.code, problem.severity) == ("invalid-xlsx", "error")
+    (problem,) = [item for item in items if isinstance(item, Problem) and item.severity == "error"]
+    assert problem.code == "invalid-xlsx"
     assert "unpacks to more than" in problem.message

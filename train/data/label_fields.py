@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any
 
 from train.data.conversations import Problem
-from train.data.labelled_rows import LABELS, is_answer_label
+from train.data.labelled_rows import is_answer_label, label_names
 from train.data.raw_rows import Raw
 from train.data.unread_fields import UnreadField
 
@@ -32,7 +32,8 @@ def without_labels(
     first = list(islice(rows, _LOOKED_AT))
     known = [item.row for item in first if isinstance(item, Raw) and isinstance(item.row, Mapping)]
     context = None if _CONTEXT in keep else _constant_context(known)
-    classes = {name: value for name in LABELS if name not in keep and (value := _class(known, name)) is not None}
+    names = {name for row in known for name in label_names(row)} - {*keep}
+    classes = {name: value for name in names if (value := _class(known, name)) is not None}
     for item in chain(first, rows):
         if not isinstance(item, Raw) or not isinstance(item.row, Mapping):
             yield item

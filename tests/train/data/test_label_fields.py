@@ -58,6 +58,11 @@ def test_numbers_that_are_classes_are_no_labels_of_answers(kind: str, tmp_path: 
     assert message.startswith("`label` has values such as 2, a class or a rating, and is not read: in 20 rows")
 
 
+def test_a_label_counts_in_any_case() -> None:
+    (example,) = check([{"prompt": "Hi", "completion": "Go away", "Label": False}], provider="local").examples
+    assert example.label is False
+
+
 def test_metadata_beside_a_label_stays() -> None:
     rows = [PAIR | {"question": f"Hi {place}", "label": 3, "metadata": "web"} for place in range(2)]
     assert check(rows, provider="local").examples[0].metadata == {"label": "3", "metadata": "web"}

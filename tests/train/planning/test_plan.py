@@ -41,6 +41,13 @@ def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
     assert need("lora", shape, _step(rank=4)).trained == adapted.get_nb_trainable_parameters()[0]
 
 
+GEMMA_3N = {
+    "intermediate_size": [128, 64], "num_hidden_layers": 2, "head_dim": 16, "num_kv_shared_layers": 0,
+    "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0],
+    "vocab_size_per_layer_input": 100, "hidden_size_per_layer_input": 8, "num_key_value_heads": 2, "num_attention_heads": 4,
+}  # fmt: skip
+
+
 def test_labelled_answers_have_no_plan_and_the_sentence_says_so(tiny_base: Path) -> None:
     rows = [{"prompt": f"Hi {place}", "completion": "Hello", "label": bool(place % 2)} for place in range(12)]
     with pytest.raises(Invalid, match="supervised training, but the data has labelled answers"):
@@ -50,7 +57,7 @@ def test_labelled_answers_have_no_plan_and_the_sentence_says_so(tiny_base: Path)
 @pytest.mark.parametrize(
     ("kind", "sizes", "expected"),
     [
-        ("gemma3n_text", {"intermediate_size": [128, 64], "num_hidden_layers": 2, "head_dim": 16}, (64, 128)),
+        ("gemma3n_text", GEMMA_3N, (64, 128)),
         ("mamba", {"num_hidden_layers": 2, "intermediate_size": 128}, (0, 128)),
     ],
 )
@@ -60,7 +67,7 @@ def test_layers_of_several_sizes_or_without_attention_have_a_plan(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(kind, hidden_size=64, vocab_size=100, num_attention_heads=4, **sizes)
+    config = AutoConfig.for_model(kind, hidden_size=64, vocab_size=100, **sizes)
     with torch.device("meta"):
         shape = shape_of(AutoModelForCausalLM.from_config(config))
     assert (shape.attention, shape.inner) == expected

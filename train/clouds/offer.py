@@ -58,7 +58,9 @@ def prepare_data(training: TrainingRequest, cloud: Cloud) -> PreparedData:
     share = training.validation if isinstance(training.validation, int | float) else None
     other = None if isinstance(training.validation, int | float) else training.validation
     provider: Any = cloud.provider
-    checked = require_usable(check(training.data, training.columns, provider=provider, validation=other))
+    checked = require_usable(
+        check(training.data, training.columns, format=training.format, provider=provider, validation=other)
+    )
     if checked.labels:
         raise Invalid(
             f"{cloud.title} does not train on answers labelled good or bad (KTO): leave --on out to train here with "

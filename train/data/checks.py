@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.likeness import find_duplicates
-from train.data.context_labels import without_context_labels
 from train.data.conversations import Conversation, Example, Preference, Problem
 from train.data.example_checks import check_consistency, check_empty, check_texts, check_turns
+from train.data.formats import with_system
+from train.data.label_fields import without_labels
 from train.data.openai_rows import Items
 from train.data.personal_data import check_personal
 from train.data.raw_rows import Raw
-from train.data.readers import Columns, Reading, read, read_rows
+from train.data.readers import Columns, Reading, read, row_reader
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
 from train.data.system_messages import fold_later
@@ -119,26 +120,26 @@ def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
     if isinstance(data, str | Path):
         return read(data, columns, format_)
     reading = Reading(iter(()), "memory")
-    reading.items = count_unread(_from_memory(data, reading))
+    reading.items = count_unread(_from_memory(data, reading, columns.system if columns else None))
     if columns is not None and columns.fold_system:
         reading.items = fold_later(reading.items)
     return reading
 
 
-def _from_memory(data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading) -> Items:
-    for raw in without_context_labels(Raw(line, item) for line, item in enumerate(data, 1)):
+def _from_memory(
+    data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading, system: str | None
+) -> Items:
+    read_row = row_reader()
+    for raw in without_labels(Raw(line, item) for line, item in enumerate(data, 1)):
         if not isinstance(raw, Raw):
             yield raw
             continue
         line, item = raw.line, raw.row
         reading.lines = line
-        if isinstance(item, Example | Preference):
-            yield item
-        elif isinstance(item, Conversation):
-            yield Example(line, item)
-        else:
-            for parsed in read_rows([item]):
-                yield replace(parsed, line=line)
+        if isinstance(item, Conversation):
+            item = Example(line, item)
+        for parsed in [item] if isinstance(item, Example | Preference) else read_row(line, item):
+            yield with_system(parsed, system) if isinstance(parsed, Example | Preference) else parsed
 
 
 def _check_items(

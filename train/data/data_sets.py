@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid, NotFound, Unavailable
+from train.data.conversations import Problem
 from train.data.raw_rows import Raw, without_nulls
 
 _USUAL_SPLIT = "train"
 
 
-def data_set_rows(name: str, split: str | None, label: str) -> tuple[Iterator[Raw], tuple[str, ...]]:
+def data_set_rows(name: str, split: str | None, label: str) -> tuple[Iterator[Raw | Problem], tuple[str, ...]]:
     """The rows and column names of a hub data set or of a folder with files.
 
     Raises:
@@ -36,7 +37,7 @@ def is_saved_data_set(folder: Path) -> bool:
     )
 
 
-def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
+def saved_rows(folder: Path) -> tuple[Iterator[Raw | Problem], tuple[str, ...]]:
     """The rows and column names of a saved data set; of its split `train` if it has several.
 
     Raises:
@@ -63,9 +64,18 @@ def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
     return _raw(saved)
 
 
-def _raw(rows: Any) -> tuple[Iterator[Raw], tuple[str, ...]]:
-    numbered = (Raw(line, without_nulls(row)) for line, row in enumerate(rows, 1))
-    return numbered, tuple(rows.column_names or ())
+def _raw(rows: Any) -> tuple[Iterator[Raw | Problem], tuple[str, ...]]:
+    return _numbered(rows), tuple(rows.column_names or ())
+
+
+def _numbered(rows: Any) -> Iterator[Raw | Problem]:
+    line = 0
+    try:
+        for line, row in enumerate(rows, 1):
+            yield Raw(line, without_nulls(row))
+    except Exception as error:  # a broken file, or a sound or picture without the library that decodes it
+        message = f"the data set cannot be read from here on: {' '.join(str(error).split())[:200]}"
+        yield Problem(line + 1, "error", message, "remove the column, or save the data set again", "invalid-parquet")
 
 
 @contextmanager

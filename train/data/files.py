@@ -20,6 +20,7 @@ from train.data.raw_rows import Raw
 from train.data.tables import CsvRows, ExcelRows, is_workbook
 
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
+_JSON_START = re.compile(rb"\s*(?:\{|\[\s*(?:[\[{\"'\]]|\Z))")  # not [INST]
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 # Suffixes of other files, and what to do instead.
 _OTHER_SUFFIXES = {
@@ -84,7 +85,7 @@ def _open_file(path: Path, suffix: str, encoding: str) -> Source:
     if suffix in (".csv", ".tsv"):
         table = CsvRows(path, encoding)
         return Source(path.name, iter(table), table.columns)
-    if suffix == ".txt" and start.removeprefix(_BYTE_ORDER_MARKS[0]).lstrip()[:1] not in (b"{", b"["):
+    if suffix == ".txt" and not _JSON_START.match(start.removeprefix(_BYTE_ORDER_MARKS[0])):
         return Source(path.name, _text(path, encoding), is_text=True)
     return Source(path.name, json_rows(path, encoding))
 
@@ -93,7 +94,7 @@ def _text(path: Path, encoding: str) -> Iterator[Raw | Problem]:
     text, problem = whole_text(path, encoding)
     if problem is not None:
         yield problem
-    yield Raw(1, text)
+    yield Raw(1, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _refuse_suffix(path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.messages import Message
-from train.data.conversations import Conversation, Example
+from train.data.conversations import Conversation, Example, Preference
 from train.data.labelled_rows import label_field, labelled_items
 from train.data.openai_rows import Items, RowError, chat_row, preference_row
 from train.data.preference_rows import is_preference, trl_preference_row
@@ -97,12 +97,13 @@ def columns_items(line: int, row: Row, question: str, answer: str, system: str |
     return labelled_items(line, row, read) if labelled else read(line, row)
 
 
-def with_system(example: Example, system: str | None) -> Example:
-    """The example, with this system message if it has none."""
-    messages = example.conversation.messages
+def with_system(item: Example | Preference, system: str | None) -> Example | Preference:
+    """The example or pair, with this system message if it has none."""
+    messages = item.prompt if isinstance(item, Preference) else item.conversation.messages
     if not system or any(message.role == "system" for message in messages):
-        return example
-    conversation = Conversation((Message(role="system", content=system), *messages), example.conversation.tools)
-    return replace(
-        example, conversation=conversation, unweighted=frozenset(place + 1 for place in example.unweighted)
-    )  # fmt: skip
+        return item
+    messages = (Message(role="system", content=system), *messages)
+    if isinstance(item, Preference):
+        return replace(item, prompt=messages)
+    conversation = Conversation(messages, item.conversation.tools)
+    return replace(item, conversation=conversation, unweighted=frozenset(place + 1 for place in item.unweighted))

@@ -23,6 +23,7 @@ LAYOUT = "file-layout"  # the code of a warning about how a file is written
 _WRAPPERS = (
     "data", "rows", "train", "examples", "items", "records", "dataset", "instances", "samples", "entries", "results",
 )  # fmt: skip
+_OTHER_SPLITS = ("validation", "valid", "dev", "eval", "test")
 _STRING_OR_COMMA = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|,(?=\s*(?:[}\]]|\Z))', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
 _OPEN_ENDED = ("{", "[", ",", ":")  # the last character of a line if its JSON continues on the next line
@@ -122,6 +123,7 @@ def _document(text: str, notes: _Notes, *, expects_list: bool) -> Iterator[Raw |
         inner = _rows_of_object(rows[0].row)
         if inner is not None:
             yield from notes.once("table")
+            yield from _unread_lists(rows[0].row)
             rows = [Raw(number, row) for number, row in enumerate(inner, 1)]
     elif not rows:  # the first line is broken; the others may be rows
         lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
@@ -148,7 +150,7 @@ def _inner_document(text: str, notes: _Notes) -> Iterator[Raw | Problem]:
         return
     yield from notes.once("double")
     if inner.lstrip()[:1] in ("{", "["):
-        lines = [line for line in inner.splitlines() if line.strip()]
+        lines = [line for line in inner.split("\n") if line.strip()]
         if len(lines) > 1 and not lines[0].rstrip().endswith(_OPEN_ENDED):
             yield from _rows_of_lines(((number, line) for number, line in enumerate(lines, 1)), notes)
         else:
@@ -218,9 +220,27 @@ def _python_values(text: str) -> list[Raw] | None:
         with warnings.catch_warnings(action="ignore"):  # of backslashes
             body = ast.parse(start.rstrip(), mode="eval").body
         parts = body.elts if isinstance(body, ast.List) else [body]
-        return [Raw(before + part.lineno, ast.literal_eval(part)) for part in parts]
+        # Through JSON: tuples become lists, and what JSON has no form for, such as a set, is refused.
+        values = [json.loads(json.dumps(ast.literal_eval(part))) for part in parts]
+        return [Raw(before + part.lineno, value) for part, value in zip(parts, values, strict=True)]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def cell_value(text: str) -> Any:
+    """The list or object that a table's cell holds as JSON, or in Python's notation, as pandas writes it.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        values = _python_values(text)
+        if values is None:
+            raise ValueError(str(error)) from error
+        rows = [value.row for value in values]
+        return rows if text.lstrip().startswith("[") else rows[0]
 
 
 def _decode(text: str) -> _Decoded:
@@ -268,12 +288,26 @@ def _rows_of_object(value: Mapping[str, Any]) -> list[Any] | None:
     for name in _WRAPPERS:
         rows = value.get(name)
         if isinstance(rows, list) and rows:
-            if all(isinstance(row, Mapping) for row in rows):
+            if _is_list_of_rows(rows):
                 return [row["row"] if isinstance(row.get("row"), Mapping) else row for row in rows]
             names = value.get("columns")
             if isinstance(names, list) and all(isinstance(row, list) and len(row) == len(names) for row in rows):
                 return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     return None
+
+
+def _unread_lists(value: Mapping[str, Any]) -> Iterator[Problem]:
+    """A warning if an object has several lists of rows, such as the splits of a data set: one is read."""
+    names = [name for name in (*_WRAPPERS, *_OTHER_SPLITS) if _is_list_of_rows(value.get(name))]
+    if len(names) > 1:
+        message = (
+            f"only the list `{names[0]}` of the object was read, not {', '.join(f'`{name}`' for name in names[1:])}"
+        )
+        yield Problem(0, "warning", message, "save each list as a separate file", LAYOUT)
+
+
+def _is_list_of_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
 def _rows_of_table(value: Mapping[str, Any]) -> list[Any] | None:

@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 CHOSEN = ("chosen", "chosen_response", "chosen_messages")
 REJECTED = ("rejected", "rejected_response", "rejected_messages")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
+_BESIDE = ("context", "input", "history")
 _COMPLETIONS = ("completion", *ANSWERS)
 
 
@@ -45,6 +46,9 @@ def trl_preference_row(line: int, row: Row) -> Items:
     else:
         beside, chosen = Messages((), frozenset(), ()), beside
     prompt, chosen, rejected = _divide(beside, chosen, rejected)
+    if not all(message in prompt.messages for message in beside.messages):
+        # The answers include a question, so the fields beside them are reported unless they repeat it.
+        used = [name for name in used if name not in _BESIDE]
     yield from preference_items(line, row, (prompt, chosen, rejected), (*used, *filter(None, names)), row)
 
 

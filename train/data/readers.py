@@ -4,27 +4,28 @@ The format is detected from the first rows; a row of another format is read as s
 not stop the others. Whether a conversation can be trained on is checked in `checks`.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
-from train.data.context_labels import without_context_labels
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
 from train.data.formats import Format, columns_items, detect, formats, names, with_system
+from train.data.json_layouts import cell_value
+from train.data.label_fields import without_labels
 from train.data.openai_rows import Items, RowError
 from train.data.raw_rows import Raw
 from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
 from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
+from train.data.turn_rows import TURNS
 from train.data.unread_fields import UnreadField, count_unread
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
-_LISTS = ("messages", "conversations", "turns", "preferred_output", "non_preferred_output")
+_LISTS = ("messages", *TURNS, "preferred_output", "non_preferred_output")
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,14 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
     """The same for rows of any known format in memory."""
-    return count_unread(read_rows(rows))
-
-
-def read_rows(rows: Iterable[Mapping[str, Any]]) -> Items:
-    """The same, with the unread fields of each row, which `count_unread` counts."""
     reader = _RowReader(Reading(iter(()), "memory"))
-    return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), reader)
+    return count_unread(_from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), reader))
+
+
+def row_reader() -> Callable[[int, Any], Items]:
+    """Reads single rows of one data set in memory, with their unread fields, which `count_unread` counts."""
+    reader = _RowReader(Reading(iter(()), "memory"))
+    return lambda line, row: _from_rows([Raw(line, row)], reader)
 
 
 def _table_columns(source: Source, columns: Columns) -> Columns | None:
@@ -142,7 +144,10 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
     names = (columns.prompt, columns.response, columns.system_column)
     # The usual names in any spelling, beside which other names are usual too.
     whole = (fold_name(names[0]), fold_name(names[1]), names[2]) == (Columns.prompt, Columns.response, None)
-    for item in source.rows:
+    for item in without_labels(source.rows, names):
+        if isinstance(item, UnreadField):
+            yield item
+            continue
         if isinstance(item, Problem):
             reading.lines += item.severity == "error"  # a warning is about the file, and its rows follow
             yield item
@@ -150,9 +155,11 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
         reading.lines += 1
         try:
             for read_item in columns_items(item.line, item.row, *names, whole=whole):
-                yield with_system(read_item, columns.system) if isinstance(read_item, Example) else read_item
+                yield _with_system(read_item, columns.system)
         except RowError as error:
             yield error.at(item.line)
+        except RecursionError:
+            yield _too_deep(item.line)
 
 
 def _from_text(source: Source, reader: _RowReader) -> Items:
@@ -179,7 +186,7 @@ def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
     reading, forced = reader.reading, reader.forced
     reading.format = reader.style or (forced.name if forced else None)
     usual = forced
-    for item in without_context_labels(rows):
+    for item in without_labels(rows):
         if isinstance(item, UnreadField):
             yield item
             continue
@@ -223,9 +230,20 @@ def _read_row(line: int, row: Any, row_format: Format | None, system: str | None
         return
     try:
         for item in row_format.read(line, row):
-            yield with_system(item, system) if isinstance(item, Example) else item
+            yield _with_system(item, system)
     except RowError as error:
         yield error.at(line)
+    except RecursionError:
+        yield _too_deep(line)
+
+
+def _with_system(item: Any, system: str | None) -> Any:
+    return with_system(item, system) if isinstance(item, Example | Preference) else item
+
+
+def _too_deep(line: int) -> Problem:
+    mend = "remove the nested part, or store it as text"
+    return Problem(line, "error", "the row is nested too deeply", mend, "wrong-type")
 
 
 def _opened(row: Any) -> Any:
@@ -245,7 +263,7 @@ def _opened(row: Any) -> Any:
     opened = dict(row)
     for name in texts:
         try:
-            opened[name] = json.loads(opened[name])
-        except (ValueError, RecursionError):
+            opened[name] = cell_value(opened[name])
+        except ValueError:
             continue  # it stays text, and its format reports the error
     return opened

@@ -29,6 +29,7 @@ _ROLES = {
 }  # fmt: skip
 _NAMES = "|".join(sorted((name for name in _ROLES if "inst" not in (name, name[1:])), key=len, reverse=True))
 _JOINED = ("instruction", "input")  # two headings of one question
+_QUESTION_FIELDS = ("prompt", "question", "query", "instruction", "input", "messages", "conversations")
 _LOOSE = "names"  # ordinary prose may look like this style
 # What templates write before a conversation and after a turn. It is not part of a message.
 _BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>")
@@ -39,8 +40,11 @@ _ENDS = (
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 # In a file of plain text these end a conversation.
 _RULES = re.compile(
-    r"<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n(?=<s>|\[INST\])|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.M
+    r"(<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n(?=<s>|\[INST\])"
+    r"|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$)",
+    re.MULTILINE,
 )
+_WITH_ENDS = ("chatml", "llama3", "gemma", "zephyr", "inst")  # styles whose turns end with a token
 # The fields in which a row may have a whole conversation as text.
 TEXT_FIELDS = (
     "text", "messages", "conversation", "conversations", "dialogue", "dialog", "chat", "content", "sample", "prompt",
@@ -66,8 +70,8 @@ _MARKERS: Mapping[str, re.Pattern[str]] = {
     "gemma": _marker(r"<start_of_turn>\s*ROLE[ \t]*\n?"),
     "zephyr": _marker(r"<\|(?P<role>system|user|assistant)\|>\s*"),
     "inst": re.compile(r"\[(?P<role>/?INST)\]"),
-    "headings": _marker(r"###[ \t]*NAME[ \t]*(?::|(?=\n))", re.IGNORECASE),
-    "hh": re.compile(r"(?:\A|\n\n)[ \t]*(?P<role>Human|Assistant):"),
+    "headings": _marker(r"###[ \t]*NAME[ \t]*(?::|(?=\r?\n))", re.IGNORECASE),
+    "hh": re.compile(r"(?:\A|\n\r?\n)[ \t]*(?P<role>Human|Assistant):"),
     "names": _marker(r"^[ \t]*(?:\*\*)?NAME(?:\*\*)?[ \t]*:(?:\*\*)?", re.IGNORECASE | re.MULTILINE),
 }
 
@@ -100,7 +104,7 @@ def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText |
 
     Lines of dashes and end-of-text tokens separate conversations, and a system message begins a new one.
     """
-    for part in _RULES.split(text):
+    for part in _parts(text, style):
         if not part.strip():
             continue
         read = read_role_text(part, style)
@@ -114,6 +118,23 @@ def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText |
                 messages = []
             messages.append(message)
         yield RoleText(read.style, tuple(messages))
+
+
+def _parts(text: str, style: str | None) -> Iterator[str]:
+    """The texts between separators. A line of dashes before the end of a turn belongs to the turn."""
+    guessed = None if style else read_role_text(text)
+    style = guessed.style if guessed else style
+    marker = _MARKERS[style] if style in _WITH_ENDS else None
+    pieces = _RULES.split(text)  # texts and rules in turn
+    part = pieces[:1]
+    for rule, after in zip(pieces[1::2], pieces[2::2], strict=True):
+        in_turn = rule.strip()[0] in "-=*" and not part[-1][-64:].rstrip().endswith(_ENDS)
+        if marker and in_turn and not marker.match(after.lstrip()):
+            part += (rule, after)
+        else:
+            yield "".join(part)
+            part = [after]
+    yield "".join(part)
 
 
 def open_role_text(row: Mapping[str, Any], style: str | None, has_format: bool) -> tuple[dict[str, Any], str] | None:
@@ -139,10 +160,18 @@ def open_role_text(row: Mapping[str, Any], style: str | None, has_format: bool) 
 
 
 def _opened_pair(row: Mapping[str, Any], style: str | None) -> tuple[dict[str, Any], str] | None:
-    """A pair of two transcripts, or of two answers after one."""
+    """A pair of two transcripts, or of two answers after a transcript.
+
+    Without a style, transcripts must begin with the same message, and answers to a question are not read by names.
+    """
     chosen, rejected = (read_role_text(row[name], style) for name in ("chosen", "rejected"))
     prompt = _open_prompt(row["prompt"], style) if isinstance(row.get("prompt"), str) else None
-    if chosen and rejected:
+    has_question = any(row.get(name) for name in _QUESTION_FIELDS)
+    if (
+        chosen
+        and rejected
+        and (style or (chosen.messages[0] == rejected.messages[0] and not (has_question and chosen.style == _LOOSE)))
+    ):
         opened = {"chosen": list(chosen.messages), "rejected": list(rejected.messages)}
         return dict(row) | opened | ({"prompt": list(prompt.messages)} if prompt else {}), chosen.style
     return (dict(row) | {"prompt": list(prompt.messages)}, prompt.style) if prompt else None
@@ -161,7 +190,8 @@ def _open_prompt(text: str, style: str | None) -> RoleText | None:
     """A transcript that ends where the answer begins, as prompts for completion models have it."""
     for known in (style,) if style else (name for name in _MARKERS if name != _LOOSE):
         turns = _turns(_MARKERS[known], text)
-        if turns and _role(turns[-1]) == "assistant" and not text[turns[-1].end() :].strip():
+        roles = [_role(turn) for turn in turns]
+        if "user" in roles and roles[-1] == "assistant" and not text[turns[-1].end() :].strip():
             return RoleText(known, _messages(text, known))
     return None
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,8 @@ _SAMPLE_CHARACTERS = 64 * 1024
 _SAMPLE_ROWS = 50
 _EXCEL_MARK = "sep="  # the first line in which Excel names the separator
 _MAX_EXPANSION, _ALWAYS_ACCEPTED = 100, 64 * 2**20  # as for Parquet: a workbook is a ZIP file
+_CELL_COST = 16  # so that millions of empty cells count too
+_LAST_ROW = 1_048_576  # Excel's own; a damaged sheet may name any number, and each row up to it would be read
 
 
 class CsvRows:
@@ -42,7 +44,7 @@ class CsvRows:
                 self._first_line = 2 if sample.lower().startswith(_EXCEL_MARK) else 1
                 self._separator = _separator(sample, _SEPARATORS.get(path.suffix.lower(), ","))
                 file.seek(0)
-                self.columns = _unique_names(next(self._reader(file), ()))
+                self.columns = _unique_names(_header(self._reader(file)))
             except csv.Error as error:
                 raise Invalid(f"{path.name} is not a CSV file: {error}. Save it again as CSV.", param="data") from error
             except UnicodeError as error:
@@ -52,7 +54,7 @@ class CsvRows:
         """The rows; a Problem for each that cannot be read."""
         with self._open("surrogateescape" if self._encoding == UTF8 else "replace") as file:
             reader = self._reader(file)
-            next(reader, None)
+            _header(reader)
             mend = ""
             while True:
                 line = reader.line_num + self._first_line  # the first line of the row: a quoted cell may span lines
@@ -98,12 +100,17 @@ class CsvRows:
         return csv.reader(file, delimiter=self._separator)
 
 
+def _header(rows: Iterable[Sequence[Any]]) -> Sequence[Any]:
+    """The first row that is not blank; the rows after it come next."""
+    return next((cells for cells in rows if any(_cell_text(cell).strip() for cell in cells)), ())
+
+
 def _separator(sample: str, usual: str) -> str:
     """The separator in Excel's first line, or the one with which most rows have as many cells as the header."""
     first, _, _ = sample.partition("\n")
     if first.lower().startswith(_EXCEL_MARK):
         named = first[len(_EXCEL_MARK) :].rstrip("\r")
-        return named if named and named in _KNOWN_SEPARATORS else usual
+        return named if len(named) == 1 and named in _KNOWN_SEPARATORS else usual
     return max((usual, *_KNOWN_SEPARATORS), key=lambda separator: _fit(sample, separator))
 
 
@@ -139,7 +146,8 @@ class ExcelRows:
         try:
             with zipfile.ZipFile(path) as parts:
                 unpacked = sum(part.file_size for part in parts.infolist())
-            if unpacked > max(_ALWAYS_ACCEPTED, path.stat().st_size * _MAX_EXPANSION):
+            self._limit = max(_ALWAYS_ACCEPTED, path.stat().st_size * _MAX_EXPANSION)
+            if unpacked > self._limit:
                 raise Invalid(f"{path.name} unpacks to {unpacked // 2**20} MiB: save the sheet as .csv.", param="data")
             book = import_module("openpyxl").load_workbook(
                 io.BytesIO(path.read_bytes()), read_only=True, data_only=True
@@ -153,9 +161,9 @@ class ExcelRows:
             raise Invalid(f"{path.name} has no sheet with cells: give a workbook with rows.", param="data")
         sheet, *self._others = book.worksheets
         self._name = sheet.title
-        self._rows = enumerate(sheet.iter_rows(values_only=True), 1)
         try:
-            header = next((cells for _, cells in self._rows if any(cell is not None for cell in cells)), ())
+            self._rows = enumerate(_rows_of_sheet(sheet), 1)
+            header = _header(cells for _, cells in self._rows)
         except Exception as error:  # as above
             raise Invalid(
                 f"{path.name} cannot be read as an Excel workbook: {error}. Save the sheet as .csv.", param="data"
@@ -164,7 +172,7 @@ class ExcelRows:
 
     def __iter__(self) -> Iterator[Raw | Problem]:
         """The rows; a warning first if other sheets have cells."""
-        line = 0
+        line = size = 0
         try:
             others = [sheet.title for sheet in self._others if _has_cells(sheet)]
             if others:
@@ -172,18 +180,34 @@ class ExcelRows:
                 yield Problem(0, "warning", message, "save each sheet as a separate file", LAYOUT)
             for line, cells in self._rows:
                 texts = [_cell_text(cell) for cell in cells]
-                if any(text.strip() for text in texts[len(self.columns) :]):
-                    message = f"a cell beyond the {len(self.columns)} columns of the header"
-                    yield Problem(line, "error", message, "name its column", "invalid-xlsx")
-                elif any(text.strip() for text in texts):
-                    yield Raw(line, dict(zip(self.columns, texts, strict=False)))
+                size += sum(map(len, texts)) + _CELL_COST * len(texts)
+                if size > self._limit:  # a text may stand in the file once for many cells
+                    message = f"the sheet unpacks to more than {self._limit // 2**20} MiB"
+                    mend = "save it as .csv; nothing from this row on was read"
+                    yield Problem(line, "error", message, mend, "invalid-xlsx")
+                    return
+                if any(text.strip() for text in texts):
+                    yield Raw(line, self._row(texts))
         except Exception as error:  # as above
             mend = "save the sheet as .csv; nothing from this row on was read"
             yield Problem(line + 1, "error", f"not an Excel sheet: {error}", mend, "invalid-xlsx")
 
+    def _row(self, texts: Sequence[str]) -> dict[str, str]:
+        """The texts by their columns. A sheet has no cells behind the last one with content; a column without a name
+        has a number.
+        """
+        named = dict.fromkeys(self.columns, "") | dict(zip(self.columns, texts, strict=False))
+        beyond = enumerate(texts[len(self.columns) :], len(self.columns) + 1)
+        return named | {f"column {place}": text for place, text in beyond if text.strip()}
+
+
+def _rows_of_sheet(sheet: Any) -> Iterator[Sequence[Any]]:
+    sheet.reset_dimensions()  # some programs write a wrong range, such as A1, and only that would be read
+    return sheet.iter_rows(max_row=_LAST_ROW, values_only=True)
+
 
 def _has_cells(sheet: Any) -> bool:
-    return any(cell is not None for cells in sheet.iter_rows(values_only=True) for cell in cells)
+    return any(cell is not None for cells in _rows_of_sheet(sheet) for cell in cells)
 
 
 def _cell_text(cell: Any) -> str:

@@ -7,6 +7,7 @@ conversation, such as the first question beside the messages, or the whole conve
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from train.data.conversations import ChatMessage, Problem, reasoning_of
@@ -15,8 +16,8 @@ Item = TypeVar("Item")
 
 _MOST_REPORTED = 20  # fields; a file with different names in each row must not give a huge report
 _REPEATED = 40  # characters: a text of this length inside a message is a repetition, not a coincidence
-# Two words, or five characters of a script without spaces.
-_TEXT = re.compile(r"[^\W\d_]\S*\s+\S*[^\W\d_]|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{5}")
+_WORD, _LETTER = re.compile(r"\S+"), re.compile(r"[^\W\d_]")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{5}")  # scripts without spaces
 _NOT_LEARNT = frozenset({"metadata", "tools", "functions", "parallel_tool_calls"})
 _FLAGS = ("loss", "training", "train")  # on a message of the user
 # Fields that are text by their name, even if they contain one word.
@@ -44,7 +45,7 @@ def unread_fields(
     for name, value in row.items():
         if name in used or name in _NOT_LEARNT:
             continue
-        texts = [text for text in _strings(value) if _TEXT.search(text) or (name in _TEXT_NAMES and text)]
+        texts = [text for text in _strings(value) if _is_text(text) or (name in _TEXT_NAMES and text)]
         if texts and not all(_is_repeated(text, messages) for text in texts):
             mend = f"put `{name}` into the messages, or under `metadata` if it is no training text"
             yield UnreadField(line, str(name), "contains text", mend)
@@ -61,15 +62,15 @@ def unread_keys(line: int, names: Sequence[str], of: str = "messages") -> Iterat
 
 def count_unread(items: Iterator[Item | UnreadField]) -> Iterator[Item | Problem]:
     """The same items, and at the end one warning for each unread field, with the number of rows."""
-    rows: dict[tuple[str, str], list[UnreadField]] = {}
+    rows: dict[tuple[str, str], tuple[UnreadField, int]] = {}
     for item in items:
         if isinstance(item, UnreadField):
-            rows.setdefault((item.name, item.state), []).append(item)
+            first, number = rows.get((item.name, item.state), (item, 0))
+            rows[item.name, item.state] = (first, number + 1)
         else:
             yield item
-    groups = sorted(rows.values(), key=len, reverse=True)
-    for group in groups[:_MOST_REPORTED]:
-        first, number = group[0], len(group)
+    groups = sorted(rows.values(), key=lambda group: group[1], reverse=True)
+    for first, number in groups[:_MOST_REPORTED]:
         where = f"in line {first.line:,}" if number == 1 else f"in {number:,} rows, the first is line {first.line:,}"
         code = "unknown-key" if "[]." in first.name else "unread-field"
         yield Problem(0, "warning", f"`{first.name[:80]}` {first.state} and is not read: {where}", first.mend, code)
@@ -90,6 +91,12 @@ def _strings(value: Any) -> Iterator[str]:
             waiting += item.values()
         elif isinstance(item, list | tuple):
             waiting += item
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text has two words with letters side by side, or five characters of a script without spaces."""
+    words = (bool(_LETTER.search(word.group())) for word in _WORD.finditer(text))
+    return any(left and right for left, right in pairwise(words)) or bool(_UNSPACED.search(text))
 
 
 def _is_repeated(text: str, messages: Sequence[ChatMessage]) -> bool:

@@ -20,6 +20,7 @@ from train.training import train
 
 CONVERSATIONS = 300
 _SEED = 1
+_HELD_OUT = 0.05
 _VALUES = Hyperparameters(epochs=1, seed=_SEED)
 
 
@@ -48,10 +49,10 @@ def install_styles(
         rows = style_conversations(model, conversations)
         if number == 0:
             report(_describe_time(plan(rows, other.id, registry=registry, settings=settings, hyperparameters=_VALUES,
-                                       measure=False), len(waiting)))  # fmt: skip
+                                       validation=_HELD_OUT, measure=False), len(waiting)))  # fmt: skip
         train(
             rows, base=other.id, name=model.id, kind=model.kind, settings=settings, registry=registry,
-            out=settings.runs_dir / f"demo-{model.id}", resume=True, hyperparameters=_VALUES, validation=0.05,
+            out=settings.runs_dir / f"demo-{model.id}", resume=True, hyperparameters=_VALUES, validation=_HELD_OUT,
             description=model.description, bot=_bots()[model.demo_id],
             progress=PlainLines(lambda line, name=model.id: report(f"{name}: {line}")),
         )  # fmt: skip

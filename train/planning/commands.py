@@ -111,6 +111,12 @@ def price_command(
 
     prices = _prices(model or (), provider, user_prices or ())
     checked = reading.load(data)
+    if checked.labels:
+        raise Invalid(
+            "These providers do not train on answers labelled good or bad (KTO): train here with `parley train "
+            "--method kto`, or remove the labels.",
+            param="data",
+        )
     number = parse_number(epochs, "epochs", float)
     local = None
     with optional_home() as (settings, registry):

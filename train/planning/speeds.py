@@ -167,6 +167,7 @@ def measure_speed(
                 validation=0.0,
                 progress=on_event,
                 threads=trial.threads,
+                chat_template=base.chat_template,
             )
     except ParleyError as error:
         return replace(estimate, how=f"{estimate.how}; the measurement failed ({str(error).rstrip('.')})")

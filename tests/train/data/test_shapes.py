@@ -260,6 +260,8 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
         ({"question": "Hi", "answer": "Hello", "rejected": False, "response": "Yo"}, "response"),
         ({"instruction": "Hi", "output": "Hello", "system": "Be kind.", "system_prompt": "Be brief."}, "system_prompt"),
         ({"messages": MESSAGES, "image": "https://example.org/a.png"}, "image"),
+        ({"prompt": "Bye", "context": "We are in Rome", "chosen": [MESSAGES[2], ANSWER], "rejected": [MESSAGES[2], NO]},
+         "context"),
         ({"messages": MESSAGES, "hinweis": "短い返事をしてください"}, "hinweis"),
     ],
 )  # fmt: skip
@@ -269,6 +271,22 @@ def test_no_field_is_dropped_in_silence(row: dict[str, Any], field: str) -> None
     assert problem.message.startswith(f"`{field}` ")
     assert field.rpartition(".")[2] in problem.mend
     assert len(report.examples) + len(report.preferences) == 1
+
+
+def test_a_field_of_one_long_word_takes_no_time() -> None:
+    report = check([{"question": "Hi", "answer": "Hello", "thumbnail": "iVBORw0KGgo" * 20_000}], provider="local")
+    assert "unread-field" not in report.codes  # a search from each of its letters to its end would take minutes
+
+
+def test_the_system_text_of_a_request_belongs_to_pairs_and_to_rows_in_memory() -> None:
+    rows = [PREFERENCES["one whole, one answer"], PREFERENCES["ms-swift, query"]]
+    report = check(rows, Columns(system="Be kind."))
+    assert [pair.prompt[0].content for pair in report.preferences] == ["Be kind.", "Be kind."]
+    assert [len(pair.prompt) for pair in report.preferences] == [4, 4]
+    (example,) = check([{"messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0}, *MESSAGES[2:]]}],
+                       Columns(system="Be kind.")).examples  # fmt: skip
+    assert example.conversation.messages[0].content == "Be kind."
+    assert example.learnt == (4,)
 
 
 @pytest.mark.parametrize(

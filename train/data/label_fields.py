@@ -41,7 +41,7 @@ def without_labels(
         row = item.row
         labels = [name for name in classes if row.get(name) is not None]
         for name in labels:
-            state = f"is a class or a rating with values such as {classes[name]}"
+            state = f"is a class or a rating (such as {classes[name]})"
             yield UnreadField(item.line, name, state, "for KTO, label answers with true or false")
         if context is not None and row.get(_CONTEXT) == context:
             labels.append(_CONTEXT)

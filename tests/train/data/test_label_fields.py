@@ -55,7 +55,7 @@ def test_numbers_that_are_classes_are_no_labels_of_answers(kind: str, tmp_path: 
     assert [example.metadata["label"] for example in report.examples[:4]] == ["0", "1", "2", "3"]
     assert not report.errors
     (message,) = unread(report)
-    assert message.startswith("`label` has values such as 2, a class or a rating, and is not read: in 20 rows")
+    assert message.startswith("`label` is a class or a rating (such as 2) and is not read: in 20 rows")
 
 
 def test_a_label_counts_in_any_case() -> None:

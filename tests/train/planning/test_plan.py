@@ -44,7 +44,8 @@ def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
 GEMMA_3N = {
     "intermediate_size": [128, 64], "num_hidden_layers": 2, "head_dim": 16, "num_kv_shared_layers": 0,
     "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0],
-    "vocab_size_per_layer_input": 100, "hidden_size_per_layer_input": 8, "num_key_value_heads": 2, "num_attention_heads": 4,
+    "vocab_size_per_layer_input": 100, "hidden_size_per_layer_input": 8, "num_key_value_heads": 2,
+    "num_attention_heads": 4,
 }  # fmt: skip
 
 

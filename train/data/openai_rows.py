@@ -217,7 +217,10 @@ def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             mend = 'write {"type": "function", "function": {"name": …, "parameters": …}}'
             raise RowError("a tool without a function name", mend, "bad-tools")
-    texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    try:
+        texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    except TypeError as error:  # rows in memory may have a set or a date
+        raise RowError(f"a tool cannot be written as JSON: {error}", "use texts and numbers", "bad-tools") from error
     for text in texts:
         require_valid_unicode(text)
     return texts

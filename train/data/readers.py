@@ -16,6 +16,7 @@ from train.data.formats import Format, columns_items, detect, formats, names, wi
 from train.data.json_layouts import cell_value
 from train.data.label_fields import without_labels
 from train.data.openai_rows import Items, RowError
+from train.data.preference_rows import REJECTED
 from train.data.raw_rows import Raw
 from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
 from train.data.system_messages import fold_later
@@ -125,11 +126,13 @@ def _table_columns(source: Source, columns: Columns) -> Columns | None:
         wanted["system"] = columns.system_column
     actual = named_columns(header, tuple(wanted.values()))
     missing = {part: name for part, name in wanted.items() if name not in actual}
+    named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
+    folded = {fold_name(name) for name in header}
+    if not named and folded & {*REJECTED[1:]}:  # `rejected` alone may be a flag
+        return None
     if not missing:
         system = actual[columns.system_column] if columns.system_column else None
         return replace(columns, prompt=actual[columns.prompt], response=actual[columns.response], system_column=system)
-    named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
-    folded = {fold_name(name) for name in header}
     if not named and (detect({name: [] for name in folded}) or folded & {*TEXT_FIELDS}):
         return None
     part, name = next(iter(missing.items()))

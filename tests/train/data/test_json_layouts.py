@@ -90,7 +90,7 @@ def test_one_list_of_several_is_read_and_the_others_are_named(tmp_path: Path) ->
 
 def test_rows_of_any_depth_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    depths = range(100, 1_100, 20)
+    depths = range(500, 1_000)  # the deepest that can be read cannot be written
     path.write_text("\n".join(json.dumps({**PAIR, "deep": "*"}).replace('"*"', "[" * n + "]" * n) for n in depths))
     items = list(read(path))
     assert [item.line for item in items] == list(range(1, len(depths) + 1))

@@ -153,6 +153,7 @@ def test_the_question_and_the_system_text_beside_a_pair_are_its_prompt() -> None
         {"query": "Bye", "response": "See you", "rejected_response": ["No", "Never"]},
         {"instruction": "Bye", "output": ["See you", "No"]},
         {"question": "Hi", "answer": {"value": "Hello", "aliases": ["Hi"]}},
+        {"question": "Hi", "answer": "Hello", "tools": [{"name": "find", "parameters": {"kinds": {1, 2}}}]},
         {"prompt": "Bye", "completion": "See you", "rejected": "No", "chosen": {"text": "See you"}},
     ],
 )
@@ -195,6 +196,13 @@ def test_an_answer_that_is_labelled_bad_is_not_learnt_as_a_good_one(name: str, t
     assert example.learnt == (last,)
     assert example.conversation.messages[last].content == "See you"
     assert example.metadata == {"topic": "x"}
+
+
+def test_a_table_with_a_rejected_response_has_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,response,rejected_response\nBye,See you,No\n")
+    (pair,) = check(path, provider="local").preferences
+    assert [message.content for message in (*pair.prompt, *pair.chosen, *pair.rejected)] == ["Bye", "See you", "No"]
 
 
 def test_labels_in_a_table_and_labels_that_are_classes(tmp_path: Path) -> None:

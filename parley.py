@@ -210,8 +210,8 @@ def demo(
 ) -> None:
     """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
 
-    With --base the same on a model of your choice: it is downloaded if it is a hub id, two styles are trained on it
-    (minutes on a GPU; the first line says how long it takes here), one is merged, and all are served.
+    With --base, the demo runs on a model of your choice: a hub id is downloaded, two styles are trained on the model
+    (the output begins with an estimate of the time), one is merged, and all are served.
 
       parley demo --base Qwen/Qwen3-0.6B
     """

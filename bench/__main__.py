@@ -33,7 +33,7 @@ def main() -> int:
         statuses[name] = subprocess.call([sys.executable, "-m", name])
     print()
     for name, status in statuses.items():
-        outcome = {0: "done", 2: "skipped: its data is not here"}.get(status, f"failed ({status})")
+        outcome = {0: "done", 2: "skipped: its data is missing"}.get(status, f"failed ({status})")
         print(f"{name}: {outcome}")
     return int(any(status not in (0, 2) for status in statuses.values()))
 

@@ -1,8 +1,8 @@
-"""Which whole weights vLLM can serve: read from the sources of the installed vLLM and transformers, without importing.
+"""Which models vLLM can serve: read from the sources of the installed vLLM and transformers, without importing them.
 
-vLLM serves the architectures of its registry, and by its backend for transformers' models those of transformers whose
-class sets `_supports_attention_backend`. A config whose `auto_map` names classes needs them only if neither library
-knows the model.
+vLLM serves the architectures in its registry and, through its backend for transformers models, those whose class in
+transformers sets `_supports_attention_backend`. A model with an `auto_map` needs its own classes only if neither
+library knows the model.
 """
 
 import re
@@ -18,27 +18,30 @@ _VLLM_TYPES = "vllm.transformers_utils.config"
 _BACKEND = "_supports_attention_backend = True"
 
 
-def own_code(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files of a model's own code without which it cannot be loaded, from its config.json; empty if it needs none.
+def remote_code_files(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The Python files in a model's folder without which it cannot be loaded; empty if it needs none.
 
-    Most models with an `auto_map` have been added to transformers or vLLM since, and need none of it.
+    Most models with an `auto_map` have since been added to transformers or vLLM, and do not need their files any more.
+
+    Args:
+        config: its config.json.
     """
     names = config.get("auto_map")
     names = names if isinstance(names, dict) else {}
     classes = [str(value[0] if isinstance(value, list) else value) for value in names.values() if value]
-    known = _knows_type(str(config.get("model_type", ""))) and _can_serve(config) is not False
-    return () if known else tuple(sorted({f"{name.rsplit('--', 1)[-1].split('.')[0]}.py" for name in classes}))
+    supported = _knows_type(str(config.get("model_type", ""))) and _can_serve(config) is not False
+    return () if supported else tuple(sorted({f"{name.rsplit('--', 1)[-1].split('.')[0]}.py" for name in classes}))
 
 
 def refuses_architecture(config: Mapping[str, Any]) -> str | None:
     """Why the installed vLLM cannot serve a model, as a clause; None if it can, or if there is no vLLM here."""
     if _can_serve(config) is not False:
         return None
-    return f"vLLM {_vllm_version()} does not have the architecture {', '.join(_architectures(config))}"
+    return f"vLLM {_vllm_version()} does not support the architecture {', '.join(_architectures(config))}"
 
 
 def quantisation(config: Mapping[str, Any]) -> str | None:
-    """The method that a model's weights are quantised with, from its config.json; None for plain weights."""
+    """The quantisation method of a model's weights, from its config.json; None for plain weights."""
     values = config.get("quantization_config") or config.get("compression_config")
     if not isinstance(values, dict) or values.get("quant_method") == "gguf":
         return None
@@ -51,7 +54,7 @@ def _architectures(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _can_serve(config: Mapping[str, Any]) -> bool | None:
-    """None if it cannot be known."""
+    """Whether vLLM can serve a model; None if that is unknown."""
     answers = [serves(name) for name in _architectures(config)]
     if not answers or None in answers or True in answers:
         return True if True in answers else None

@@ -1,6 +1,6 @@
-"""The kinds of files that training data may and may not be, by their first bytes. It reads no rows.
+"""Recognises files that are not training data by their first bytes. It reads no rows.
 
-An upload is refused with the same words as a file on the command line, so both use this.
+Uploads and files on the command line are refused with the same message.
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ _SIGNATURES = (
     (b"<!doctype", _HTML),
     (b"<html", _HTML),
 )
-# The kinds that a suffix names, which are no foreign ones under it.
-_OWN_SUFFIX = {".parquet": _PARQUET, ".xlsx": _ZIP}
+# Kinds that are training data if the file has this suffix.
+_ACCEPTED = {".parquet": _PARQUET, ".xlsx": _ZIP}
 
 
 def foreign_kind(start: bytes) -> ForeignKind | None:
-    """What the first bytes of a file say that it is; None for UTF-8 text and for anything unknown."""
+    """The kind of a file by its first bytes; None for UTF-8 text and for unknown kinds."""
     for signature, kind in _SIGNATURES:
         if start.startswith(signature):
             return kind
@@ -69,10 +69,10 @@ def refuse_foreign_file(name: str, start: bytes) -> None:
     """Checks the first bytes of training data called `name`.
 
     Raises:
-        Invalid: it is a file of another kind; the message says which, and what to do.
+        Invalid: it is a file of another kind; the message names the kind and says what to do.
     """
     kind = foreign_kind(start)
-    if kind is not None and kind is not _OWN_SUFFIX.get(Path(name).suffix.lower()):
+    if kind is not None and kind is not _ACCEPTED.get(Path(name).suffix.lower()):
         raise Invalid(f"{name} is not training data: it is {kind.title}. {kind.mend}.", param="file")
 
 

@@ -1,7 +1,7 @@
-"""Checks of a model's folder before it is registered: it is whole, it is of its kind, and vLLM can serve it.
+"""Checks a model's folder before it is registered: it is complete, of the right kind, and vLLM can serve it.
 
-They read names, sizes, configurations and headers, never weights. An engine would find the same faults a minute later,
-in a traceback. What only a base can tell about an adapter is checked in `registry`.
+The checks read names, sizes, configurations and headers, but no weights. An engine would report the same faults a
+minute later, in a traceback. Whether an adapter fits its base is checked in `registry`.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template
-from models.engine_support import own_code, refuses_architecture
+from models.engine_support import refuses_architecture, remote_code_files
 from models.errors import Invalid
 from models.spec import Kind
 from models.weights import ADAPTER_CONFIG, is_pointer, read_adapter_config, read_json, tensor_shapes
@@ -44,13 +44,13 @@ def find_weights(path: str) -> str:
     """The absolute path of a folder that exists, or the hub id.
 
     Raises:
-        Invalid: it is neither: the path is not there, or it is a file; or the folder may not be read.
+        Invalid: there is no such path, it is a file, or the folder cannot be read.
     """
     place = expand_user(path)
     # Unlike Path's own, these are also false for a path that is too long, may not be read, or contains a NUL.
     if os.path.isdir(place):
         if not os.access(place, os.R_OK | os.X_OK):
-            raise Invalid(f"The folder {path} may not be read: give this user the permission.", param="path")
+            raise Invalid(f"The folder {path} cannot be read: give this user permission to read it.", param="path")
         return str(place.absolute())
     if os.path.isfile(place):
         raise Invalid(_not_a_folder(place), param="path")
@@ -60,38 +60,38 @@ def find_weights(path: str) -> str:
     return path
 
 
-def find_kind(folder: Path, given: Kind | None, base: str | None) -> Kind:
-    """The kind of model in a folder: what its files say, or `given`, which must not contradict them.
+def find_kind(folder: Path, declared: Kind | None, base: str | None) -> Kind:
+    """The kind of model in a folder: `declared`, or the one that its files show.
 
     Raises:
-        Invalid: the folder holds something else, nothing, or both an adapter and whole weights.
+        Invalid: `declared` contradicts the files, or the folder holds both an adapter and whole weights.
     """
     whole = (folder / "config.json").is_file() or (folder / "params.json").is_file()
     adapter = (folder / ADAPTER_CONFIG).is_file()
     if adapter and whole and any(file.name != "adapter_model.safetensors" for file in folder.glob("*.safetensors")):
         raise Invalid(
-            f"{folder} holds an adapter and whole weights, and an engine would load both: move the files of one of "
-            "them into a folder of its own.",
+            f"{folder} holds an adapter and whole weights, and an engine would load both: move the adapter's files "
+            "into another folder.",
             param="path",
         )
     if adapter:
-        if given in ("base", "merged"):
+        if declared in ("base", "merged"):
             raise Invalid(
                 f"{folder} holds an adapter, not whole weights: leave --kind out and give its base (--base ID), or "
                 "merge it into its base (--base ID --merge).",
                 param="kind",
             )
         return "adapter"
-    if given == "adapter":
+    if declared == "adapter":
         raise Invalid(f"{folder} holds no {ADAPTER_CONFIG}, so it is not an adapter: leave --kind out.", param="kind")
-    return given or ("merged" if base else "base")
+    return declared or ("merged" if base else "base")
 
 
 def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -> None:
     """Checks that a folder holds a whole model of this kind that vLLM can serve.
 
     Raises:
-        Invalid: the first fault, with its cure.
+        Invalid: the first fault, and what to do.
     """
     files = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
     _check_downloaded(folder, files.values())
@@ -111,27 +111,29 @@ def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -
     require_tokenizer(folder)
     if not config.get("architectures"):
         raise Invalid(
-            f"{folder}/config.json names no architecture, so no engine can load it: copy the config.json of the "
+            f"{folder}/config.json names no architecture, so no engine can load the model: copy the config.json of the "
             "original model.",
             param="path",
         )
     if trust_remote_code:
         return
-    if code := own_code(config):
+    if code := remote_code_files(config):
         raise Invalid(
-            f"{folder} needs code of its own ({', '.join(code)}), which runs only if you trust it: read it, then add "
-            "the model with `parley models add … --trust-remote-code`.",
+            f"{folder} needs code that comes with the model ({', '.join(code)}): read it, and if you trust it, add the "
+            "model with `parley models add … --trust-remote-code`.",
             param="path",
         )
     if reason := refuses_architecture(config):
-        raise Invalid(f"{folder} cannot be served: {reason}. Choose another model, or a newer vLLM.", param="path")
+        raise Invalid(
+            f"{folder} cannot be served: {reason}. Choose another model, or install a newer vLLM.", param="path"
+        )
 
 
 def _check_downloaded(folder: Path, files: Iterable[Path]) -> None:
-    """Refuses what an interrupted or incomplete download leaves."""
+    """Refuses the files of an interrupted or incomplete download."""
     for file in sorted(files):
         if file.is_symlink() and not file.exists():
-            raise Invalid(f"{file} is a link to a file that is not there: download the folder again.", param="path")
+            raise Invalid(f"{file} is a link to a missing file: download the folder again.", param="path")
         if file.suffix in (".safetensors", ".json", ".model", ".txt") and is_pointer(file):
             raise Invalid(
                 f"{file} is a Git LFS pointer, not the file itself: run `git lfs install && git lfs pull` in {folder}, "
@@ -163,8 +165,7 @@ def _check_adapter(folder: Path) -> None:
     method, task = str(config.get("peft_type") or "LORA"), str(config.get("task_type") or "CAUSAL_LM")
     if method in _NOT_MERGEABLE:
         raise Invalid(
-            f"{folder} holds an adapter of the type {method}, which can be neither served nor merged: train a LoRA "
-            "adapter.",
+            f"{folder} holds an adapter of type {method}, which cannot be served or merged: train a LoRA adapter.",
             param="path",
         )
     if task != "CAUSAL_LM":
@@ -192,29 +193,29 @@ def _read_config(file: Path) -> dict[str, Any]:
 def _not_a_folder(file: Path) -> str:
     if is_gguf(file.name):
         return (
-            f"{file} is a GGUF file, which must be unpacked first: `parley models add NAME --path {file}` on the "
-            "server does it."
+            f"{file} is a GGUF file, which must be unpacked first: run `parley models add NAME --path {file}` on the "
+            "server."
         )
     if file.suffix.lower() in _ARCHIVES:
-        return f"{file} is an archive: unpack it and give the folder with config.json."
+        return f"{file} is an archive: unpack it, and give the folder with config.json."
     return f"{file} is a file: give the folder that holds it, with its config.json and tokenizer."
 
 
 def _no_weights(folder: Path) -> str:
-    """Why a folder without safetensors is refused: what else it holds, or where the model is."""
+    """Why a folder without safetensors is refused: it holds another format, or the model is in a subfolder."""
     if ggufs := sorted(folder.glob("*.gguf")):
-        return f"{folder} holds no safetensors but {ggufs[0].name}: give that file as the path."
+        return f"{folder} holds no safetensors, but {ggufs[0].name}: give that file as the path."
     if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
         return (
             f"{folder} holds no safetensors. Other formats can run code when loaded: load it with transformers, "
             "save it with save_pretrained(), and give that folder."
         )
-    found = sorted(path.parent for name in ("config.json", ADAPTER_CONFIG) for path in folder.glob(f"*/{name}"))
-    found += sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
-    if found:
-        nested = found[-1].relative_to(folder)
-        return f"{folder} holds no safetensors, but its subfolder {nested} holds a model: give that folder."
-    return f"{folder} holds no safetensors, so it is not a model's folder."
+    nested = sorted(path.parent for name in ("config.json", ADAPTER_CONFIG) for path in folder.glob(f"*/{name}"))
+    nested += sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
+    if nested:
+        model = nested[-1]
+        return f"{folder} holds no safetensors, but {model.relative_to(folder)} in it holds a model: give {model}."
+    return f"{folder} holds no safetensors: give the folder that holds the model's weights."
 
 
 def _no_adapter_weights(folder: Path) -> str:
@@ -223,11 +224,11 @@ def _no_adapter_weights(folder: Path) -> str:
             f"{folder} holds no adapter_model.safetensors. Other formats can run code when loaded: load the adapter "
             "with PEFT and save it with save_pretrained()."
         )
-    return f"{folder} holds no adapter_model.safetensors: copy the adapter's weights there."
+    return f"{folder} holds no adapter_model.safetensors: copy the adapter's weights into it."
 
 
 def _nearest(place: Path) -> str:
-    """A folder or GGUF file beside the missing one with nearly its name, as a clause."""
+    """An existing folder or GGUF file with a similar name in the same place, as a clause; empty if there is none."""
     from difflib import get_close_matches
 
     try:
@@ -239,10 +240,10 @@ def _nearest(place: Path) -> str:
 
 
 def require_tokenizer(folder: Path) -> None:
-    """Refuses a folder without a tokenizer: transformers would silently make an empty one.
+    """Refuses a folder without a tokenizer, for which transformers would create an empty one without an error.
 
     Raises:
-        Invalid: with the cure.
+        Invalid: there is none; the message says what to do.
     """
     if any(_TOKENIZER.fullmatch(path.name) for path in folder.iterdir()):
         return
@@ -257,25 +258,23 @@ def require_tokenizer(folder: Path) -> None:
 
 
 def differs_from_base(adapter: Path, base: Path, template: str | None = None) -> str | None:
-    """What an adapter's folder brings that its base's engine would not use, as a clause: a chat template, or tokens.
-
-    None if it brings nothing of the kind.
+    """Why an adapter cannot use its base's engine, as a clause: another chat template, or added tokens; else None.
 
     Args:
         template: the chat template that the base is registered with, if it is not the one in its folder.
     """
-    own, theirs = read_folder_template(adapter), template or read_folder_template(base)
-    if own and _prompting(own) != _prompting(theirs or ""):
-        return "it was trained with another chat template than its base's, which the base's engine would use"
-    known = _vocabulary(base)
-    if known and (added := read_added_tokens(adapter).keys() - known):
+    trained, served = read_folder_template(adapter), template or read_folder_template(base)
+    if trained and _without_marks(trained) != _without_marks(served or ""):
+        return "it was trained with a chat template other than its base's, but the base's engine uses the base's"
+    vocabulary = _vocabulary(base)
+    if vocabulary and (added := read_added_tokens(adapter).keys() - vocabulary):
         names = ", ".join(sorted(added)[:3])
         return f"it adds tokens that its base does not have ({len(added)}: {names})"
     return None
 
 
-def _prompting(template: str) -> str:
-    """A chat template without the marks of what is learnt, which change no prompt."""
+def _without_marks(template: str) -> str:
+    """A chat template without the marks around learnt text, which do not affect the prompt."""
     return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template).replace("\r\n", "\n").strip()
 
 

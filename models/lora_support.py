@@ -1,7 +1,7 @@
 """Which adapters vLLM can serve: read from the source of the installed vLLM, without importing it.
 
-vLLM's registry (`vllm/model_executor/models/registry.py`) maps an architecture to a class, and a class that takes LoRA
-adapters has `SupportsLoRA` among its bases. Importing vLLM to look would take ten seconds and load torch.
+vLLM's registry (`vllm/model_executor/models/registry.py`) maps an architecture to a class, and a class that supports
+LoRA adapters has `SupportsLoRA` among its bases. Importing vLLM to look would take ten seconds and load torch.
 """
 
 import ast
@@ -46,11 +46,11 @@ def must_be_merged(
     Args:
         adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
         base: its base's config.json; empty if unknown.
-        tensors: the names in its file of weights, which can hold more than the configuration says; empty if unknown.
+        tensors: the names in its weight file, which may not all be in the configuration; empty if unknown.
     """
     method = str(adapter.get("peft_type") or "LORA")
     if method != "LORA":
-        return f"it is of the type {method}, and vLLM loads LoRA adapters only"
+        return f"it is an adapter of type {method}, and vLLM loads only LoRA adapters"
     ranks = [adapter.get("r"), *_mapping(adapter.get("rank_pattern")).values()]
     rank = max((value for value in ranks if isinstance(value, int)), default=0)
     if rank > largest_rank:
@@ -96,10 +96,10 @@ def misfit(tensors: Mapping[str, tuple[int, ...]], base: Mapping[str, Any]) -> s
     tensors = {name: shape for name, shape in tensors.items() if not _OTHER_PARTS.search(name)}
     numbers = [int(match[1]) for name in tensors if (match := _LAYER.search(name))]
     if isinstance(layers, int) and numbers and max(numbers) >= layers:
-        return f"it changes layer {max(numbers) + 1}, and the base has {layers}"
+        return f"it changes layer {max(numbers) + 1}, and the base has {layers} layers"
     inputs = {shape[1] for name, shape in tensors.items() if _FROM_HIDDEN.search(name) and len(shape) == 2}
     if isinstance(width, int) and inputs and inputs != {width}:
-        return f"its layers are {max(inputs):,} wide, and the base's {width:,}"
+        return f"its layers are {max(inputs):,} wide, and the base's are {width:,} wide"
     return None
 
 
@@ -154,7 +154,7 @@ def serves(architecture: str) -> bool | None:
 def supports_lora(architecture: str) -> bool | None:
     """Whether the installed vLLM serves adapters on an architecture, such as LlamaForCausalLM.
 
-    None if that cannot be known: there is no vLLM here, or its registry does not name the architecture.
+    None if that is unknown: there is no vLLM here, or its registry does not name the architecture.
     """
     if (place := _registered_classes().get(architecture)) is None:
         return None

@@ -1,4 +1,4 @@
-"""A new model as a person describes it, on the command line or over HTTP, and the spec that this gives."""
+"""A new model as described on the command line or over HTTP, and its spec."""
 
 import os.path
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ from models.weights import guess_kind, read_adapter_config, read_lora_rank
 class NewModel:
     """A model to register: either `path`, a folder or hub id, or `upstream`, an OpenAI-compatible address.
 
-    `kind` and an adapter's `base` are found from the files unless they are given. `engine`: fields of
-    `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no
-    place for part of a user turn.
+    `kind` and an adapter's `base` are read from the files unless they are set. `engine`: fields of
+    `models.spec.EngineOptions`. `fold_system`: put system messages that the chat template does not support into user
+    turns.
     """
 
     name: str
@@ -42,7 +42,7 @@ class NewModel:
 
     @property
     def is_gguf(self) -> bool:
-        """Whether its weights are a GGUF file, which only `parley models add` unpacks."""
+        """Whether its weights are a GGUF file, which only `parley models add` can unpack."""
         return self.path is not None and is_gguf(self.path) and os.path.isfile(expand_user(self.path))
 
     def register(self, registry: Registry) -> ModelSpec:
@@ -53,7 +53,7 @@ class NewModel:
             Conflict: the name is taken.
         """
         spec = self.complete(registry)
-        if reason := _difference(spec, registry):
+        if reason := _find_difference(spec, registry):
             raise merge_instead(spec, reason)
         registry.register(spec)
         if self.pin:
@@ -61,7 +61,7 @@ class NewModel:
         return spec
 
     def complete(self, registry: Registry) -> ModelSpec:
-        """The spec to register, an adapter's with what its base tells: its id, and how system messages are folded.
+        """The spec to register. An adapter's has the id of its base and the base's folding of system messages.
 
         Raises:
             Invalid: as `spec`; or the base that the adapter names is not registered.
@@ -70,34 +70,32 @@ class NewModel:
         base = _base_of(spec, registry)
         if base is None:
             return spec
-        # Without a template of its own an adapter is served, or merged, with that of its base.
+        # An adapter without a template is served, or merged, with its base's.
         folding = _folding(spec, base) if self.fold_system or base.fold_system != "none" else "none"
         return spec.model_copy(update={"fold_system": folding})
 
     def _with_base(self, registry: Registry) -> "NewModel":
-        """The same with the base's id: for an adapter without one, that of the base that its configuration names.
+        """The same model with the id of its base: an adapter without one gets the base that its configuration names.
 
         Raises:
-            Invalid: that base is not registered.
+            Invalid: that base is not registered, or the configuration names none.
         """
         if self.base:
             return replace(self, base=registry.aliases().get(self.base, self.base))
         if not self.path or guess_kind(str(expand_user(self.path)), None) != "adapter":
             return self
         folder = expand_user(self.path).absolute()
-        check_folder(folder, find_kind(folder, self.kind, None))  # its own faults come first
+        check_folder(folder, find_kind(folder, self.kind, None))  # a damaged folder is reported first
         named = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
         for spec in registry.list(include_candidates=True) if named else ():
             if named in (spec.id, spec.path) and spec.kind in ("base", "merged"):
                 return replace(self, base=spec.id)
-        trained = f"was trained on {named!r}, which is not registered: add it" if named else "does not name its base"
-        raise Invalid(
-            f"The adapter in {folder} {trained}{' first' if named else ''}: give the id of its base as --base.",
-            param="base",
-        )
+        fault = f"was trained on {named!r}, which is not registered" if named else "does not name its base"
+        mend = "add that model, then give its id" if named else "give the base's id"
+        raise Invalid(f"The adapter in {folder} {fault}: {mend} as --base.", param="base")
 
     def spec(self) -> ModelSpec:
-        """The spec to register. A folder's files are checked (`folder_checks`).
+        """The spec to register. The files in a folder are checked (`folder_checks`).
 
         Raises:
             Invalid: the description contradicts itself or the files, a value is wrong, or the files cannot be served.
@@ -107,7 +105,7 @@ class NewModel:
             raise Invalid("A model has weights or an upstream, not both: give a path or an upstream.")
         if not path and not upstream:
             raise Invalid(
-                "Say where the model is: a path (a folder or hub id), or an upstream (an address).", param="path"
+                "The model has no location: give a path (a folder or hub id) or an upstream (an address).", param="path"
             )
         if upstream:
             check_upstream_address(upstream)
@@ -136,9 +134,9 @@ class NewModel:
             spec = spec.model_copy(update={"fold_system": _folding(spec)})
         if spec.kind in ("base", "merged"):
             return spec
-        if given := list(spec.engine.model_dump(exclude_defaults=True)):
-            where = f"give {given[0]} to its base" if spec.kind == "adapter" else f"leave {given[0]} out"
-            raise Invalid(f"A model of kind {spec.kind} does not have its own engine: {where}.", param="engine")
+        if options := list(spec.engine.model_dump(exclude_defaults=True)):
+            mend = f"set {options[0]} for its base" if spec.kind == "adapter" else f"leave {options[0]} out"
+            raise Invalid(f"A model of kind {spec.kind} does not have its own engine: {mend}.", param="engine")
         if self.pin:
             raise Invalid(
                 f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin"
@@ -155,14 +153,14 @@ class NewModel:
 
 
 def _base_of(spec: ModelSpec, registry: Registry) -> ModelSpec | None:
-    """The registered base of an adapter; None for another kind, and where there is none."""
+    """The registered base of an adapter; None for other kinds and unregistered bases."""
     if spec.kind != "adapter":
         return None
-    return next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
+    return next((other for other in registry.list(include_candidates=True) if other.id == spec.base), None)
 
 
-def _difference(spec: ModelSpec, registry: Registry) -> str | None:
-    """What an adapter brings that its base's engine would not use; None if nothing, or if it is not an adapter."""
+def _find_difference(spec: ModelSpec, registry: Registry) -> str | None:
+    """Why an adapter cannot use its base's engine (`differs_from_base`); None if it can, or is not an adapter."""
     base = _base_of(spec, registry)
     if base is None or spec.folder is None or base.folder is None:
         return None
@@ -170,10 +168,10 @@ def _difference(spec: ModelSpec, registry: Registry) -> str | None:
 
 
 def _folding(spec: ModelSpec, base: ModelSpec | None = None) -> Folding:
-    """Which system messages a model's template has no place for: all of them, if that cannot be known."""
+    """Which system messages a model's template does not support: all of them if that is unknown."""
     template, tokens = None, {"bos_token": "<s>", "eos_token": "</s>"}  # a hub id has no files yet
     for model in filter(None, (base, spec)):
-        own = read_folder_template(model.folder) if model.folder else None
-        template = model.engine.chat_template or own or template
+        in_folder = read_folder_template(model.folder) if model.folder else None
+        template = model.engine.chat_template or in_folder or template
         tokens |= read_named_tokens(model.folder) if model.folder else {}
     return "later" if template and inspect_template(template, tokens).system_role else "all"

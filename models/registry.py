@@ -347,10 +347,13 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
     tensors = _tensors(spec.folder) if spec.folder else {}
     if fault := misfit(tensors, config):
         trained = adapter.get("base_model_name_or_path")
-        named = f" It was trained on {trained!r}." if trained else ""
-        raise Invalid(f"The adapter does not fit {spec.base!r}: {fault}.{named}", param="base")
-    known = adapter or {"r": spec.lora_rank or 0}
-    if reason := must_be_merged(known, rank, config, tensors):
+        name = f", {trained!r}" if trained else ""
+        raise Invalid(
+            f"The adapter does not fit {spec.base!r}: {fault}. Give the base that it was trained on{name}.",
+            param="base",
+        )
+    values = adapter or {"r": spec.lora_rank or 0}
+    if reason := must_be_merged(values, rank, config, tensors):
         raise merge_instead(spec, reason)
 
 

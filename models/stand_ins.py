@@ -1,4 +1,4 @@
-"""Local models that stand in for other providers' names, by the setting `fine_tuning_models`. No state."""
+"""Finds the local model that stands in for another provider's model, as set in `fine_tuning_models`."""
 
 import re
 from collections.abc import Mapping
@@ -7,13 +7,16 @@ _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 
 
 def find_stand_in(names: Mapping[str, str], name: str) -> str | None:
-    """The local model that a name stands for; None if it stands for none.
+    """The local model that stands in for `name`; None if there is none.
 
-    A family's name covers its dated versions and the other way round, as at OpenAI: `gpt-4o-mini` and
-    `gpt-4o-mini-2024-07-18`. An entry with the very name comes first; it alone counts if entries of a family differ.
+    An entry with exactly this name takes precedence. Otherwise names that differ only in their date are the same, such
+    as `gpt-4o-mini` and `gpt-4o-mini-2024-07-18`, unless several such entries map to different models.
+
+    Args:
+        names: the setting: provider's name → local model.
     """
     if name in names:
         return names[name]
     family = _DATE.sub("", name)
-    targets = {target for known, target in names.items() if _DATE.sub("", known) == family}
+    targets = {target for other, target in names.items() if _DATE.sub("", other) == family}
     return targets.pop() if len(targets) == 1 else None

@@ -1,6 +1,6 @@
-"""Folds system messages into user turns, for templates that take them only at the beginning, or not at all.
+"""Folds system messages into user turns, for templates that support them only at the beginning, or not at all.
 
-Training and serving fold by the same plan, so that a model is served what it has learnt from.
+Training and serving fold in the same way, so that requests look like the training data.
 """
 
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from typing import Any, Literal
 from models.messages import join_text_parts
 
 Folding = Literal["none", "later", "all"]
-"""Which system messages become part of a user turn: none, those after the first message, or all."""
+"""Which system messages are put into user turns: none, those after the first message, or all."""
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 SEPARATOR = "\n\n"
 
 
 def plan_folding(roles: Sequence[str], folding: Folding) -> list[tuple[int, ...]]:
-    """The messages of the folded conversation, each as the positions that it is made of.
+    """The messages of the folded conversation, each as the positions of the messages that it joins.
 
-    A system message is put before the next user turn. If the assistant answers first, it is put after the user turn
-    before it, or becomes a user turn. Results of tools stay right after their calls.
+    A system message is joined with the next user turn. If an assistant turn comes first, it is joined with the user
+    turn before it, or becomes a user turn. Tool results stay directly after their calls.
 
     Args:
         roles: of the conversation's messages, in order.
@@ -44,7 +44,7 @@ def plan_folding(roles: Sequence[str], folding: Folding) -> list[tuple[int, ...]
 
 
 def _place(turns: list[tuple[int, ...]], waiting: Sequence[int], roles: Sequence[str]) -> None:
-    """Puts system messages after which no user speaks into the user turn before, or into a turn of their own."""
+    """Joins system messages without a following user turn with the previous one, or makes them a turn."""
     if not waiting:
         return
     before = turns[-1] if turns else (0,)
@@ -58,10 +58,10 @@ def _place(turns: list[tuple[int, ...]], waiting: Sequence[int], roles: Sequence
 def fold_dicts(messages: list[Any], folding: Folding, text_type: str = "text") -> list[Any]:
     """Messages in the API's format, folded; the same list if there is nothing to fold.
 
-    A list with a content that is neither text nor parts is left as it is: a server refuses it.
+    A list with a content that is neither text nor parts is not changed: the server refuses it.
 
     Args:
-        text_type: the type of a part that is text, which /v1/responses names differently.
+        text_type: the type of text parts, which has another name on /v1/responses.
     """
     roles = [_role(message) for message in messages]
     if SYSTEM_ROLES.isdisjoint(roles if folding == "all" else roles[1:]) or folding == "none":
@@ -81,7 +81,7 @@ def fold_dicts(messages: list[Any], folding: Folding, text_type: str = "text") -
 
 
 def _role(message: Any) -> str:
-    """Who speaks; the calls and thoughts among the items of /v1/responses have no role and are the assistant's."""
+    """A message's role. Calls and reasoning on /v1/responses have no role and belong to the assistant."""
     if not isinstance(message, dict):
         return ""
     kind = str(message.get("type"))
@@ -90,7 +90,7 @@ def _role(message: Any) -> str:
 
 
 def _join(contents: list[Any], text_type: str) -> Any:
-    """Contents one after another: as text, or as a list of parts if one of them is not only text."""
+    """Joins contents: as one text, or as a list of parts if one of them has other parts than text."""
     texts = [join_text_parts(content) or "" for content in contents]
     if all(isinstance(text, str) for text in texts):
         return SEPARATOR.join(text for text in texts if text)

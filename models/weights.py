@@ -35,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_lora_rank(path: str | Path) -> int | None:
-    """An adapter folder's LoRA rank; None for anything else, other types of adapters included.
+    """An adapter folder's LoRA rank; None for anything else, including other types of adapters.
 
     Raises:
         Invalid: the adapter's configuration cannot be read.
@@ -71,7 +71,7 @@ def check_weights(path: str) -> None:
 
 
 def is_pointer(file: Path) -> bool:
-    """Whether a file is what Git LFS leaves in place of a large file that was not downloaded."""
+    """Whether a file is a Git LFS pointer, which stands for a large file that was not downloaded."""
     try:
         with file.open("rb") as stream:
             return stream.read(len(_POINTER)) == _POINTER
@@ -100,5 +100,5 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
         raise Invalid(f"{file} is not a safetensors file: download it again.", param="path") from error
     if size < end:
-        raise Invalid(f"{file} is cut short ({size:,} of {end:,} bytes): download it again.", param="path")
+        raise Invalid(f"{file} is incomplete ({size:,} of {end:,} bytes): download it again.", param="path")
     return shapes

@@ -49,7 +49,7 @@ class ModelAdd(Body):
     description: str = ""
     pin: bool = False
     fold_system: bool = Field(
-        default=False, description="Make system messages that the chat template has no place for part of a user turn."
+        default=False, description="Put system messages that the chat template does not support into user turns."
     )
 
 

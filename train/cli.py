@@ -54,9 +54,9 @@ def train_command(options: TrainOptions) -> None:
 
       parley train pairs.jsonl --method dpo --base support-v1 --name support-v2
 
-    A line of pairs: {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}
+    A line with a pair: {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}
 
-    A line of a labelled answer, for --method kto: {"prompt": "…", "completion": "…", "label": false}
+    A line with a labelled answer, for --method kto: {"prompt": "…", "completion": "…", "label": false}
 
     A run that was killed continues from its last checkpoint, and gives the same result as without the interruption:
 
@@ -211,7 +211,7 @@ def export_command(
     name: Annotated[str, typer.Argument(help="A base or merged model with a folder on this machine.")],
     gguf: Annotated[Path, typer.Option("--gguf", help="The GGUF file to write.")],
     kind: Annotated[
-        Literal["auto", "f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="How the file holds the weights.")
+        Literal["auto", "f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="Number format of the weights.")
     ] = "auto",
     converter: Annotated[
         Path | None, typer.Option(help="llama.cpp's convert_hf_to_gguf.py. Default: the one on the PATH.")
@@ -220,7 +220,7 @@ def export_command(
 ) -> None:
     """Write a model as a GGUF file for llama.cpp, Ollama or LM Studio, with llama.cpp's own converter.
 
-    Without the converter it prints the commands to run. An adapter is merged first.
+    Without the converter, the error has the commands to run. An adapter must be merged first (`parley merge`).
 
       parley models export support-v1-merged --gguf support-v1.gguf --type q8_0
     """
@@ -234,7 +234,7 @@ def export_command(
     if as_json:
         typer.echo(json.dumps({"model": name, "file": str(done.file), "bytes": done.size}))
     else:
-        console().print(f"{escape(name)} is written to {escape(str(done.file))}, {decimal(done.size)}.")
+        console().print(f"{escape(name)} is written to {escape(str(done.file))} ({decimal(done.size)}).")
 
 
 def _files_table(planned: "Push") -> "Table":

@@ -19,7 +19,11 @@ Packing = Literal["auto", "length", "packed"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 METHODS = ("sft", "dpo", "kto")
-UNITS: Mapping[str, str] = {"sft": "conversations", "dpo": "pairs", "kto": "labelled answers"}  # what each learns from
+UNITS: Mapping[str, str] = {
+    "sft": "conversations",
+    "dpo": "pairs",
+    "kto": "labelled answers",
+}  # the training data of each method
 _LARGEST_RANK = 256
 _LONGEST = 4096
 _CHECKPOINTED = 1_000_000_000  # parameters from which activations are recomputed instead of stored
@@ -207,7 +211,7 @@ def resolve(requested: Hyperparameters, facts: Facts, method: Method = "sft") ->
         "precision": _precision(facts),
         "checkpointing": (
             facts.parameters > _CHECKPOINTED,
-            f"on from {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
+            f"on above {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
         ),
     }
     chosen = {name: rule for name, rule in rules.items() if getattr(requested, name) == "auto"}

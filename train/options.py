@@ -64,8 +64,8 @@ class TrainOptions:
     method: Annotated[
         str,
         _option(
-            "sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other. kto: learn "
-            "from answers labelled good or bad.",
+            "sft: train on the assistant's answers. dpo: on pairs of a preferred and another answer. kto: on answers "
+            "labelled good or bad.",
             _WHAT,
         ),
     ] = "sft"
@@ -80,9 +80,9 @@ class TrainOptions:
     rank: Annotated[str, _option("Rank of the adapter, or auto; above 64 it is merged.", _WHAT)] = "auto"
     rslora: Annotated[bool, _option("Scale by alpha / √rank: for high ranks.", _WHAT, "--rslora")] = False
     dora: Annotated[
-        bool, _option("Learn each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
+        bool, _option("Train each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
     ] = False
-    beta: Annotated[str, _option("dpo, kto: cost of drifting from the base (KL), or auto (0.1).", _WHAT)] = "auto"
+    beta: Annotated[str, _option("dpo, kto: cost of drifting from the base (KL penalty), or auto.", _WHAT)] = "auto"
     epochs: Annotated[str, _option("Passes through the data, or auto.", _HOW)] = "auto"
     lr: Annotated[str, _option("Learning rate, or auto.", _HOW, "--lr")] = "auto"
     batch_size: Annotated[

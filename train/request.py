@@ -23,8 +23,8 @@ class TrainingRequest:
         data: a file (.jsonl, .csv, .tsv), or examples, conversations or `{"messages": …}` rows in memory.
         base: a registered model's id, a local folder, or a hub id.
         name: the id under which the result is published and served.
-        method: "sft" learns the assistant's answers; "dpo" learns from pairs to prefer one answer to the other, and
-            `data` is then preference rows, or `Preference`s; "kto" learns from answers labelled good or bad.
+        method: "sft" trains on the assistant's answers; "dpo" on pairs of a preferred and another answer, and `data`
+            is then preference rows, or `Preference`s; "kto" on answers labelled good or bad.
         kind: publish the adapter, on its base's engine, or weights merged with it, on an engine of their own. Some
             adapters can only be merged (see `publication.publish`).
         chat_template: the text of a Jinja template to use instead of the base's (`models.chat_templates.read_template`

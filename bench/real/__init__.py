@@ -1,1 +1,1 @@
-"""`python -m bench.real`: what Parley does to a real pretrained base on this machine, from data to answers."""
+"""`python -m bench.real`: measures Parley with a real pretrained base on this machine, from data to answers."""

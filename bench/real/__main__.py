@@ -1,9 +1,9 @@
-"""A real base, end to end: data, plan, LoRA, TRL beside it, merge, real engines, held-out questions, DPO, parity.
+"""A real base, end to end: data, plan, LoRA beside TRL, merge, real engines, held-out questions, DPO, parity.
 
     python -m bench.real [--base FOLDER] [--folder FOLDER] [--quick] [--until STAGE] [--json]
 
-Every stage is stored in `--folder` when it ends, and the same command continues a stopped run; a training continues
-from its last checkpoint. Exit status 2 without the data (../shared/data/bitext) or the base.
+Each stage is stored in `--folder` when it ends. The same command continues a stopped run, and a training from its
+last checkpoint. Exit status 2 without the data (../shared/data/bitext) or the base.
 """
 
 import json
@@ -44,17 +44,17 @@ def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
         return compare_training(job, rows)
 
     try:
-        found = {
+        results = {
             "data": stages.run("data", lambda: check_data(place)),
             "plan": stages.run("plan", lambda: plan_training(place)),
             "compare": stages.run("compare", compare),
             "train": stages.run("train", lambda: train_adapter(place)),
             "serve": stages.run("serve", lambda: serve_and_ask(place)),
         }
-        answers = found["serve"]["answers"]
-        found["score"] = stages.run("score", lambda: score_answers(place, answers))
+        answers = results["serve"]["answers"]
+        results["score"] = stages.run("score", lambda: score_answers(place, answers))
         rejected = answers["rejected"]["answers"]
-        return found | {"dpo": stages.run("dpo", lambda: train_preferences(place, rejected))}
+        return results | {"dpo": stages.run("dpo", lambda: train_preferences(place, rejected))}
     finally:
         database.dispose()
 

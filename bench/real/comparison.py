@@ -47,7 +47,7 @@ def compare_training(job: WindowJob, rows: Sequence[Sequence[Any]]) -> dict[str,
     from train.trainers.bases import find_base
 
     shape = find_shape(find_base(job.base))
-    found: dict[str, list[Window]] = {"parley": [], "trl": []}
+    measured: dict[str, list[Window]] = {"parley": [], "trl": []}
     limits = []
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         path = Path(folder) / "job.json"
@@ -57,37 +57,37 @@ def compare_training(job: WindowJob, rows: Sequence[Sequence[Any]]) -> dict[str,
                 sides = [("parley", parley), ("trl", trl)]
                 limits.append(_matrix_limit(job.threads) if number else 0.0)
                 for name, side in sides if number % 2 else reversed(sides):
-                    found[name].append(side.next_window())
-                print_progress(_describe(number, found, rows[number]))
-    return summarise_windows(found, rows, limits, shape)
+                    measured[name].append(side.next_window())
+                print_progress(_describe(number, measured, rows[number]))
+    return summarise_windows(measured, rows, limits, shape)
 
 
 def summarise_windows(
-    found: dict[str, list[Window]], rows: Sequence[Sequence[Any]], limits: Sequence[float], shape: Any
+    measured: dict[str, list[Window]], rows: Sequence[Sequence[Any]], limits: Sequence[float], shape: Any
 ) -> dict[str, Any]:
     """The figures of all windows but the first; ratios are medians of the pairs of windows."""
     from train.planning.speeds import TokenWork
 
     def speeds(name: str) -> list[float]:
-        windows = zip(found[name][1:], rows[1:], strict=True)
-        return [sum(row.tokens for row in some) / window.seconds for window, some in windows]
+        windows = zip(measured[name][1:], rows[1:], strict=True)
+        return [sum(row.tokens for row in trained) / window.seconds for window, trained in windows]
 
     ours, theirs = speeds("parley"), speeds("trl")
     shares = []
-    for speed, some, limit in zip(ours, rows[1:], limits[1:], strict=True):
-        tokens, learnt = sum(row.tokens for row in some), sum(row.learnt for row in some)
-        work = TokenWork(shape, mean_length=tokens / len(some), learnt=learnt / tokens)
+    for speed, trained, limit in zip(ours, rows[1:], limits[1:], strict=True):
+        tokens, learnt = sum(row.tokens for row in trained), sum(row.learnt for row in trained)
+        work = TokenWork(shape, mean_length=tokens / len(trained), learnt=learnt / tokens)
         shares.append(speed * work.operations("lora") / limit)
-    losses = {name: [loss for window in windows for loss in window.losses] for name, windows in found.items()}
+    losses = {name: [loss for window in windows for loss in window.losses] for name, windows in measured.items()}
     return {
         "train_tokens_per_s": round(statistics.median(ours), 1),
         "trl_tokens_per_s": round(statistics.median(theirs), 1),
-        "times_trl": round(statistics.median(one / other for one, other in zip(ours, theirs, strict=True)), 3),
+        "times_trl": round(statistics.median(parley / trl for parley, trl in zip(ours, theirs, strict=True)), 3),
         "share_of_limit": round(statistics.median(shares), 3),
         "matrix_gflops": round(statistics.median(limits[1:]) / 1e9, 1),
-        "loss_apart": max(abs(one - other) for one, other in zip(losses["parley"], losses["trl"], strict=True)),
+        "loss_apart": max(abs(parley - trl) for parley, trl in zip(losses["parley"], losses["trl"], strict=True)),
         "losses": {name: [round(loss, 5) for loss in values] for name, values in losses.items()},
-        "peak_memory_bytes": {name: windows[-1].peak_memory_bytes for name, windows in found.items()},
+        "peak_memory_bytes": {name: windows[-1].peak_memory_bytes for name, windows in measured.items()},
         "windows": {"parley": [round(speed, 1) for speed in ours], "trl": [round(speed, 1) for speed in theirs]},
         "shares": [round(share, 3) for share in shares],
     }
@@ -103,7 +103,7 @@ def _matrix_limit(threads: int) -> float:
     return matrix_speed("cpu", 4)
 
 
-def _describe(number: int, found: dict[str, list[Window]], rows: Sequence[Any]) -> str:
+def _describe(number: int, measured: dict[str, list[Window]], rows: Sequence[Any]) -> str:
     tokens = sum(row.tokens for row in rows)
-    speeds = ", ".join(f"{name} {tokens / windows[-1].seconds:.0f} tokens/s" for name, windows in found.items())
+    speeds = ", ".join(f"{name} {tokens / windows[-1].seconds:.0f} tokens/s" for name, windows in measured.items())
     return f"window {number}: {speeds}" if number else "both sides have started"

@@ -1,4 +1,4 @@
-"""Judges that this machine can serve, on pairs with a known correct verdict: which of them is worth having?
+"""Measures judges that this machine can serve, on pairs with a known correct verdict.
 
     python -m bench.real.judges [--base FOLDER] [--pairs 60] [--train 0] [--json]
 
@@ -6,9 +6,9 @@ The pairs are the demo's held-out ones. Each is judged in both orders without ge
 
 * `verdict`: the model's log-probability of the letters A and B after the question which answer is better;
 * `answer`: the mean log-probability of each answer's tokens after the customer's question alone;
-* `tuned verdict`: `verdict` after `--train` pairs of the demo's training frames have been learnt in that format.
+* `tuned verdict`: `verdict` after training on `--train` pairs of the demo's training frames in that format.
 
-A tie is never given, so only pairs with a better answer count. The demo's own judge is measured by `bench.demo_model`.
+These judges give no ties, so only pairs with a better answer count. `bench.demo_model` measures the demo's own judge.
 """
 
 import argparse
@@ -32,8 +32,8 @@ Scores = Callable[[str, str, str], tuple[float, float]]
 
 @dataclass(frozen=True)
 class JudgeFigures:
-    """Shares of pairs with a better answer: right after both orders are added up, right in each order alone, and pairs
-    whose two orders contradict each other. `low` and `high` are the 95 % interval of `right`.
+    """Shares of the pairs with a better answer: right by the sum of both orders, right in one order, and with different
+    verdicts in the two orders (`flipped`). `low` and `high` are the 95 % interval of `right`.
     """
 
     pairs: int
@@ -56,11 +56,11 @@ def measure(pairs: Sequence[dict[str, Any]], scores: Scores) -> JudgeFigures:
     for pair in decisive:
         question, first, second = pair["question"], pair["answer_a"], pair["answer_b"]
         a, b = scores(question, first, second)
-        turned_b, turned_a = scores(question, second, first)
+        swapped_b, swapped_a = scores(question, second, first)
         better_a = pair["verdict"] == "A"
-        right.append(float((a + turned_a > b + turned_b) == better_a))
-        alone += ((a > b) == better_a) + ((turned_a > turned_b) == better_a)
-        flipped += (a > b) != (turned_a > turned_b)
+        right.append(float((a + swapped_a > b + swapped_b) == better_a))
+        alone += ((a > b) == better_a) + ((swapped_a > swapped_b) == better_a)
+        flipped += (a > b) != (swapped_a > swapped_b)
     number = len(decisive)
     share = share_interval(right, [pair["intent"] for pair in decisive])
     return JudgeFigures(number, share.mean, share.low, share.high, alone / (2 * number), flipped / number)
@@ -120,7 +120,7 @@ def tune(base: Path, number: int, folder: Path, threads: int) -> Path:
     from train.demo.judge_pairs import pairs
     from train.run.progress import PlainLines
 
-    made = [pair for pair in pairs(3, load_catalogue(), 2 * number) if pair.verdict != "tie"][:number]
+    decisive = [pair for pair in pairs(3, load_catalogue(), 2 * number) if pair.verdict != "tie"][:number]
     rows = [
         {
             "messages": [
@@ -128,7 +128,7 @@ def tune(base: Path, number: int, folder: Path, threads: int) -> Path:
                 {"role": "assistant", "content": pair.verdict},
             ]
         }
-        for pair in made
+        for pair in decisive
     ]
     result = train(
         rows, base=base, out=folder / "run", validation=0.05, threads=threads, progress=PlainLines(print_progress),
@@ -141,25 +141,27 @@ def run(base: Path, pairs: Sequence[dict[str, Any]], training: int, threads: int
     """Measures every judge; returns the JSON object."""
     import torch
 
-    from train.publication.comparison import load_adapted
+    from train.publication.adapted import load_adapted
     from train.trainers.bases import find_base, load_model, load_tokenizer
     from train.trainers.runtime import quiet
 
     torch.set_num_threads(threads)
-    found: dict[str, JudgeFigures] = {}
+    results: dict[str, JudgeFigures] = {}
     with quiet(threads=threads), tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         for name, location in ((BASE, FOLDER / "base"), ("real base", base)):
             source = find_base(location)
             judge = LogProbabilityJudge(load_model(source, torch.float32, "cpu"), load_tokenizer(source))
             for way in ("verdict", "answer"):
                 print_progress(f"{name}: {way} …")
-                found[f"{name}, {way}"] = measure(pairs, getattr(judge, way))
+                results[f"{name}, {way}"] = measure(pairs, getattr(judge, way))
         if training:
             adapter = tune(base, training, Path(folder), threads)
             source = find_base(base)
             judge = LogProbabilityJudge(load_adapted(source, adapter, torch.float32), load_tokenizer(source))
-            found["real base, tuned verdict"] = measure(pairs, judge.verdict)
-    judges = {name: {key: round(value, 4) for key, value in asdict(figures).items()} for name, figures in found.items()}
+            results["real base, tuned verdict"] = measure(pairs, judge.verdict)
+    judges = {
+        name: {key: round(value, 4) for key, value in asdict(figures).items()} for name, figures in results.items()
+    }
     return {"benchmark": "real judges", "training_pairs": training, "judges": judges}
 
 

@@ -1,4 +1,4 @@
-"""What a run of `bench.real` is asked to do: the base, the folder with its checkpoints, and the sizes of each stage."""
+"""The options of `bench.real`: the base, the folder with the checkpoints, and the sizes of each stage."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ class Sizes:
     Attributes:
         conversations: for training. validation: conversations on which its loss is measured.
         questions: held-out questions for the base and the merged model; `adapter_questions` of them for the adapter.
-        answer_tokens: where an answer ends.
+        answer_tokens: the limit of an answer.
         pairs: for DPO, whose rejected answers are the base's, of `rejected_tokens` at most.
         windows, window_steps, batch: of the comparison with TRL, after one warm-up step.
         served_rounds, served_requests, served_tokens: of the comparison of merged model and adapter.
@@ -93,9 +93,9 @@ def parse_options(arguments: list[str] | None, description: str) -> tuple[Option
 
 
 def require_data(options: Options) -> None:
-    """Raises Invalid, with what is missing, unless the data and the base are here."""
+    """Raises Invalid if the data or the base is missing."""
     if not bitext.FILE.is_file():
-        raise Invalid(f"its data is not here: {bitext.FILE.name} in ../shared/data/bitext.")
+        raise Invalid(f"the data is missing: put {bitext.FILE.name} into ../shared/data/bitext.")
     parse_base(options.base)
 
 
@@ -107,7 +107,7 @@ def parse_base(base: Path | None) -> Path:
     """
     folder = _locate_base(base)
     if not (folder / "config.json").is_file():
-        raise Invalid(f"there is no base in {folder}: set {BASE_VARIABLE} or --base to a model's folder.")
+        raise Invalid(f"there is no base in {folder}: set --base or {BASE_VARIABLE} to a model's folder.")
     return folder
 
 

@@ -36,7 +36,7 @@ def split_requests(requests: tuple[Request, ...], sizes: Sizes, seed: int) -> Re
     questions, others = whole.held_out[: sizes.questions], whole.held_out[sizes.questions :]
     parts = RealParts(whole, training, others[: sizes.validation], questions, rest[: sizes.pairs])
     if len(parts.pairs) < sizes.pairs or len(parts.validation) < sizes.validation:
-        raise Invalid(f"The data has {len(requests)} requests, too few for these sizes.")
+        raise Invalid(f"The data has {len(requests)} requests, too few for these sizes: use --quick.")
     return parts
 
 

@@ -1,11 +1,11 @@
-"""The result of a run: one JSON object from all stages, and one table."""
+"""The result of a run as one JSON object and one table."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from bench.real.training import ADAPTER, BASE, MERGED
 
-# Goal: key, its description, and its value. "≤" goals are errors, the others are at least the value.
+# Key, description and value of each goal. Errors must be at most the value, other figures at least.
 GOALS: tuple[tuple[str, str, float], ...] = (
     ("times_trl", "training, times TRL's plain script", 1.3),
     ("share_of_limit", "training, share of the matrix products' speed", 0.65),
@@ -63,7 +63,7 @@ def table(result: Mapping[str, Any]) -> str:
     peaks = compare["peak_memory_bytes"]
     seconds = result["seconds"]
     rows = [
-        ("conversations learnt", f"{stages['data']['conversations']}", f"{seconds['train'] / 60:.1f} min"),
+        ("training conversations", f"{stages['data']['conversations']}", f"{seconds['train'] / 60:.1f} min"),
         ("loss on held-out conversations", f"{train['loss_before']:.2f} → {train['loss_after']:.2f}", ""),
         (
             "training, tokens/s",

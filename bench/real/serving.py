@@ -50,9 +50,9 @@ async def ask_models(place: Place) -> dict[str, Any]:
     async def ask(model: str, requests: Sequence[Request], tokens: int) -> Answers:
         complete = gateway_completer(place.settings, model, timeout_s=900)
         print_progress(f"asking {model} {len(requests)} questions …")
-        given = await ask_all(complete, _questions(requests), max_tokens=tokens, at_once=_AT_ONCE)
-        print_progress(f"    {model}: {given.tokens_per_s} tokens/s, {given.cut} of {len(requests)} cut")
-        return given
+        answers = await ask_all(complete, _questions(requests), max_tokens=tokens, at_once=_AT_ONCE)
+        print_progress(f"    {model}: {answers.tokens_per_s} tokens/s, {answers.cut} of {len(requests)} cut")
+        return answers
 
     async def ask_base() -> tuple[Answers, Answers, Answers]:
         return (
@@ -84,7 +84,7 @@ async def compare_serving(place: Place) -> dict[str, Any]:
             speed = await _measure_speed(place, model, requests, sizes.served_tokens if number else 4)
             if number:  # the first round warms up
                 speeds.append(speed)
-    times = [one / other for one, other in zip(rounds[MERGED], rounds[ADAPTER], strict=True)]
+    times = [merged / adapter for merged, adapter in zip(rounds[MERGED], rounds[ADAPTER], strict=True)]
     return {
         "merged_times_adapter": round(statistics.median(times), 3),
         "tokens_per_s": {name: round(statistics.median(speeds), 1) for name, speeds in rounds.items()},
@@ -102,7 +102,7 @@ async def _measure_speed(place: Place, model: str, requests: Sequence[Request], 
 
 
 def score_answers(place: Place, answers: dict[str, Any]) -> dict[str, Any]:
-    """Scores as `bench.support` does, with the people's answers as the ceiling."""
+    """Scores as in `bench.support`, with the human answers of the data as the upper limit."""
     requests = place.parts.questions
     samples, scorers = build_scorers(place.parts.whole, requests)
     base, merged = answers["base"]["answers"], answers["merged"]["answers"]
@@ -121,8 +121,13 @@ def score_answers(place: Place, answers: dict[str, Any]) -> dict[str, Any]:
         "stopped_share": round(1 - (answers["merged"]["cut"] + adapter["cut"]) / max(1, given), 4),
         "base_stopped_share": round(1 - answers["base"]["cut"] / max(1, len(base)), 4),
         "examples": [
-            {"question": request.question, "base": _shorten(one), "tuned": _shorten(other), "people": request.answer}
-            for request, one, other in list(zip(requests, base, merged, strict=True))[:_EXAMPLES]
+            {
+                "question": request.question,
+                "base": _shorten(of_base),
+                "tuned": _shorten(of_merged),
+                "people": request.answer,
+            }
+            for request, of_base, of_merged in list(zip(requests, base, merged, strict=True))[:_EXAMPLES]
         ],
     }
 

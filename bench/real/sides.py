@@ -83,7 +83,7 @@ def main(name: str, path: Path) -> None:
 
     def wait() -> None:
         if not sys.stdin.readline():
-            raise WindowsDone  # the process that asked is gone
+            raise WindowsDone  # the parent process has ended
 
     SIDES[name](job, WindowClock(job.windows, print_window, wait))
 

@@ -16,7 +16,7 @@ _RUN = "run.json"
 
 
 class Stopped(Exception):
-    """The run ends after the stage that was asked for."""
+    """The run ends after the requested stage."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Short measured windows of training steps, in a process that waits for its turn between them.
 
-Two programs that are compared on one machine take turns every few steps, so that a busy minute slows both.
+Two programs that are compared on one machine take turns every few steps, so that other load slows both.
 """
 
 import json

@@ -176,7 +176,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
     if not bitext.FILE.is_file():
-        print(f"bench.training: its data is not here: {bitext.FILE.name} in ../shared/data/bitext.", file=sys.stderr)
+        print(
+            f"bench.training: the data is missing: put {bitext.FILE.name} into ../shared/data/bitext.", file=sys.stderr
+        )
         return 2
     if not (Path(options.base) / "config.json").is_file():
         print("bench.training: the demo's base is not built yet: run `make demo-model`.", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Chat templates by name, for bases that have none, and what can be known from a template without a model.
+"""Chat templates by name, for bases that have none, and facts about a template that need no model.
 
-Each template marks what the assistant writes, the end of its turn included, with `{% generation %}`: that is what a
-training learns. `rendering` renders one, `turn_ends` finds the token that ends an answer, `system_role` says whether
-there is a place for a system message; `inspection` does all of it in a process of its own.
+Each template marks the assistant's text and the end of its turn with `{% generation %}`: a model is trained on these
+tokens. `rendering` renders a template, `turn_ends` finds the token that ends an answer, and `system_role` tells whether
+a template supports system messages; `inspection` does this in a separate process.
 """
 
 import os.path
@@ -23,14 +23,14 @@ def read_template(name_or_file: str) -> str:
     """The text of a template: one of `names()`, or a file.
 
     Raises:
-        Invalid: there is neither such a name nor such a file, or it holds no template.
+        Invalid: there is no template or file of this name, or the file is not a chat template.
     """
     if name_or_file in names():
         return (_FOLDER / f"{name_or_file}.jinja").read_text("utf-8")
     file = Path(os.path.expanduser(name_or_file))
     if not os.path.isfile(file):
         raise Invalid(
-            f"There is no chat template {name_or_file[:300]!r}: use {', '.join(names())}, or a file.",
+            f"There is no chat template {name_or_file[:300]!r}: use {', '.join(names())} or a Jinja file.",
             param="chat_template",
         )
     try:
@@ -42,20 +42,22 @@ def read_template(name_or_file: str) -> str:
 
 
 def check_template(text: str) -> str:
-    """The same text.
+    """Returns the text unchanged if it is a chat template.
 
     Raises:
-        Invalid: it is no Jinja template that writes a conversation's messages.
+        Invalid: it is not a Jinja template that uses `messages`.
     """
     from models.chat_templates.inspection import inspect_template
 
     if len(text.encode()) > _MOST_BYTES:
-        raise Invalid(f"A chat template has at most {_MOST_BYTES // 1024} KiB.", param="chat_template")
+        raise Invalid(
+            f"The chat template is too large: use one of at most {_MOST_BYTES // 1024} KiB.", param="chat_template"
+        )
     if reason := inspect_template(text).broken:
         raise Invalid(f"This is not a chat template: {reason}.", param="chat_template")
     if "messages" not in text:
         raise Invalid(
-            "This is not a chat template: it never reads `messages`. Give a Jinja file, or one of "
+            "This is not a chat template: it does not use `messages`. Give another Jinja file, or one of "
             f"{', '.join(names())}.",
             param="chat_template",
         )

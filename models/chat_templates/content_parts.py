@@ -1,6 +1,6 @@
-"""Whether a template reads a message's content part by part, as templates of models that also read images do.
+"""Whether a template reads a message's content part by part, like templates of models that read images.
 
-An engine hands such a template every content as a list of parts, and all others one text, with the parts joined by a
+An engine passes contents to such a template as lists of parts, and to others as one text, with the parts joined by a
 newline. The rule is that of vLLM 0.32 (`renderers/hf.py`, `_detect_content_format`): a loop over the content of a
 message, also through variables and the parameters of macros.
 """
@@ -15,7 +15,7 @@ from models.chat_templates.rendering import parse_template
 
 @lru_cache(maxsize=32)
 def takes_parts(template: str) -> bool:
-    """Whether the content of a message is given as a list of parts."""
+    """Whether a template expects the content of a message as a list of parts."""
     tree = parse_template(template)
     if tree is None:
         return False
@@ -41,15 +41,15 @@ def takes_parts(template: str) -> bool:
 
 
 def _aliases(tree: nodes.Node, name: str) -> Iterator[str]:
-    """The names of a variable: its own, and those that it is assigned to, whole or in part."""
-    known, waiting = {name}, [name]
+    """The names of a variable: itself, and the variables that it, or a slice of it, is assigned to."""
+    seen, waiting = {name}, [name]
     while waiting:
         current = waiting.pop()
         yield current
         for assignment in tree.find_all(nodes.Assign):
             target = assignment.target
-            if isinstance(target, nodes.Name) and target.name not in known and _reads(assignment.node, current):
-                known.add(target.name)
+            if isinstance(target, nodes.Name) and target.name not in seen and _reads(assignment.node, current):
+                seen.add(target.name)
                 waiting.append(target.name)
 
 
@@ -60,26 +60,26 @@ def _content_parameters(tree: nodes.Node, macro: nodes.Macro, items: Iterable[st
     for call in tree.find_all(nodes.Call):
         if not (isinstance(call.node, nodes.Name) and call.node.name == macro.name):
             continue
-        given = [*zip(names, call.args, strict=False), *((keyword.key, keyword.value) for keyword in call.kwargs)]
-        for name, value in given:
+        arguments = [*zip(names, call.args, strict=False), *((keyword.key, keyword.value) for keyword in call.kwargs)]
+        for name, value in arguments:
             if name in names and any(_reads(value, item, "content") for item in items):
                 yield name
 
 
 def _reads(node: nodes.Node | None, name: str, key: str | None = None) -> bool:
-    """Whether an expression is a variable (or its `key`), filtered, tested or sliced."""
+    """Whether an expression is a variable (or its `key`), possibly filtered, tested or sliced."""
     while isinstance(node, (nodes.Filter, nodes.Test)) or (
         isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
     ):
         node = node.node
     if key is not None:
         if isinstance(node, nodes.Getattr):
-            found = node.attr
+            read_key = node.attr
         elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
-            found = node.arg.value
+            read_key = node.arg.value
         else:
             return False
-        return found == key and _reads_name(node.node, name)
+        return read_key == key and _reads_name(node.node, name)
     return _reads_name(node, name)
 
 

@@ -1,8 +1,8 @@
-"""What a model's own chat template says, read in a process of its own: the end of a turn, a place for system messages.
+"""Inspects a model's chat template in a separate process: the end of a turn, and support of system messages.
 
-The template comes with the model, and the sandbox that renders it limits neither time nor memory: `{{ 9**(9**9) }}` is
-computed while it is compiled, and holds up every thread. Programs that serve others therefore never render one
-themselves. A training does, because transformers would render it there anyway.
+The sandbox that renders a template limits neither time nor memory: `{{ 9**(9**9) }}` is computed while it is compiled
+and blocks all threads. So servers never render a model's template themselves. Training does, because transformers
+renders it there anyway.
 """
 
 import json
@@ -17,19 +17,19 @@ from models.chat_templates.tokenizer_files import read_added_tokens, read_named_
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CPU_S = 1.0  # rendering takes milliseconds
-_TIMEOUT_S = 15.0  # of a busy machine
+_TIMEOUT_S = 15.0  # on a busy machine
 _MEMORY_BYTES = 2**30
-_TOO_MUCH = "it does not render within a second and a gigabyte of memory"
+_TOO_MUCH = "it needs more than a second or a gigabyte of memory"
 
 
 @dataclass(frozen=True)
 class TemplateFacts:
-    """What is known of a template.
+    """Facts about a template.
 
     Attributes:
         broken: why it cannot be compiled; empty if it can.
         turn_end: the id of the token that ends the assistant's turn; None if there is none.
-        system_role: whether it writes a system message that begins a conversation.
+        system_role: whether it renders a system message at the beginning.
     """
 
     broken: str
@@ -40,11 +40,11 @@ class TemplateFacts:
 def inspect_template(
     template: str, tokens: Mapping[str, str] | None = None, added: Mapping[str, int] | None = None
 ) -> TemplateFacts:
-    """What is known of a template; a template that takes too long or too much memory is broken.
+    """Facts about a template. A template that takes too long or too much memory is `broken`.
 
     Args:
         tokens: the tokenizer's named tokens, such as `eos_token`.
-        added: the tokens that the tokenizer takes as a whole, with their ids.
+        added: the tokens that the tokenizer never splits, with their ids.
     """
     try:
         return _inspect(json.dumps([template, dict(tokens or {}), dict(added or {})]))
@@ -56,7 +56,7 @@ def inspect_template(
 
 
 def missing_stop_token(folder: Path, template: str) -> int | None:
-    """The token that ends a turn of this template and at which an engine would not stop; None if there is none.
+    """The token that ends a turn in this template but does not stop an engine; None if there is none.
 
     Args:
         folder: the model's, with its tokenizer. template: the text of the chat template that is served.
@@ -98,7 +98,7 @@ def main() -> None:
 
     question = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    signal.setitimer(signal.ITIMER_PROF, _CPU_S)  # of processor time; its signal ends the process
+    signal.setitimer(signal.ITIMER_PROF, _CPU_S)  # CPU time; its signal ends the process
     json.dump(asdict(_answer(*question)), sys.stdout)
 
 

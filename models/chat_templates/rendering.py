@@ -1,7 +1,7 @@
 """Renders a chat template as transformers and vLLM do, without loading either.
 
 The environment is that of transformers 5 (`utils/chat_template_utils.py`): sandboxed, blocks trimmed, with loop
-controls, `raise_exception`, `strftime_now` and a `tojson` that keeps letters.
+controls, `raise_exception`, `strftime_now` and a `tojson` that does not escape letters.
 """
 
 import json
@@ -23,19 +23,19 @@ class TemplateRefuses(Exception):
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}`, which marks what the assistant writes: here the marks are only removed."""
+    """`{% generation %}`, which marks the assistant's text. Rendering only removes the marks."""
 
     tags = frozenset({"generation"})  # type: ignore[assignment] -- jinja2 declares a set, and never changes it
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        """The block's own content."""
+        """The content of the block."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 @dataclass(frozen=True)
 class CompiledTemplate:
-    """A template that is ready to render. `broken`: why it could not be compiled; empty if it was."""
+    """A template that is ready to render. `broken`: why it cannot be compiled; empty if it can."""
 
     template: jinja2.Template | None
     broken: str = ""
@@ -68,7 +68,7 @@ class CompiledTemplate:
 
 @lru_cache(maxsize=32)
 def compile_template(text: str) -> CompiledTemplate:
-    """The template of a text."""
+    """Compiles the text of a template."""
     try:
         functions = {"raise_exception": _refuse, "strftime_now": _now}
         return CompiledTemplate(_environment().from_string(text, functions))

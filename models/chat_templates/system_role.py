@@ -1,4 +1,4 @@
-"""Whether a chat template has a place for a system message."""
+"""Whether a chat template supports system messages."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ _TURNS = (("system", _SYSTEM), ("user", "A question."))
 
 
 def has_system_role(template: str, tokens: Mapping[str, str]) -> bool:
-    """Whether a template writes a system message that begins a conversation; others refuse it, or leave it out."""
+    """Whether a template renders a system message at the beginning. Others refuse it or leave it out."""
     in_parts = takes_parts(template)
     turns = [{"role": role, "content": [{"type": "text", "text": text}] if in_parts else text} for role, text in _TURNS]
     try:

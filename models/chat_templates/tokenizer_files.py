@@ -1,4 +1,4 @@
-"""What a model's folder says about its tokenizer: the chat template, named tokens, and the tokens to stop at."""
+"""Reads a model's folder: its chat template, its named tokens, and the tokens at which an engine stops."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_
 
 
 def read_folder_template(folder: Path) -> str | None:
-    """The chat template that serves a folder's model by default; None if there is none."""
+    """The chat template that an engine uses for a folder by default; None if there is none."""
     file = folder / "chat_template.jinja"
     with suppress(OSError):
         return file.read_text("utf-8", "replace")
@@ -31,12 +31,12 @@ def read_named_tokens(folder: Path) -> dict[str, str]:
 
 
 def read_added_tokens(folder: Path) -> dict[str, int]:
-    """The tokens that the tokenizer takes as a whole, with their ids."""
+    """The tokens that the tokenizer never splits, with their ids."""
     named = _read(folder / "tokenizer_config.json").get("added_tokens_decoder")
     if isinstance(named, dict) and named:
         tokens = [(key, token) for key, token in named.items() if isinstance(token, dict) and key.isdecimal()]
         return _ids(token | {"id": int(key)} for key, token in tokens)
-    # It may have 30 MB, so it is read only where the small file does not say.
+    # It may have 30 MB, so it is read only if the small file does not list the tokens.
     entries = _read(folder / "tokenizer.json").get("added_tokens")
     return _ids(entries if isinstance(entries, list) else ())
 

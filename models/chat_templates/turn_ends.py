@@ -1,7 +1,7 @@
 """The token that ends an answer: what a template writes after the assistant's text, and whether an engine stops there.
 
-An engine stops at the tokenizer's end token and at those of generation_config.json. Where the template ends a turn with
-another one, a model that has learnt its turns writes that token and goes on.
+An engine stops at the tokenizer's end token and at those in generation_config.json. If the template ends a turn with
+another token, a trained model generates that token and then continues.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,10 @@ class TurnEnd:
     """How a template ends the assistant's turn.
 
     Attributes:
-        text: what it writes there, without white space; empty if nothing, and then a training adds the end token.
-        token: the id of the token that this text begins with; None if it is no token of its own, so that no engine can
-            stop there.
+        text: the text after the assistant's message, without white space around it. If it is empty, training adds the
+            end token.
+        token: the id of the token at the beginning of this text; None if it is not a single token, so that no engine
+            can stop there.
     """
 
     text: str
@@ -34,11 +35,11 @@ class TurnEnd:
 
 
 def find_turn_end(template: str, tokens: Mapping[str, str], added: Mapping[str, int]) -> TurnEnd:
-    """How a template ends the assistant's turn; nothing known of a template that refuses a plain conversation.
+    """How a template ends the assistant's turn; an empty `TurnEnd` if it refuses a plain conversation.
 
     Args:
         tokens: the tokenizer's named tokens, such as `eos_token`.
-        added: the tokens that a tokenizer takes as a whole, with their ids.
+        added: the tokens that the tokenizer never splits, with their ids.
     """
     in_parts = takes_parts(template)
     turns = [{"role": role, "content": [{"type": "text", "text": text}] if in_parts else text} for role, text in _TURNS]
@@ -47,5 +48,5 @@ def find_turn_end(template: str, tokens: Mapping[str, str], added: Mapping[str, 
     except TemplateRefuses:
         return TurnEnd("", None)
     text = after.strip() if answer else ""
-    begun = max((token for token in added if token.strip() and text.startswith(token.strip())), key=len, default=None)
-    return TurnEnd(text, added[begun] if begun else None)
+    first = max((token for token in added if token.strip() and text.startswith(token.strip())), key=len, default=None)
+    return TurnEnd(text, added[first] if first else None)

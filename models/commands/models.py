@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightTools:
-    """What `models add` does to weights before it registers them. It needs torch, so another room does it, and
-    `parley.py` passes it in. Both register the result and return its spec.
+    """Functions of `models add` that convert weights, register the result and return its spec. They need torch, so they
+    are in another room, and `parley.py` passes them in.
 
-    `merge`: an adapter into its base. `unpack`: a GGUF file into a folder of the home.
+    `merge`: merges an adapter into its base. `unpack`: unpacks a GGUF file into a folder of the home.
     """
 
     merge: Callable[["Home", "NewModel"], "ModelSpec"]
@@ -43,9 +43,9 @@ the function in."""
 _JSON = typer.Option("--json", help="Print JSON instead of a table.")
 _NAME = typer.Argument(help="A model's id or alias.")
 _PATH = typer.Option(help="A folder of safetensors, a GGUF file, or a hub id such as Qwen/Qwen3-4B.")
-_KIND = typer.Option(help="What the weights are. Without it: read from the folder.")
-_BASE = typer.Option(help="For an adapter: the id of its base model. Without it: the one that the adapter names.")
-_MERGE = typer.Option("--merge", help="For an adapter: merge it into its base, and serve the merged weights.")
+_KIND = typer.Option(help="The kind of the weights. Default: read from the folder.")
+_BASE = typer.Option(help="For an adapter: the id of its base. Default: the base that the adapter names.")
+_MERGE = typer.Option("--merge", help="For an adapter: merge it into its base and serve the merged weights.")
 _UPSTREAM = typer.Option("--upstream", "--base-url", help="For a hosted model: an OpenAI-compatible address.")
 _UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name at the provider, if different.")
 _CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment variable that holds its API key.")
@@ -54,12 +54,12 @@ _USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input
 _USD_OUTPUT = typer.Option(help="For a hosted model: US dollars per million output tokens.")
 _FOLD_SYSTEM = typer.Option(
     "--fold-system",
-    help="Put system messages that the chat template has no place for into the next user turn: those in the middle of "
-    "a conversation, and for templates without system messages all of them.",
+    help="Put system messages that the chat template does not support into the next user turn: those in the middle of "
+    "a conversation or, if the template supports none, all of them.",
 )
 _PIN = typer.Option("--pin", help="Keep its engine in memory even if another model needs the space.")
 _SYSTEM_MESSAGES = {
-    "none": "", "later": "those after the first message go into user turns", "all": "all go into user turns"
+    "none": "", "later": "those after the first message are put into user turns", "all": "all are put into user turns"
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
         as_json: Annotated[bool, _JSON] = False,
         everything: Annotated[bool, typer.Option("--all", help="Include candidates and retired models.")] = False,
     ) -> None:
-        """List the models, warn of those that their provider shuts down, and say how much of them is recorded."""
+        """List the models, with a warning for those that their provider shuts down and how much of them is recorded."""
         with open_home() as home:
             specs = home.registry.list(include_candidates=everything, include_retired=everything)
             pinned, aliases = home.registry.pinned(), _alias_names(home.registry)
@@ -169,11 +169,11 @@ def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = F
 
 
 def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
-    """The command `parley models add`. Without tools it registers only what needs no work on the weights."""
+    """The command `parley models add`. Without tools it can neither merge adapters nor unpack GGUF files."""
 
     def models_add(
         name: Annotated[
-            str, typer.Argument(help="The name that clients send as `model`; or a path, whose last part is the name.")
+            str, typer.Argument(help="The name that clients send as `model`. Or a path, whose last part is the name.")
         ],
         path: Annotated[str | None, _PATH] = None,
         kind: Annotated[Literal["base", "merged", "adapter", "hosted"] | None, _KIND] = None,
@@ -191,7 +191,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
     ) -> None:
         """Register a model: a folder, a GGUF file, a hub id, an adapter, or a model at an OpenAI-compatible address.
 
-        The files are checked first: what an engine could not load is refused with the reason and what to do.
+        The files are checked first: if an engine cannot load them, the error says why and what to do.
 
         Examples:
 
@@ -239,7 +239,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
 
 
 def _name_of(path: Path) -> str:
-    """A model's name from its path: the last part, without .gguf, and with a dash for what a name may not have."""
+    """A model's name from its path: the last part without .gguf, with dashes for characters that are not allowed."""
     path = path.absolute()
     stem = path.stem if path.suffix.lower() == ".gguf" else path.name
     return re.sub(r"[^A-Za-z0-9._:@+-]+|\.{2,}", "-", stem).lstrip("._:@+-")

@@ -72,7 +72,7 @@ class StyledModel:
 
     @property
     def demo_id(self) -> str:
-        """The demo's own model of this style, whose bot introduces this one too."""
+        """The demo's own model of this style, whose bot profile this model has too."""
         return f"support-{self.style}"
 
 
@@ -89,7 +89,7 @@ class OtherBase:
 
     @property
     def styles(self) -> tuple[StyledModel, ...]:
-        """The models that are trained on it: one merged, with an engine of its own, and one adapter."""
+        """The models that are trained on it: one merged, with its own engine, and one adapter."""
         return (
             StyledModel(f"{self.id}-concise", "concise", "merged", "Fine-tuned to answer in two short sentences."),
             StyledModel(f"{self.id}-friendly", "friendly", "adapter", "Fine-tuned to answer warmly and at length."),

@@ -50,7 +50,9 @@ def _is_external(kind: str) -> bool:
 def advice(kind: str, reason: str = "") -> str:
     """What an operator can try after failures of this kind, of which `reason` is the last: a sentence."""
     if "trust_remote_code" in reason:
-        return "The model comes with code of its own: read it, then register the model with --trust-remote-code."
+        return (
+            "The model needs its own code: read it, and if you trust it, register the model with --trust-remote-code."
+        )
     if _KILLED in kind:
         return "The memory probably ran out: lower max_model_len or cpu_kv_cache_gib, or retire a model."
     if "SIGILL" in kind:

@@ -1,6 +1,6 @@
-"""The files that an engine's command names: a chat template that is stored with the model, and where it stops.
+"""Files for an engine's command: the chat template that is stored with the model, and the tokens at which it stops.
 
-They are written anew at each start, because the model's own folder is not ours to change.
+They are written at each start, outside the model's folder, which belongs to the user.
 """
 
 import json
@@ -19,21 +19,21 @@ _OVERRIDES = ("--generation-config", "--generation_config")
 
 
 def with_files(command: Command, spec: ModelSpec, folder: Path) -> Command:
-    """The command with the engine's chat template, if it has one of its own, and with generation settings in which it
-    stops where the template ends a turn.
+    """The command with the engine's chat template, if one is stored with the model, and generation settings with
+    which it stops where the template ends a turn.
 
     Args:
         folder: where the files of all engines go.
     """
-    own = folder / sha256(spec.id.encode()).hexdigest()[:16]
+    model_folder = folder / sha256(spec.id.encode()).hexdigest()[:16]
     argv = list(command.argv)
     if spec.engine.chat_template:
-        atomic_write(own / "chat_template.jinja", spec.engine.chat_template.encode())
-        argv += ["--chat-template", str(own / "chat_template.jinja")]
+        atomic_write(model_folder / "chat_template.jinja", spec.engine.chat_template.encode())
+        argv += ["--chat-template", str(model_folder / "chat_template.jinja")]
     settings = None if _overridden(spec) else generation_settings(spec)
     if settings is not None:
-        atomic_write(own / GENERATION_CONFIG, json.dumps(settings).encode())
-        argv += ["--generation-config", str(own)]
+        atomic_write(model_folder / GENERATION_CONFIG, json.dumps(settings).encode())
+        argv += ["--generation-config", str(model_folder)]
     return replace(command, argv=tuple(argv))
 
 

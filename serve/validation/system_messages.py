@@ -1,6 +1,6 @@
-"""System messages as a model has learnt them: folded into user turns where its chat template has no place for them.
+"""Folds system messages into user turns if the model's chat template does not support them, as in its training.
 
-The plan is that of its training (`models.system_messages`), for each route that takes a conversation.
+It uses the plan of training (`models.system_messages`), for each route that takes a conversation.
 """
 
 from typing import Any

@@ -133,7 +133,7 @@ def test_without_its_data_or_base_it_says_what_is_missing(
     file.touch()
     assert main(["--folder", str(tmp_path / "run")]) == 2
     data, base = capsys.readouterr().err.strip().splitlines()
-    assert "data is not here" in data
+    assert "data is missing" in data
     assert "PARLEY_TEST_REAL_BASE" in base
     assert not (tmp_path / "run").exists()
 

@@ -47,4 +47,4 @@ def test_without_a_base_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path:
 
     assert main(["--base", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert ("base is not built" if bitext.FILE.is_file() else "data is not here") in said
+    assert ("base is not built" if bitext.FILE.is_file() else "data is missing") in said

@@ -88,19 +88,22 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
         "is incomplete: model-00002-of-00003.safetensors and 1 more of its 3 weight files are missing.",
     ),
     (without_indexed_file, "is incomplete: second.safetensors of its 2 weight files"),
-    (cut_short, "is cut short"),
+    (cut_short, "is incomplete ("),
     (without("tokenizer.json"), "holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files"),
     (without("config.json"), "holds weights but no config.json"),
     (with_config(architectures=[]), "names no architecture"),
-    (with_config(**CODE | {"architectures": "MythicalForCausalLM"}), "have the architecture MythicalForCausalLM."),
-    (with_config(**CODE), "does not have the architecture MythicalForCausalLM. Choose another model, or a newer vLLM"),
+    (with_config(**CODE | {"architectures": "MythicalForCausalLM"}), "support the architecture MythicalForCausalLM."),
+    (
+        with_config(**CODE),
+        "does not support the architecture MythicalForCausalLM. Choose another model, or install a newer vLLM",
+    ),
     (
         with_config(**CODE, auto_map={"AutoModelForCausalLM": "modeling_mythical.MythicalForCausalLM"}),
-        "needs code of its own (modeling_mythical.py), which runs only if you trust it",
+        "needs code that comes with the model (modeling_mythical.py): read it",
     ),
     (pickled, "Other formats can run code when loaded: load it with transformers"),
-    (nested, "its subfolder checkpoint-500 holds a model: give that folder"),
-    (broken_link, "is a link to a file that is not there"),
+    (nested, "but checkpoint-500 in it holds a model: give"),
+    (broken_link, "is a link to a missing file"),
     (unfinished, "is an unfinished download"),
     (both, "holds an adapter and whole weights"),
 ]
@@ -178,7 +181,7 @@ def test_a_path_that_is_no_folder(tmp_path: Path, registry: Registry, path: str,
         ({"bias": "all"}, "it trains biases (bias: all)"),
         ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "it changes single parameters"),
         ({"trainable_token_indices": [7]}, "the embeddings of single tokens"),
-        ({"peft_type": "IA3", "r": None}, "it is of the type IA3"),
+        ({"peft_type": "IA3", "r": None}, "it is an adapter of type IA3"),
     ],
 )
 def test_an_adapter_that_its_bases_engine_cannot_load_is_to_be_merged(
@@ -210,9 +213,10 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     assert "it changes embed_tokens" in refusal(**{f"{stem}embed_tokens__base_layer__weight": (2, 64)})
     wide = refusal(**{f"{stem}layers__0__self_attn__q_proj__lora_A__weight": (8, 128)})
     assert wide == (
-        "The adapter does not fit 'llama': its layers are 128 wide, and the base's 64. It was trained on 'org/wide'."
+        "The adapter does not fit 'llama': its layers are 128 wide, and the base's are 64 wide. "
+        "Give the base that it was trained on, 'org/wide'."
     )
-    assert "it changes layer 8, and the base has 2" in refusal(
+    assert "it changes layer 8, and the base has 2 layers" in refusal(
         **{f"{stem}layers__7__mlp__up_proj__lora_A__weight": (8, 64)}
     )
     fits = {
@@ -220,7 +224,7 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
         f"{stem}vision__blocks__9__q__lora_A__weight": (8, 9),
     }
     (tmp_path / "a" / "chat_template.jinja").write_text("{{ messages }}")
-    assert "another chat template than its base's" in refusal(**fits)
+    assert "a chat template other than its base's" in refusal(**fits)
     (base / "chat_template.jinja").write_text("{% generation %}{{ messages }}{% endgeneration %}\n")
     (tmp_path / "a" / "tokenizer.json").write_text(
         json.dumps({"added_tokens": [{"content": "a", "id": 0}, {"content": "<b>", "id": 1}]})
@@ -242,13 +246,16 @@ def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registr
     assert NewModel("a2", path=str(adapter), base="main").register(registry).base == "llama"
     other = write_adapter(tmp_path / "b", base_model_name_or_path="meta/llama")
     for new, says in (
-        (NewModel("x", path=str(other)), r"was trained on 'meta/llama', which is not registered: add it first"),
+        (NewModel("x", path=str(other)), r"was trained on 'meta/llama', which is not registered: add that model"),
         (
             NewModel("x", path=str(adapter), kind="merged", base="llama"),
             r"holds an adapter, not whole weights.*--merge",
         ),
         (NewModel("x", path=str(whole), kind="adapter", base="llama"), "so it is not an adapter: leave --kind out"),
-        (NewModel("x", path=str(write_adapter(tmp_path / "p", peft_type="PREFIX_TUNING", r=None))), "neither served"),
+        (
+            NewModel("x", path=str(write_adapter(tmp_path / "p", peft_type="PREFIX_TUNING", r=None))),
+            "cannot be served or merged",
+        ),
         (
             NewModel("x", path=str(write_adapter(tmp_path / "s", task_type="SEQ_CLS")), base="llama"),
             "does not generate",
@@ -263,7 +270,7 @@ def test_an_adapter_without_its_weights(tmp_path: Path, registry: Registry) -> N
     folder = write_adapter(tmp_path / "a")
     weights = folder / "adapter_model.safetensors"
     weights.write_text(POINTER)
-    faults = [(lambda: None, "Git LFS pointer"), (weights.unlink, "copy the adapter's weights there")]
+    faults = [(lambda: None, "Git LFS pointer"), (weights.unlink, "copy the adapter's weights into it")]
     for change, says in (*faults, ((folder / "adapter_model.bin").touch, "save it with save_pretrained")):
         change()
         with pytest.raises(Invalid, match=says):

@@ -98,7 +98,7 @@ def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Da
     assert {spec.fold_system for spec in known.values()} == {"later"}
     shown = run(app, "show", "filed").output
     assert "chat_template of 62 characters" in shown
-    assert "those after the first message go into user turns" in shown
+    assert "those after the first message are put into user turns" in shown
 
 
 def test_an_adapter_folds_as_the_template_that_serves_it(app: typer.Typer, database: Database, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_adapter_folds_as_the_template_that_serves_it(app: typer.Typer, datab
         (("add", "x", "--path", "hub/id", "--fallback", "y"), "not registered"),
         (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "need the upstream's address"),
         (("pin", "nobody"), "There is no model"),
-        (("add", "x" * 300), "Say where the model is"),
+        (("add", "x" * 300), "The model has no location"),
         (("add", "x", "--path", "~nobody-of-this-name/llama"), "There is no folder ~nobody-of-this-name/llama"),
         (("add", "x", "--path", "/x" * 3000), "There is no folder /x/x"),
         (("add", "x", "--path", "org/" + "x" * 300), "There is no folder org/xx"),  # no name for the hub's cache

@@ -85,7 +85,7 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
 
 def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller, subtests: pytest.Subtests) -> None:
     for path, body, param, says in [
-        ("/models", {"name": "x"}, "path", "Say where the model is"),
+        ("/models", {"name": "x"}, "path", "The model has no location"),
         ("/models", {"name": "x", **HOSTED, "engine": {"extra_args": ["--a"]}}, "engine.extra_args", "no such field"),
         ("/models", {"name": "x", **HOSTED, "engine": {"dtype": "int8"}}, "engine.dtype", "Input should be"),
         ("/models", {"name": "x", **HOSTED, "engine": {"max_model_len": 9}}, "engine", "not have its own engine"),

@@ -58,11 +58,13 @@ def prepare_data(training: TrainingRequest, cloud: Cloud) -> PreparedData:
     share = training.validation if isinstance(training.validation, int | float) else None
     other = None if isinstance(training.validation, int | float) else training.validation
     provider: Any = cloud.provider
-    checked = require_usable(check(training.data, training.columns, provider=provider, validation=other))
+    checked = require_usable(
+        check(training.data, training.columns, format=training.format, provider=provider, validation=other)
+    )
     if checked.labels:
         raise Invalid(
-            f"{cloud.title} does not train on answers labelled good or bad (KTO): train here with --method kto, or "
-            "remove the labels.",
+            f"{cloud.title} does not train on answers labelled good or bad (KTO): leave --on out to train here with "
+            "--method kto, or remove the labels.",
             param="method",
         )
     items: tuple[Any, ...] = checked.preferences if training.method == "dpo" else checked.examples

@@ -65,7 +65,7 @@ def submit_job(
     base, name = str(training.base), str(training.name)
     check_name(registry, name)
     if training.method == "kto":
-        raise Invalid(f"{cloud.title} has no KTO: leave --on out, to train here.", param="method")
+        raise Invalid(f"{cloud.title} does not support KTO: leave --on out to train here.", param="method")
     request = JobRequest(
         "", base, _suffix(name, cloud), training.method, training.hyperparameters, multiplier=multiplier
     )

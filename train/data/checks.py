@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.likeness import find_duplicates
-from train.data.context_labels import without_context_labels
 from train.data.conversations import Conversation, Example, Preference, Problem
 from train.data.example_checks import check_consistency, check_empty, check_texts, check_turns
+from train.data.formats import with_system
+from train.data.label_fields import without_labels
 from train.data.openai_rows import Items
 from train.data.personal_data import check_personal
 from train.data.raw_rows import Raw
-from train.data.readers import Columns, Reading, read, read_rows
+from train.data.readers import Columns, Reading, read, row_reader
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
 from train.data.system_messages import fold_later
@@ -119,26 +120,26 @@ def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
     if isinstance(data, str | Path):
         return read(data, columns, format_)
     reading = Reading(iter(()), "memory")
-    reading.items = count_unread(_from_memory(data, reading))
+    reading.items = count_unread(_from_memory(data, reading, columns.system if columns else None))
     if columns is not None and columns.fold_system:
         reading.items = fold_later(reading.items)
     return reading
 
 
-def _from_memory(data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading) -> Items:
-    for raw in without_context_labels(Raw(line, item) for line, item in enumerate(data, 1)):
+def _from_memory(
+    data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading, system: str | None
+) -> Items:
+    read_row = row_reader()
+    for raw in without_labels(Raw(line, item) for line, item in enumerate(data, 1)):
         if not isinstance(raw, Raw):
             yield raw
             continue
         line, item = raw.line, raw.row
         reading.lines = line
-        if isinstance(item, Example | Preference):
-            yield item
-        elif isinstance(item, Conversation):
-            yield Example(line, item)
-        else:
-            for parsed in read_rows([item]):
-                yield replace(parsed, line=line)
+        if isinstance(item, Conversation):
+            item = Example(line, item)
+        for parsed in [item] if isinstance(item, Example | Preference) else read_row(line, item):
+            yield with_system(parsed, system) if isinstance(parsed, Example | Preference) else parsed
 
 
 def _check_items(
@@ -237,7 +238,7 @@ def _check_share(training: CheckedData, held_out: CheckedData) -> Iterator[Probl
     share = held_size / max(train_size + held_size, 1)
     if not _HELD_OUT[0] <= share <= _HELD_OUT[1]:
         message = f"{share:.1%} of the examples are for validation"
-        mend = "hold out 10 to 20 %: less measures badly, more is missing from training"
+        mend = "hold out 10 to 20 %: less gives unreliable figures, more leaves too little to train on"
         yield Problem(0, "warning", message, mend, "validation-share")
 
 
@@ -246,17 +247,17 @@ def _without_leaks(training: CheckedData, held_out: CheckedData) -> CheckedData:
 
     The same question with another answer is a leak too: `split` never puts it on both sides either.
     """
-    learnt, held = ([*part.examples, *map(_as_example, part.preferences)] for part in (training, held_out))
-    lines = {question_key(example): example.line for example in learnt}
-    groups = find_duplicates([compared_text(example) for example in (*learnt, *held)]).groups
+    trained, held = ([*part.examples, *map(_as_example, part.preferences)] for part in (training, held_out))
+    lines = {question_key(example): example.line for example in trained}
+    groups = find_duplicates([compared_text(example) for example in (*trained, *held)]).groups
     problems: list[Problem] = []
-    for example, group in zip(held, groups[len(learnt) :], strict=True):
+    for example, group in zip(held, groups[len(trained) :], strict=True):
         if (line := lines.get(question_key(example))) is not None:
             mend = "keep each question in one file, as `parley data split` does"
             message = f"the same question as line {line} of the training data"
             problems.append(Problem(example.line, "error", message, mend, "leakage"))
-        elif group < len(learnt):
-            message = f"nearly the same as line {learnt[group].line} of the training data"
+        elif group < len(trained):
+            message = f"nearly the same as line {trained[group].line} of the training data"
             mend = "keep similar examples in one file, as `parley data split` does"
             problems.append(Problem(example.line, "warning", message, mend, "near-leakage"))
     out = {problem.line for problem in problems if problem.severity == "error"}
@@ -275,7 +276,7 @@ def _check_number(examples: int, provider: Provider) -> Iterator[Problem]:
         yield Problem(0, "error", "no usable example", "Fix the lines that have errors", "too-few")
     elif examples < FEWEST and provider == "openai":
         message = f"{examples} usable examples, but OpenAI needs at least {FEWEST}"
-        yield Problem(0, "error", message, f"Add examples: with {FEW} or more a style can be learnt", "too-few")
+        yield Problem(0, "error", message, f"Add examples: a model can learn a style from {FEW} or more", "too-few")
     else:
         yield Problem(
             0, "warning", f"only {examples} examples", f"Add examples: {FEW} or more teach a style better", "too-few"

@@ -90,8 +90,8 @@ class Example:
 
     `line` is its first line in the file, counted from 1. `unweighted` has the positions of assistant messages with
     `"weight": 0`: they are context without loss. `metadata` has the other fields of the row, such as the other columns
-    of a CSV, as text; a split can be stratified by them. `label` is set in data for KTO: whether the learnt answer is a
-    good one.
+    of a CSV, as text; a split can be stratified by them. `label` is set in data for KTO: whether the answer is
+    good.
     """
 
     line: int

@@ -193,10 +193,10 @@ def split_files(
         write_rows(path, (as_row(row, metadata=True) for row in rows))
     strata: dict[str, tuple[int, int]] = {}
     if by:
-        learnt, held_out = (
+        training, held_out = (
             Counter(row.metadata.get(by, "") for row in rows) for rows in (parts.train, parts.validation)
         )
-        strata = {value: (learnt[value], held_out[value]) for value in sorted(learnt | held_out)}
+        strata = {value: (training[value], held_out[value]) for value in sorted(training | held_out)}
     return SplitFiles(
         train, validation, len(parts.train), len(parts.validation), seed, by, strata, checked.problems
     )  # fmt: skip

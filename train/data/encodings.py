@@ -1,6 +1,6 @@
-"""Text files in UTF-8 or another encoding: their lines, their whole text, and a guess at an encoding.
+"""Reads text files in UTF-8 or another encoding, and guesses an encoding.
 
-UTF-8 is read line by line, so that a broken line spoils no other. Another encoding is read only if it is named.
+UTF-8 is read line by line, so that a broken line does not affect others. Other encodings are used only on request.
 """
 
 import re
@@ -14,8 +14,8 @@ UTF8 = "utf-8"
 _SAMPLE_BYTES = 64 * 1024
 _SEQUENCES = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _HIGH = re.compile(rb"[\x80-\xff]")
-_WESTERN = 0.2  # Western text has fewer letters than this outside ASCII
-# The encodings that exports from Windows and older Asian programs have. A wider choice is guessed wrongly more often.
+_WESTERN_SHARE = 0.2  # Western text has fewer letters than this outside ASCII
+# Common encodings of exports from Windows and older Asian programs. With more candidates, more guesses are wrong.
 _CANDIDATES = ["cp1251", "cp1253", "cp1255", "cp1256", "gb18030", "big5", "cp949"]
 _KANA = re.compile("[\u3041-\u30fe]")
 
@@ -24,7 +24,7 @@ def check_encoding(encoding: str | None) -> str:
     """The encoding to read with; UTF-8 by default.
 
     Raises:
-        Invalid: Python knows no such encoding of text.
+        Invalid: Python has no text encoding of this name.
     """
     name = encoding or UTF8
     try:
@@ -36,7 +36,7 @@ def check_encoding(encoding: str | None) -> str:
 
 
 def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str | Problem]]:
-    """The lines of a file with their numbers, from 1, without those that are blank."""
+    """The lines of a file with their numbers, from 1, without blank lines."""
     if encoding != UTF8:
         yield from _encoded_lines(path, encoding)
         return
@@ -86,12 +86,12 @@ def _wrong_encoding(line: int, encoding: str, error: UnicodeError) -> Problem:
 
 
 def text_mend(guess: str | None) -> str:
-    """What to do about text that is not UTF-8; `guess` is what it looks like."""
+    """What to do about text that is not UTF-8; `guess` is its likely encoding."""
     return f"read it with --encoding {guess}, or save the file as UTF-8" if guess else "save the file as UTF-8"
 
 
 def guess_encoding(path: Path) -> str | None:
-    """The encoding that a file's bytes look like; None if they are mostly UTF-8, or look like nothing known."""
+    """The likely encoding of a file; None if it is mostly UTF-8 or cannot be guessed."""
     from charset_normalizer import from_bytes
 
     sample = _sample(path)
@@ -99,9 +99,9 @@ def guess_encoding(path: Path) -> str | None:
     in_utf8 = sum(map(len, _SEQUENCES.findall(sample)))
     if not high or in_utf8 > high / 2:
         return None
-    if high < _WESTERN * letters and _reads_as(sample, "cp1252"):
+    if high < _WESTERN_SHARE * letters and _reads_as(sample, "cp1252"):
         return "cp1252"
-    for japanese in ("shift_jis", "euc_jp"):  # the library takes short texts for Korean
+    for japanese in ("shift_jis", "euc_jp"):  # the library mistakes short texts for Korean
         if _reads_as(sample, japanese) and len(_KANA.findall(sample.decode(japanese))) * 8 > high:
             return japanese
     best = from_bytes(sample, cp_isolation=_CANDIDATES).best()

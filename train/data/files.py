@@ -1,7 +1,7 @@
 """Files and data sets as numbered raw rows: JSONL, JSON, CSV, Excel, Parquet, plain text, and Hugging Face data sets.
 
-It chooses the reader, by the content where that is certain and else by the suffix. It does not know the formats of
-rows (`formats`). A row that cannot be read becomes a Problem, and reading continues.
+The reader is chosen by the content if that is certain, otherwise by the suffix. The formats of rows are in `formats`. A
+row that cannot be read becomes a Problem, and reading continues.
 """
 
 import re
@@ -20,8 +20,9 @@ from train.data.raw_rows import Raw
 from train.data.tables import CsvRows, ExcelRows, is_workbook
 
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
+_JSON_START = re.compile(rb"\s*(?:\{|\[\s*(?:[\[{\"'\]]|\Z))")  # not [INST]
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-# Suffixes of files that people try, and what to do instead.
+# Suffixes of other files, and what to do instead.
 _OTHER_SUFFIXES = {
     ".arrow": "give the folder that `Dataset.save_to_disk` wrote",
     ".pkl": "save it as .jsonl; Parley loads no pickles",
@@ -70,7 +71,7 @@ def _open_file(path: Path, suffix: str, encoding: str) -> Source:
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)
     if start in (b"", *_BYTE_ORDER_MARKS):
-        raise Invalid(f"{path.name} is empty: it has no rows.", param="data")
+        raise Invalid(f"{path.name} is empty: give a file with rows.", param="data")
     if suffix == ".parquet" or start.startswith(b"PAR1"):
         parquet = ParquetRows(path)
         return Source(path.name, iter(parquet), parquet.columns)
@@ -84,7 +85,7 @@ def _open_file(path: Path, suffix: str, encoding: str) -> Source:
     if suffix in (".csv", ".tsv"):
         table = CsvRows(path, encoding)
         return Source(path.name, iter(table), table.columns)
-    if suffix == ".txt" and start.removeprefix(_BYTE_ORDER_MARKS[0]).lstrip()[:1] not in (b"{", b"["):
+    if suffix == ".txt" and not _JSON_START.match(start.removeprefix(_BYTE_ORDER_MARKS[0])):
         return Source(path.name, _text(path, encoding), is_text=True)
     return Source(path.name, json_rows(path, encoding))
 
@@ -93,7 +94,7 @@ def _text(path: Path, encoding: str) -> Iterator[Raw | Problem]:
     text, problem = whole_text(path, encoding)
     if problem is not None:
         yield problem
-    yield Raw(1, text)
+    yield Raw(1, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _refuse_suffix(path: Path) -> None:

@@ -7,12 +7,12 @@
 | `kto` | `{"prompt", "completion", "label": true or false}`, or any conversation with such a label |
 | `openai` | `{"messages": [{"role", "content"}], "tools"?}` |
 | `sharegpt` | `{"conversations": [{"from", "value"}], "system"?, "tools"?}` |
-| `turns` | `{"turns": […]}`: texts in turn, `{"user", "assistant"}` pairs, or `{"role" or "speaker", "text"}` |
+| `turns` | `{"turns": […]}`: alternating texts, `{"user", "assistant"}` pairs, or `{"role" or "speaker", "text"}` |
 | `alpaca` | `{"instruction", "input"?, "output", "system"?, "history"?}` |
 | `prompt-completion` | `{"prompt", "completion"}`, texts or messages |
 | `question-answer` | `{"question", "answer"}`, `{"query", "response"}`, `{"instruction", "context", "response"}`, … |
 
-It knows rows, not files. What a row holds beside its conversation and is not read becomes an `UnreadField`.
+It handles rows, not files. A field beside the conversation that is not read becomes an `UnreadField`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.messages import Message
-from train.data.conversations import Conversation, Example
+from train.data.conversations import Conversation, Example, Preference
 from train.data.labelled_rows import label_field, labelled_items
 from train.data.openai_rows import Items, RowError, chat_row, preference_row
 from train.data.preference_rows import is_preference, trl_preference_row
@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """One shape: its name, whether a row has it, and how it is read (which may raise `RowError`)."""
+    """A format: its name, whether a row has it, and the function that reads a row (and may raise `RowError`)."""
 
     name: str
     fits: Callable[[Row], bool]
@@ -64,26 +64,26 @@ def _conversations() -> tuple[Format, ...]:
 
 
 def _conversation_of(row: Row) -> Format | None:
-    return next((known for known in _conversations() if known.fits(row)), None)
+    return next((candidate for candidate in _conversations() if candidate.fits(row)), None)
 
 
 def _kto_row(line: int, row: Row) -> Items:
-    own = _conversation_of(row)
-    if own is None:
+    conversation = _conversation_of(row)
+    if conversation is None:
         raise RowError("no answer", 'write {"prompt": …, "completion": …, "label": true or false}', "wrong-type")
-    return labelled_items(line, row, own.read)
+    return labelled_items(line, row, conversation.read)
 
 
 def names() -> tuple[str, ...]:
     """The formats' names, for `--format`."""
-    return tuple(known.name for known in formats())
+    return tuple(row_format.name for row_format in formats())
 
 
 def detect(row: Any) -> Format | None:
     """The format of a row; None if it is unknown."""
     if not isinstance(row, Mapping):
         return None
-    return next((known for known in formats() if known.fits(row)), None)
+    return next((candidate for candidate in formats() if candidate.fits(row)), None)
 
 
 def columns_items(line: int, row: Row, question: str, answer: str, system: str | None, *, whole: bool) -> Items:
@@ -97,12 +97,13 @@ def columns_items(line: int, row: Row, question: str, answer: str, system: str |
     return labelled_items(line, row, read) if labelled else read(line, row)
 
 
-def with_system(example: Example, system: str | None) -> Example:
-    """The example, with this system message if it has none."""
-    messages = example.conversation.messages
+def with_system(item: Example | Preference, system: str | None) -> Example | Preference:
+    """The example or pair, with this system message if it has none."""
+    messages = item.prompt if isinstance(item, Preference) else item.conversation.messages
     if not system or any(message.role == "system" for message in messages):
-        return example
-    conversation = Conversation((Message(role="system", content=system), *messages), example.conversation.tools)
-    return replace(
-        example, conversation=conversation, unweighted=frozenset(place + 1 for place in example.unweighted)
-    )  # fmt: skip
+        return item
+    messages = (Message(role="system", content=system), *messages)
+    if isinstance(item, Preference):
+        return replace(item, prompt=messages)
+    conversation = Conversation(messages, item.conversation.tools)
+    return replace(item, conversation=conversation, unweighted=frozenset(place + 1 for place in item.unweighted))

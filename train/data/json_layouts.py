@@ -1,7 +1,7 @@
-"""Rows of JSON in the layouts that files have: a row on each line, a list, rows over several lines, or in an object.
+"""Reads rows of JSON in any layout: one row per line, a list, rows over several lines, or inside an object.
 
-A text that is nearly JSON is read where its meaning is certain: a comma after the last value, Python's notation, JSON
-inside a JSON text. A warning says so, once for each kind in a file.
+Some invalid JSON is read too if its meaning is certain: a comma after the last value, Python's notation, JSON inside a
+JSON string. Each kind gives one warning for a file.
 """
 
 import ast
@@ -23,20 +23,24 @@ LAYOUT = "file-layout"  # the code of a warning about how a file is written
 _WRAPPERS = (
     "data", "rows", "train", "examples", "items", "records", "dataset", "instances", "samples", "entries", "results",
 )  # fmt: skip
+_OTHER_SPLITS = ("validation", "valid", "dev", "eval", "test")
 _STRING_OR_COMMA = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|,(?=\s*(?:[}\]]|\Z))', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
-_OPEN_ENDED = ("{", "[", ",", ":")  # how a line ends whose JSON goes on in the next
+_OPEN_ENDED = ("{", "[", ",", ":")  # the last character of a line if its JSON continues on the next line
 _LONGEST_PYTHON = 4 * 2**20  # a syntax tree takes a hundred times the memory of its text
 _JSONL = "`parley data convert` writes it as JSONL"
 _CURLY = "{\N{LEFT DOUBLE QUOTATION MARK}"
-_CURLY_MEND = 'write straight quotes (") around names and texts: an editor made them curly'
+_CURLY_MEND = 'replace the curly quotes around names and texts with straight quotes (")'
 _NOTES = {
-    "comma": ("a comma after the last value, which JSON does not have; it was ignored", "remove it"),
-    "python": ("Python's notation ('…', True, None) instead of JSON; it was read as such", "write it with json.dumps"),
-    "double": ("JSON inside a JSON text; it was unpacked", "call json.dumps once"),
-    "list": ("a JSON list instead of one row on each line; it was read as such", _JSONL),
-    "spread": ("rows over several lines instead of one row on each line; they were read as such", _JSONL),
-    "table": ("a table as one JSON object; its rows were read", _JSONL),
+    "comma": ("a comma after the last value, which is not valid JSON, was ignored", "remove it"),
+    "python": (
+        "Python's notation ('…', True, None) instead of JSON was read as Python",
+        "write the rows with json.dumps",
+    ),
+    "double": ("JSON inside a JSON string was unpacked", "call json.dumps only once"),
+    "list": ("a JSON list was read instead of one row per line", _JSONL),
+    "spread": ("rows over several lines were read instead of one row per line", _JSONL),
+    "table": ("the rows of a table in one JSON object were read", _JSONL),
 }
 
 
@@ -119,6 +123,7 @@ def _document(text: str, notes: _Notes, *, expects_list: bool) -> Iterator[Raw |
         inner = _rows_of_object(rows[0].row)
         if inner is not None:
             yield from notes.once("table")
+            yield from _unread_lists(rows[0].row)
             rows = [Raw(number, row) for number, row in enumerate(inner, 1)]
     elif not rows:  # the first line is broken; the others may be rows
         lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
@@ -145,7 +150,7 @@ def _inner_document(text: str, notes: _Notes) -> Iterator[Raw | Problem]:
         return
     yield from notes.once("double")
     if inner.lstrip()[:1] in ("{", "["):
-        lines = [line for line in inner.splitlines() if line.strip()]
+        lines = [line for line in inner.split("\n") if line.strip()]
         if len(lines) > 1 and not lines[0].rstrip().endswith(_OPEN_ENDED):
             yield from _rows_of_lines(((number, line) for number, line in enumerate(lines, 1)), notes)
         else:
@@ -164,8 +169,8 @@ def _values(text: str) -> tuple[list[Raw], Problem | None, str | None]:
         again, still = _scan(cleaned)
         if still is None:
             return _numbered(again), None, "comma"
-    if (spelt := _python_values(text)) is not None:
-        return _numbered(spelt), None, "python"
+    if (values := _python_values(text)) is not None:
+        return _numbered(values), None, "python"
     return _numbered(rows), problem, None
 
 
@@ -186,7 +191,7 @@ def _scan(text: str) -> tuple[list[Raw], Problem | None]:
                 return rows, None
             if not text.startswith("[", place):  # another list may follow, as two exports in one file
                 line += text.count("\n", counted, place)
-                mend = "fix this place; nothing after it could be read"
+                mend = "fix this line; nothing after it was read"
                 return rows, Problem(line, "error", "text after the end of the list", mend, "invalid-json")
             place += 1
             continue
@@ -194,7 +199,7 @@ def _scan(text: str) -> tuple[list[Raw], Problem | None]:
             row, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             # The end of a broken value is unknown.
-            return rows, _not_json(line, error, "fix this place; nothing after it could be read")
+            return rows, _not_json(line, error, "fix this line; nothing after it was read")
         rows.append(Raw(line, row))
 
 
@@ -215,16 +220,34 @@ def _python_values(text: str) -> list[Raw] | None:
         with warnings.catch_warnings(action="ignore"):  # of backslashes
             body = ast.parse(start.rstrip(), mode="eval").body
         parts = body.elts if isinstance(body, ast.List) else [body]
-        return [Raw(before + part.lineno, ast.literal_eval(part)) for part in parts]
+        # Through JSON: tuples become lists, and what JSON has no form for, such as a set, is refused.
+        values = [json.loads(json.dumps(ast.literal_eval(part))) for part in parts]
+        return [Raw(before + part.lineno, value) for part, value in zip(parts, values, strict=True)]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
 
-def _decode(text: str) -> _Decoded:
-    """One value of JSON, or of what is certain to mean one.
+def cell_value(text: str) -> Any:
+    """The list or object that a table's cell holds as JSON, or in Python's notation, as pandas writes it.
 
     Raises:
         ValueError: it is neither.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        values = _python_values(text)
+        if values is None:
+            raise ValueError(str(error)) from error
+        rows = [value.row for value in values]
+        return rows if text.lstrip().startswith("[") else rows[0]
+
+
+def _decode(text: str) -> _Decoded:
+    """One value of JSON, or of invalid JSON whose meaning is certain.
+
+    Raises:
+        ValueError: the text is neither.
     """
     try:
         value = json.loads(text)
@@ -245,15 +268,15 @@ def _decode_nearly(text: str, error: Exception) -> _Decoded:
             return _Decoded(json.loads(cleaned), "comma")
         except (ValueError, RecursionError):
             pass
-    spelt = _python_values(text)
-    if spelt is not None and len(spelt) == 1 and text.lstrip().startswith("{"):
-        return _Decoded(spelt[0].row, "python")
+    values = _python_values(text)
+    if values is not None and len(values) == 1 and text.lstrip().startswith("{"):
+        return _Decoded(values[0].row, "python")
     raise error if isinstance(error, ValueError) else ValueError(str(error)) from error
 
 
 def _without_last_commas(text: str) -> str:
     """The text without commas before a closing bracket or at the end, outside of strings."""
-    return _STRING_OR_COMMA.sub(lambda found: "" if found.group() == "," else found.group(), text)
+    return _STRING_OR_COMMA.sub(lambda match: "" if match.group() == "," else match.group(), text)
 
 
 def _rows_of_object(value: Mapping[str, Any]) -> list[Any] | None:
@@ -265,12 +288,26 @@ def _rows_of_object(value: Mapping[str, Any]) -> list[Any] | None:
     for name in _WRAPPERS:
         rows = value.get(name)
         if isinstance(rows, list) and rows:
-            if all(isinstance(row, Mapping) for row in rows):
+            if _is_list_of_rows(rows):
                 return [row["row"] if isinstance(row.get("row"), Mapping) else row for row in rows]
             names = value.get("columns")
             if isinstance(names, list) and all(isinstance(row, list) and len(row) == len(names) for row in rows):
                 return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     return None
+
+
+def _unread_lists(value: Mapping[str, Any]) -> Iterator[Problem]:
+    """A warning if an object has several lists of rows, such as the splits of a data set: one is read."""
+    names = [name for name in (*_WRAPPERS, *_OTHER_SPLITS) if _is_list_of_rows(value.get(name))]
+    if len(names) > 1:
+        message = (
+            f"only the list `{names[0]}` of the object was read, not {', '.join(f'`{name}`' for name in names[1:])}"
+        )
+        yield Problem(0, "warning", message, "save each list as a separate file", LAYOUT)
+
+
+def _is_list_of_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
 def _rows_of_table(value: Mapping[str, Any]) -> list[Any] | None:

@@ -18,7 +18,17 @@ _BAD = ("false", "0", "-1", "bad", "undesirable", "rejected", "thumbs_down", "do
 
 def label_field(row: Row) -> str | None:
     """The field that says whether a row's answer is good; None if there is none."""
-    return next((name for name in _LABELS if _label(row.get(name)) is not None), None)
+    return next((name for name in label_names(row) if _label(row[name]) is not None), None)
+
+
+def label_names(row: Row) -> list[str]:
+    """The fields of a row that may have the label of its answer, in any case."""
+    return [name for name in row if str(name).lower() in _LABELS]
+
+
+def is_answer_label(value: Any) -> bool:
+    """Whether a value says that an answer is good or bad."""
+    return _label(value) is not None
 
 
 def _label(value: Any) -> bool | None:
@@ -28,7 +38,7 @@ def _label(value: Any) -> bool | None:
 
 
 def labelled_items(line: int, row: Row, read: Callable[[int, Row], Items]) -> Items:
-    """The items of a row as examples with its label: only the last answer is learnt or avoided.
+    """The items of a row as examples with its label, which applies to the last answer only.
 
     Args:
         line: the row's line.

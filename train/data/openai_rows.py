@@ -1,8 +1,7 @@
 """Rows in OpenAI's fine-tuning formats: chat messages with tools and weights, and preference pairs for DPO.
 
 It checks the format only; `checks` checks whether a conversation can be trained on. Format:
- https://platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-
-optimization.
+platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization.
 """
 
 import json
@@ -30,7 +29,7 @@ Items = Iterator[Example | Preference | Problem | UnreadField]
 
 REASONING = ("reasoning_content", "reasoning", "thinking")  # in order of preference
 SYSTEM = ("system", "system_prompt", "system_message")
-_LEARNT = ("loss", "training", "train")  # as other programs mark what is learnt, beside OpenAI's `weight`
+_LEARNT = ("loss", "training", "train")  # other programs' flags with the meaning of OpenAI's `weight`
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
@@ -72,7 +71,7 @@ def chat_row(line: int, row: Mapping[str, Any]) -> Items:
 
 
 def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used: str) -> Items:
-    """The example that a row's messages are, with the row's system message if they have none, and what is not read.
+    """The example in a row's messages, with the row's system message if they have none, and its unread fields.
 
     Raises:
         RowError: the tools or the system message cannot be read, or an image belongs to the text.
@@ -116,19 +115,19 @@ def field_text(row: Mapping[str, Any], name: str) -> str:
 def unread_parts(
     line: int, row: Mapping[str, Any], used: Sequence[str], messages: Sequence[ChatMessage]
 ) -> Iterator[UnreadField]:
-    """What a row holds beside its messages and is not read.
+    """The fields of a row beside its messages that are not read.
 
     Raises:
-        RowError: it holds an image (or video or audio) that belongs to the text.
+        RowError: the row contains an image, video or audio that belongs to the text.
     """
     for name in _MEDIA:
         value = row.get(name)
         if not value or name in used:
             continue
         if not isinstance(value, str) or any(_PLACEHOLDER.search(message.content) for message in messages):
-            kind = name.removesuffix("s")
-            mend = f"remove the line, or remove `{name}` to learn the text alone"
-            raise RowError(f"`{name}`: a text with {kind}, and only text is learnt", mend, "not-text")
+            kind = "images" if name.startswith("image") else name.removesuffix("s")
+            mend = f"remove the line, or remove `{name}` to train on the text alone"
+            raise RowError(f"`{name}`: only text can be trained on, not {kind}", mend, "not-text")
         yield UnreadField(line, name, "names a file", f"remove `{name}`, or leave it under `metadata`")
     yield from unread_fields(line, row, (*used, *_MEDIA), messages)
 
@@ -149,7 +148,7 @@ def preference_row(line: int, row: Mapping[str, Any]) -> Items:
 def preference_items(
     line: int, row: Mapping[str, Any], parts: Sequence[Messages], used: Sequence[str], tools: Mapping[str, Any]
 ) -> Items:
-    """The pair of a prompt, a chosen and a rejected answer, and what is not read; `tools` is what holds the tools.
+    """The pair of a prompt, a chosen and a rejected answer, and the unread fields; `tools` contains the tools.
 
     Raises:
         RowError: the tools cannot be read, or an image belongs to the text.
@@ -218,7 +217,10 @@ def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             mend = 'write {"type": "function", "function": {"name": …, "parameters": …}}'
             raise RowError("a tool without a function name", mend, "bad-tools")
-    texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    try:
+        texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    except TypeError as error:  # rows in memory may have a set or a date
+        raise RowError(f"a tool cannot be written as JSON: {error}", "use texts and numbers", "bad-tools") from error
     for text in texts:
         require_valid_unicode(text)
     return texts
@@ -274,7 +276,10 @@ def require_valid_unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message, mend = "content has half a character (\\ud800 to \\udfff)", "fix the export: it cut an emoji in two"
+        message, mend = (
+            "content has half a character (\\ud800 to \\udfff)",
+            "export the data again: an emoji was cut in two",
+        )
         raise RowError(message, mend, "half-character") from error
     return text
 
@@ -389,7 +394,7 @@ def _unknown_keys(raw: Mapping[str, Any], message: ChatMessage) -> set[str]:
         used.add("name")
     if message.role == "assistant" and (name := _reasoning_key(raw)):
         used |= {name, *(other for other in REASONING if raw.get(other) == raw[name])}
-    for name in _LEARNT:  # a flag that asks for loss on another's message is not followed
+    for name in _LEARNT:  # loss on a message that is not the assistant's is not supported
         if _is_flag(raw.get(name)) and (message.role == "assistant" or not raw[name]):
             used.add(name)
     if raw.get("refusal") and raw.get("content"):

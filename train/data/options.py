@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _READING = "Reading"  # the panel of --help
 
 FILES_HELP = (
-    "a .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx or .parquet file; a folder, also one that "
-    "save_to_disk wrote; or a hub data set (owner/name or owner/name:split)"
+    "a .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx or .parquet file; a folder, also one written by "
+    "save_to_disk; or a hub data set (owner/name or owner/name:split)"
 )
 # One line for each value of --format; without square brackets before letters, which Rich takes for markup.
-FORMAT_HELP = """auto: found by the rows.\n
+FORMAT_HELP = """auto: detected from the rows.\n
 openai: {"messages": [{"role", "content"}]}.\n
 sharegpt: {"conversations": [{"from", "value"}]}.\n
 turns: {"turns": ["question", "answer", …]}, also with speakers.\n
@@ -28,7 +28,7 @@ question-answer: {"question", "answer"}, {"query", "response"}, …\n
 preference: {"prompt", "chosen", "rejected"}.\n
 openai-preference: {"input", "preferred_output", "non_preferred_output"}.\n
 kto: {"prompt", "completion", "label": true or false}.\n
-Texts with roles in them, in a .txt file or a field such as `text`, by what begins a turn: chatml (<|im_start|>user),
+Texts with roles, in a .txt file or a field such as `text`, by the beginning of a turn: chatml (<|im_start|>user),
 llama3 (<|start_header_id|>user), gemma (<start_of_turn>user), zephyr (<|user|>), inst (INST in square brackets),
 headings (### Human:, ### Instruction:), hh (an empty line and Human:), names (a line with User:, Q:, …)."""
 
@@ -54,8 +54,8 @@ FoldSystem = Annotated[
     bool,
     typer.Option(
         "--fold-system",
-        help="Put each system message in the middle of a conversation into the next user turn; for a template without "
-        "system messages the first one too. The trained model is served in the same way.",
+        help="Put system messages in the middle of a conversation into the next user turn; if the template does not "
+        "support system messages, the first one too. The trained model is served in the same way.",
         rich_help_panel=_READING,
     ),
 ]
@@ -63,7 +63,7 @@ ChatTemplate = Annotated[
     str | None,
     typer.Option(
         help="For a base without a chat template, or to use another one: chatml, gemma, llama3, mistral, plain, "
-        "zephyr, or a Jinja file. It is served with the result."
+        "zephyr, or a Jinja file. The result is served with it."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -85,7 +85,7 @@ class ReadingOptions:
 
     @property
     def columns(self) -> "Columns":
-        """The columns as the readers take them."""
+        """The columns for the readers."""
         from train.data.readers import Columns
 
         return Columns(

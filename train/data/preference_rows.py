@@ -1,7 +1,7 @@
 """Rows with a chosen and a rejected answer, as TRL, LLaMA-Factory, ms-swift, axolotl and UltraFeedback write them.
 
-The answers are texts, messages, or whole conversations. What both conversations begin with is the prompt; what stands
-beside them (a question, messages, a system message, earlier turns) is added unless it repeats that beginning.
+The answers are texts, messages, or whole conversations, whose common beginning is the prompt. A question, messages, a
+system message or earlier turns beside them are added to the prompt unless they repeat that beginning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,12 @@ Row = Mapping[str, Any]
 CHOSEN = ("chosen", "chosen_response", "chosen_messages")
 REJECTED = ("rejected", "rejected_response", "rejected_messages")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
+_BESIDE = ("context", "input", "history")
 _COMPLETIONS = ("completion", *ANSWERS)
 
 
 def is_preference(row: Row) -> bool:
-    """Whether a row has a rejected answer, and a chosen one or a conversation that ends with it."""
+    """Whether a row has a rejected answer, and a chosen answer or a conversation that ends with it."""
     beside = (*CHOSEN, *_CONVERSATIONS, *_COMPLETIONS)
     return _first(row, REJECTED) is not None and _first(row, beside) is not None
 
@@ -32,19 +33,22 @@ def trl_preference_row(line: int, row: Row) -> Items:
     Raises:
         RowError: the row cannot be read.
     """
-    given, used = _given(row)
+    beside, used = _messages_beside(row)
     names = [_first(row, CHOSEN) or next((name for name in _COMPLETIONS if name in row and name not in used), None)]
     names.append(_first(row, REJECTED))
-    if names[1] is None or (names[0] is None and not given.messages):
+    if names[1] is None or (names[0] is None and not beside.messages):
         raise RowError("no two answers", 'write {"prompt": …, "chosen": …, "rejected": …}', "wrong-type")
     rejected = messages_or_text(row[names[1]], names[1], "assistant")
     if names[0] is not None:
         chosen = messages_or_text(row[names[0]], names[0], "assistant")
     elif _is_answer(rejected):  # the conversation ends with the chosen answer
-        given, chosen = _cut(given, len(given.messages) - 1)
+        beside, chosen = _cut(beside, len(beside.messages) - 1)
     else:
-        given, chosen = Messages((), frozenset(), ()), given
-    prompt, chosen, rejected = _divide(given, chosen, rejected)
+        beside, chosen = Messages((), frozenset(), ()), beside
+    prompt, chosen, rejected = _divide(beside, chosen, rejected)
+    if not all(message in prompt.messages for message in beside.messages):
+        # The answers include a question, so the fields beside them are reported unless they repeat it.
+        used = [name for name in used if name not in _BESIDE]
     yield from preference_items(line, row, (prompt, chosen, rejected), (*used, *filter(None, names)), row)
 
 
@@ -53,7 +57,7 @@ def _first(row: Row, names: Sequence[str]) -> str | None:
     return next((name for name in names if isinstance(row.get(name), str | list | Mapping)), None)
 
 
-def _given(row: Row) -> tuple[Messages, list[str]]:
+def _messages_beside(row: Row) -> tuple[Messages, list[str]]:
     """The messages beside both answers, and the fields that they come from."""
     system, used = read_system(row)
     parts, names = [Messages(system, frozenset(), ())], list(used)
@@ -63,8 +67,8 @@ def _given(row: Row) -> tuple[Messages, list[str]]:
         parts.append(read_turns(row[turns]))
         names.append(turns)
     elif question:
-        asked, fields = read_question(row, question)
-        parts.append(asked)
+        prompt, fields = read_question(row, question)
+        parts.append(prompt)
         names += fields
     elif row.get("history"):
         parts.append(read_history(row))
@@ -74,14 +78,14 @@ def _given(row: Row) -> tuple[Messages, list[str]]:
     return joined(*parts), names
 
 
-def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+def _divide(beside: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
     """The prompt and both answers, of which each may be a whole conversation."""
     if _is_answer(chosen) and _is_answer(rejected):
-        last = given.messages[-1] if given.messages else None
+        last = beside.messages[-1] if beside.messages else None
         answers = (chosen.messages[-1:], rejected.messages[-1:])
         if last is not None and last.role == "assistant" and any(_same((last,), answer) for answer in answers):
-            given, _ = _cut(given, len(given.messages) - 1)  # beside the answers stands the whole conversation
-        return given, chosen, rejected
+            beside, _ = _cut(beside, len(beside.messages) - 1)  # the messages include the chosen answer
+        return beside, chosen, rejected
     if _is_answer(rejected):
         common, chosen = _cut(chosen, len(chosen.messages) - 1)
     elif _is_answer(chosen):
@@ -89,22 +93,22 @@ def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Mess
     else:
         length = _common_length(chosen.messages, rejected.messages)
         (common, chosen), (_, rejected) = _cut(chosen, length), _cut(rejected, length)
-    return _with_prompt(given, common, (*common.messages, *chosen.messages)), chosen, rejected
+    return _with_prompt(beside, common, (*common.messages, *chosen.messages)), chosen, rejected
 
 
-def _with_prompt(given: Messages, common: Messages, conversation: Sequence[ChatMessage]) -> Messages:
-    """The common beginning of both answers, after what is given beside them and is not part of it."""
-    systems = tuple(message for message in given.messages if message.role == "system")
+def _with_prompt(beside: Messages, common: Messages, conversation: Sequence[ChatMessage]) -> Messages:
+    """The common beginning of both answers, after the messages beside them that it does not repeat."""
+    systems = tuple(message for message in beside.messages if message.role == "system")
     if any(message.role == "system" for message in common.messages):
         systems = tuple(message for message in systems if not _holds(conversation, message))
-    rest = [message for message in given.messages if message.role != "system"]
+    rest = [message for message in beside.messages if message.role != "system"]
     if not common.messages:
-        return given
-    asked = rest[0].content if len(rest) == 1 else ""
-    rendered = bool(asked) and all(message.content.strip() in asked for message in common.messages)
+        return beside
+    text = rest[0].content if len(rest) == 1 else ""
+    rendered = bool(text) and all(message.content.strip() in text for message in common.messages)
     if rendered or all(_holds(conversation, message) for message in rest):
-        return joined(Messages(systems, frozenset(), given.unknown), common)
-    return joined(given, common)
+        return joined(Messages(systems, frozenset(), beside.unknown), common)
+    return joined(beside, common)
 
 
 def _is_answer(side: Messages) -> bool:

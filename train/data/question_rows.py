@@ -85,7 +85,7 @@ def columns_row(line: int, row: Row, question: str, answer: str, system: str | N
 
 
 def question_items(line: int, row: Row, question: str, answer: str) -> Items:
-    """The example of a row's question and answer, with what is not read.
+    """The example of a row's question and answer, and the fields that are not read.
 
     Raises:
         RowError: one of them is neither a text nor messages.
@@ -95,11 +95,11 @@ def question_items(line: int, row: Row, question: str, answer: str) -> Items:
             raise RowError(f"no `{name}`", f'write {{"{question}": …, "{answer}": …}}', "wrong-type")
     prompt, used = read_question(row, question)
     reasoning = {name: row[name] for name in REASONING if isinstance(row.get(name), str) and row[name].strip()}
-    if is_messages(row[answer], answer):  # they have their reasoning themselves
+    if is_messages(row[answer], answer):  # messages have their own `reasoning_content`
         reasoning = {}
-    given = messages_or_text(row[answer], answer, "assistant", reasoning)
-    used += [answer, *(name for name in reasoning if name not in given.unknown)]
-    yield from conversation_items(line, row, joined(prompt, given), *used)
+    completion = messages_or_text(row[answer], answer, "assistant", reasoning)
+    used += [answer, *(name for name in reasoning if name not in completion.unknown)]
+    yield from conversation_items(line, row, joined(prompt, completion), *used)
 
 
 def read_question(row: Row, name: str) -> tuple[Messages, list[str]]:
@@ -191,7 +191,7 @@ def messages_or_text(value: Any, name: str, role: str, more: Mapping[str, Any] |
     turns = turns if isinstance(turns, list) else [turns]
     if not all(isinstance(turn, Mapping) for turn in turns):
         mend = f'write a text or [{{"role": …, "content": …}}] as `{name}`, and several answers in a row each'
-        raise RowError(f"`{name}` is a list of something else than messages", mend, "wrong-type")
+        raise RowError(f"`{name}` is a list, but not of messages", mend, "wrong-type")
     read = read_turns(turns)
     return Messages(read.messages, read.unweighted, (*read.unknown, *beside))
 

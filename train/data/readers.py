@@ -4,27 +4,29 @@ The format is detected from the first rows; a row of another format is read as s
 not stop the others. Whether a conversation can be trained on is checked in `checks`.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
-from train.data.context_labels import without_context_labels
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
 from train.data.formats import Format, columns_items, detect, formats, names, with_system
+from train.data.json_layouts import cell_value
+from train.data.label_fields import without_labels
 from train.data.openai_rows import Items, RowError
+from train.data.preference_rows import REJECTED
 from train.data.raw_rows import Raw
 from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
 from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
+from train.data.turn_rows import TURNS
 from train.data.unread_fields import UnreadField, count_unread
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
-_LISTS = ("messages", "conversations", "turns", "preferred_output", "non_preferred_output")
+_LISTS = ("messages", *TURNS, "preferred_output", "non_preferred_output")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Reading:
 
 @dataclass
 class _RowReader:
-    """How the rows of one file are read, and which warnings it has had."""
+    """How the rows of one file are read, and the styles that a warning has already named."""
 
     reading: Reading
     system: str | None = None
@@ -90,9 +92,9 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
         raise Invalid(f"There is no format {format!r}: use auto, {', '.join(format_names())}.", param="format")
     source = open_source(data, columns.encoding)
     reading = Reading(iter(()), source.name)
-    if source.columns is not None and format == "auto" and (own := _table_columns(source, columns)):
+    if source.columns is not None and format == "auto" and (table_columns := _table_columns(source, columns)):
         reading.format = COLUMNS
-        reading.items = count_unread(_from_columns(source, own, reading))
+        reading.items = count_unread(_from_columns(source, table_columns, reading))
     else:
         forced = next((known for known in formats() if known.name == format), None)
         style = format if format in style_names() else None
@@ -106,13 +108,14 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
     """The same for rows of any known format in memory."""
-    return count_unread(read_rows(rows))
-
-
-def read_rows(rows: Iterable[Mapping[str, Any]]) -> Items:
-    """The same, with the unread fields of each row, which `count_unread` counts."""
     reader = _RowReader(Reading(iter(()), "memory"))
-    return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), reader)
+    return count_unread(_from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), reader))
+
+
+def row_reader() -> Callable[[int, Any], Items]:
+    """Reads single rows of one data set in memory, with their unread fields, which `count_unread` counts."""
+    reader = _RowReader(Reading(iter(()), "memory"))
+    return lambda line, row: _from_rows([Raw(line, row)], reader)
 
 
 def _table_columns(source: Source, columns: Columns) -> Columns | None:
@@ -121,13 +124,15 @@ def _table_columns(source: Source, columns: Columns) -> Columns | None:
     wanted = {"prompt": columns.prompt, "response": columns.response}
     if columns.system_column:
         wanted["system"] = columns.system_column
-    spelt = named_columns(header, tuple(wanted.values()))
-    missing = {part: name for part, name in wanted.items() if name not in spelt}
-    if not missing:
-        system = spelt[columns.system_column] if columns.system_column else None
-        return replace(columns, prompt=spelt[columns.prompt], response=spelt[columns.response], system_column=system)
+    actual = named_columns(header, tuple(wanted.values()))
+    missing = {part: name for part, name in wanted.items() if name not in actual}
     named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
     folded = {fold_name(name) for name in header}
+    if not named and folded & {*REJECTED[1:]}:  # `rejected` alone may be a flag
+        return None
+    if not missing:
+        system = actual[columns.system_column] if columns.system_column else None
+        return replace(columns, prompt=actual[columns.prompt], response=actual[columns.response], system_column=system)
     if not named and (detect({name: [] for name in folded}) or folded & {*TEXT_FIELDS}):
         return None
     part, name = next(iter(missing.items()))
@@ -142,7 +147,10 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
     names = (columns.prompt, columns.response, columns.system_column)
     # The usual names in any spelling, beside which other names are usual too.
     whole = (fold_name(names[0]), fold_name(names[1]), names[2]) == (Columns.prompt, Columns.response, None)
-    for item in source.rows:
+    for item in without_labels(source.rows, names):
+        if isinstance(item, UnreadField):
+            yield item
+            continue
         if isinstance(item, Problem):
             reading.lines += item.severity == "error"  # a warning is about the file, and its rows follow
             yield item
@@ -150,9 +158,11 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
         reading.lines += 1
         try:
             for read_item in columns_items(item.line, item.row, *names, whole=whole):
-                yield with_system(read_item, columns.system) if isinstance(read_item, Example) else read_item
+                yield _with_system(read_item, columns.system)
         except RowError as error:
             yield error.at(item.line)
+        except RecursionError:
+            yield _too_deep(item.line)
 
 
 def _from_text(source: Source, reader: _RowReader) -> Items:
@@ -167,7 +177,7 @@ def _from_text(source: Source, reader: _RowReader) -> Items:
             if conversation is None:
                 mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"
                 reader.reading.lines += 1
-                yield Problem(number, "error", "text without roles that are known", mend, "wrong-type")
+                yield Problem(number, "error", "no known roles in this text", mend, "wrong-type")
                 continue
             row = Raw(number, {"messages": list(conversation.messages)})
             yield from _style_warning(number, conversation.style, reader)
@@ -179,7 +189,7 @@ def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
     reading, forced = reader.reading, reader.forced
     reading.format = reader.style or (forced.name if forced else None)
     usual = forced
-    for item in without_context_labels(rows):
+    for item in without_labels(rows):
         if isinstance(item, UnreadField):
             yield item
             continue
@@ -194,38 +204,49 @@ def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
             if opened is not None:
                 row, style = opened
                 yield from _style_warning(item.line, style, reader)
-        own = forced or detect(row)
-        if usual is None and own is not None:
-            usual = own
-            reading.format = reading.format or next(iter(reader.warned), own.name)
-        elif own is not None and usual is not None and own.name != usual.name:
-            message = f"this line is {own.name}, but the file starts with {usual.name}"
+        detected = forced or detect(row)
+        if usual is None and detected is not None:
+            usual = detected
+            reading.format = reading.format or next(iter(reader.warned), detected.name)
+        elif detected is not None and usual is not None and detected.name != usual.name:
+            message = f"this line is {detected.name}, but the file starts with {usual.name}"
             yield Problem(item.line, "warning", message, "use one format in a file", "mixed-formats")
-        yield from _read_row(item.line, row, own or usual, reader.system)
+        yield from _read_row(item.line, row, detected or usual, reader.system)
 
 
 def _style_warning(line: int, style: str, reader: _RowReader) -> Iterator[Problem]:
-    """Once for each style: it was guessed."""
+    """A warning that the style was guessed, once for each style."""
     if reader.style is None and style not in reader.warned:
         reader.warned.add(style)
-        message = f"the text has roles in it and was read as {style}"
-        mend = f"look at some rows with `parley data convert`; --format {style} confirms it"
+        message = f"the text contains roles and was read as {style}"
+        mend = f"check some rows with `parley data convert`; --format {style} confirms the style"
         yield Problem(line, "warning", message, mend, "guessed-roles")
 
 
-def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Items:
+def _read_row(line: int, row: Any, row_format: Format | None, system: str | None) -> Items:
     if not isinstance(row, Mapping):
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
-    if own is None:
+    if row_format is None:
         mend = 'write {"messages": [{"role": …, "content": …}, …]}'
-        yield Problem(line, "error", "neither a list `messages` nor another known format", mend, "wrong-type")
+        yield Problem(line, "error", "unknown format, and no `messages` list", mend, "wrong-type")
         return
     try:
-        for item in own.read(line, row):
-            yield with_system(item, system) if isinstance(item, Example) else item
+        for item in row_format.read(line, row):
+            yield _with_system(item, system)
     except RowError as error:
         yield error.at(line)
+    except RecursionError:
+        yield _too_deep(line)
+
+
+def _with_system(item: Any, system: str | None) -> Any:
+    return with_system(item, system) if isinstance(item, Example | Preference) else item
+
+
+def _too_deep(line: int) -> Problem:
+    mend = "remove the nested part, or store it as text"
+    return Problem(line, "error", "the row is nested too deeply", mend, "wrong-type")
 
 
 def _opened(row: Any) -> Any:
@@ -245,7 +266,7 @@ def _opened(row: Any) -> Any:
     opened = dict(row)
     for name in texts:
         try:
-            opened[name] = json.loads(opened[name])
-        except (ValueError, RecursionError):
+            opened[name] = cell_value(opened[name])
+        except ValueError:
             continue  # it stays text, and its format reports the error
     return opened

@@ -1,4 +1,4 @@
-"""Conversations written as one text, with the roles in it: the markers of chat templates, and names before each turn.
+"""Reads conversations from one text that contains the roles: markers of chat templates, or names before each turn.
 
 | style | a turn begins with |
 |---|---|
@@ -29,8 +29,9 @@ _ROLES = {
 }  # fmt: skip
 _NAMES = "|".join(sorted((name for name in _ROLES if "inst" not in (name, name[1:])), key=len, reverse=True))
 _JOINED = ("instruction", "input")  # two headings of one question
-_LOOSE = "names"  # a style that prose may have by chance
-# What templates write before a conversation and behind a turn. It is no text of a message.
+_QUESTION_FIELDS = ("prompt", "question", "query", "instruction", "input", "messages", "conversations")
+_LOOSE = "names"  # ordinary prose may look like this style
+# What templates write before a conversation and after a turn. It is not part of a message.
 _BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>")
 _ENDS = (
     "</s>", "<s>", "<bos>", "<eos>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>",
@@ -39,8 +40,11 @@ _ENDS = (
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 # In a file of plain text these end a conversation.
 _RULES = re.compile(
-    r"<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n(?=<s>|\[INST\])|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.M
+    r"(<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n(?=<s>|\[INST\])"
+    r"|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$)",
+    re.MULTILINE,
 )
+_WITH_ENDS = ("chatml", "llama3", "gemma", "zephyr", "inst")  # styles whose turns end with a token
 # The fields in which a row may have a whole conversation as text.
 TEXT_FIELDS = (
     "text", "messages", "conversation", "conversations", "dialogue", "dialog", "chat", "content", "sample", "prompt",
@@ -66,8 +70,8 @@ _MARKERS: Mapping[str, re.Pattern[str]] = {
     "gemma": _marker(r"<start_of_turn>\s*ROLE[ \t]*\n?"),
     "zephyr": _marker(r"<\|(?P<role>system|user|assistant)\|>\s*"),
     "inst": re.compile(r"\[(?P<role>/?INST)\]"),
-    "headings": _marker(r"###[ \t]*NAME[ \t]*(?::|(?=\n))", re.IGNORECASE),
-    "hh": re.compile(r"(?:\A|\n\n)[ \t]*(?P<role>Human|Assistant):"),
+    "headings": _marker(r"###[ \t]*NAME[ \t]*(?::|(?=\r?\n))", re.IGNORECASE),
+    "hh": re.compile(r"(?:\A|\n\r?\n)[ \t]*(?P<role>Human|Assistant):"),
     "names": _marker(r"^[ \t]*(?:\*\*)?NAME(?:\*\*)?[ \t]*:(?:\*\*)?", re.IGNORECASE | re.MULTILINE),
 }
 
@@ -100,36 +104,53 @@ def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText |
 
     Lines of dashes and end-of-text tokens separate conversations, and a system message begins a new one.
     """
-    for part in _RULES.split(text):
+    for part in _parts(text, style):
         if not part.strip():
             continue
         read = read_role_text(part, style)
         if read is None:
             yield None
             continue
-        begun: list[dict[str, str]] = []
+        messages: list[dict[str, str]] = []
         for message in read.messages:
-            if message["role"] == "system" and begun:
-                yield RoleText(read.style, tuple(begun))
-                begun = []
-            begun.append(message)
-        yield RoleText(read.style, tuple(begun))
+            if message["role"] == "system" and messages:
+                yield RoleText(read.style, tuple(messages))
+                messages = []
+            messages.append(message)
+        yield RoleText(read.style, tuple(messages))
 
 
-def open_role_text(row: Mapping[str, Any], style: str | None, known: bool) -> tuple[dict[str, Any], str] | None:
-    """A row whose conversation is a text, with messages instead; and the style. None if it has no such text.
+def _parts(text: str, style: str | None) -> Iterator[str]:
+    """The texts between separators. A line of dashes before the end of a turn belongs to the turn."""
+    guessed = None if style else read_role_text(text)
+    style = guessed.style if guessed else style
+    marker = _MARKERS[style] if style in _WITH_ENDS else None
+    pieces = _RULES.split(text)  # texts and rules in turn
+    part = pieces[:1]
+    for rule, after in zip(pieces[1::2], pieces[2::2], strict=True):
+        in_turn = rule.strip()[0] in "-=*" and not part[-1][-64:].rstrip().endswith(_ENDS)
+        if marker and in_turn and not marker.match(after.lstrip()):
+            part += (rule, after)
+        else:
+            yield "".join(part)
+            part = [after]
+    yield "".join(part)
+
+
+def open_role_text(row: Mapping[str, Any], style: str | None, has_format: bool) -> tuple[dict[str, Any], str] | None:
+    """A row with messages in place of its conversation text, and the style; None if it has no such text.
 
     Args:
         row: a row of a file. Pairs have `chosen` and `rejected`; a `prompt` may have a transcript up to the answer.
         style: the style to read; None for the one that the text shows.
-        known: the row has a known format as it is, so that only its own fields may hold a transcript.
+        has_format: whether the row has a known format; then only `messages` and `conversations` may be transcripts.
     """
     if isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
         return _opened_pair(row, style)
     answer = next((name for name in ("completion", "response") if isinstance(row.get(name), str)), None)
     if isinstance(row.get("prompt"), str) and answer:
         return _opened_completion(row, answer, style)
-    if known and not any(isinstance(row.get(name), str) for name in ("messages", "conversations")):
+    if has_format and not any(isinstance(row.get(name), str) for name in ("messages", "conversations")):
         return None
     for name in TEXT_FIELDS:
         if isinstance(row.get(name), str) and (read := read_role_text(row[name], style)):
@@ -139,10 +160,18 @@ def open_role_text(row: Mapping[str, Any], style: str | None, known: bool) -> tu
 
 
 def _opened_pair(row: Mapping[str, Any], style: str | None) -> tuple[dict[str, Any], str] | None:
-    """A pair of two transcripts, or of two answers after one."""
+    """A pair of two transcripts, or of two answers after a transcript.
+
+    Without a style, transcripts must begin with the same message, and answers to a question are not read by names.
+    """
     chosen, rejected = (read_role_text(row[name], style) for name in ("chosen", "rejected"))
     prompt = _open_prompt(row["prompt"], style) if isinstance(row.get("prompt"), str) else None
-    if chosen and rejected:
+    has_question = any(row.get(name) for name in _QUESTION_FIELDS)
+    if (
+        chosen
+        and rejected
+        and (style or (chosen.messages[0] == rejected.messages[0] and not (has_question and chosen.style == _LOOSE)))
+    ):
         opened = {"chosen": list(chosen.messages), "rejected": list(rejected.messages)}
         return dict(row) | opened | ({"prompt": list(prompt.messages)} if prompt else {}), chosen.style
     return (dict(row) | {"prompt": list(prompt.messages)}, prompt.style) if prompt else None
@@ -152,16 +181,17 @@ def _opened_completion(row: Mapping[str, Any], answer: str, style: str | None) -
     prompt = _open_prompt(row["prompt"], style)
     if prompt is None:
         return None
-    said = {"role": "assistant", "content": _trimmed(row[answer])}
+    completion = {"role": "assistant", "content": _trimmed(row[answer])}
     rest = {key: value for key, value in row.items() if key not in ("prompt", answer)}
-    return {"messages": [*prompt.messages, said], **rest}, prompt.style
+    return {"messages": [*prompt.messages, completion], **rest}, prompt.style
 
 
 def _open_prompt(text: str, style: str | None) -> RoleText | None:
     """A transcript that ends where the answer begins, as prompts for completion models have it."""
     for known in (style,) if style else (name for name in _MARKERS if name != _LOOSE):
         turns = _turns(_MARKERS[known], text)
-        if turns and _role(turns[-1]) == "assistant" and not text[turns[-1].end() :].strip():
+        roles = [_role(turn) for turn in turns]
+        if "user" in roles and roles[-1] == "assistant" and not text[turns[-1].end() :].strip():
             return RoleText(known, _messages(text, known))
     return None
 
@@ -171,16 +201,16 @@ def _turns(marker: re.Pattern[str], text: str) -> list[re.Match[str]]:
     may have the others."""
     names: dict[str, str] = {}
     turns = []
-    for found in marker.finditer(text):
-        name = found["role"].lower()
-        first = names.setdefault(_role(found), name)
+    for match in marker.finditer(text):
+        name = match["role"].lower()
+        first = names.setdefault(_role(match), name)
         if name == first or (name in _JOINED and first in _JOINED):
-            turns.append(found)
+            turns.append(match)
     return turns
 
 
-def _role(found: re.Match[str]) -> str:
-    name = found["role"].lower()
+def _role(match: re.Match[str]) -> str:
+    name = match["role"].lower()
     return _ROLES.get(name, name)
 
 
@@ -214,7 +244,7 @@ def _trimmed(text: str) -> str:
 
 
 def _contents(text: str, marker: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """The role and text of each turn, and of what stands before the first."""
+    """The role and text of each turn, and of the text before the first turn."""
     turns = _turns(marker, text)
     if not turns:
         return

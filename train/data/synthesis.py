@@ -104,9 +104,10 @@ async def synthesise(
         counted and raises nothing.
     """
     checked = seeds if isinstance(seeds, CheckedData) else check(seeds, columns)
-    if not checked.examples:
+    examples = tuple(example for example in checked.examples if example.label is not False)  # no bad answers (KTO)
+    if not examples:
         raise Invalid("There is no seed without errors. Run `parley data check` to see how to fix them.", param="data")
-    run = _Run(checked.examples, completer, out, options, progress)
+    run = _Run(examples, completer, out, options, progress)
     run.resume()
     await asyncio.gather(*(run.ask_until_ended() for _ in range(min(options.concurrency, options.number))))
     return Synthesis(out, options.model, options.number, run.counted(), run.ended or "enough")

@@ -52,8 +52,8 @@ def _fold(messages: Sequence[ChatMessage], folding: Folding) -> tuple[ChatMessag
     folded: list[ChatMessage] = []
     for turn in plan_folding(_roles(messages), folding):
         first = messages[turn[0]]
-        kept = first.role != "system" or (turn[0] == 0 and folding == "later")
-        if len(turn) == 1 and kept:
+        unchanged = first.role != "system" or (turn[0] == 0 and folding == "later")
+        if len(turn) == 1 and unchanged:
             folded.append(first)
         else:
             texts = [messages[place].content for place in turn]

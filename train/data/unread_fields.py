@@ -1,25 +1,26 @@
-"""Fields of a row that hold text and are not read: one warning for each, with the number of rows that hold it.
+"""Reports fields of rows that contain text and are not read: one warning for each field, with the number of rows.
 
-A label is not text: a category or an id of one word, a number, a date. Nor is a field that repeats the conversation,
-such as the first question beside the messages, or the whole conversation as one string.
+Labels do not count as text: a category or an id of one word, a number, a date. Nor do fields that repeat the
+conversation, such as the first question beside the messages, or the whole conversation as one string.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from train.data.conversations import ChatMessage, Problem, reasoning_of
 
 Item = TypeVar("Item")
 
-_MOST_REPORTED = 20  # fields; a file with names of its own in each row must not make a report of its size
-_REPEATED = 40  # characters from which a text inside a message is a repetition and not a coincidence
-# Two words, or five characters of a script that writes no spaces.
-_TEXT = re.compile(r"[^\W\d_]\S*\s+\S*[^\W\d_]|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{5}")
+_MOST_REPORTED = 20  # fields; a file with different names in each row must not give a huge report
+_REPEATED = 40  # characters: a text of this length inside a message is a repetition, not a coincidence
+_WORD, _LETTER = re.compile(r"\S+"), re.compile(r"[^\W\d_]")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{5}")  # scripts without spaces
 _NOT_LEARNT = frozenset({"metadata", "tools", "functions", "parallel_tool_calls"})
 _FLAGS = ("loss", "training", "train")  # on a message of the user
-# Fields that hold text by their name, also of one word.
+# Fields that are text by their name, even if they contain one word.
 _TEXT_NAMES = frozenset(
     {"system", "system_prompt", "system_message", "question", "query", "prompt", "instruction", "input", "context",
      "history", "messages", "conversations", "answer", "response", "output", "completion", "reply", "chosen",
@@ -29,7 +30,7 @@ _TEXT_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class UnreadField:
-    """A field of one row that is not read: its name, why that matters ("holds text"), and what to do about it."""
+    """A field of one row that is not read: its name, why that matters ("contains text"), and what to do about it."""
 
     line: int
     name: str
@@ -44,10 +45,10 @@ def unread_fields(
     for name, value in row.items():
         if name in used or name in _NOT_LEARNT:
             continue
-        texts = [text for text in _strings(value) if _TEXT.search(text) or (name in _TEXT_NAMES and text)]
+        texts = [text for text in _strings(value) if _is_text(text) or (name in _TEXT_NAMES and text)]
         if texts and not all(_is_repeated(text, messages) for text in texts):
-            mend = f"put `{name}` into the messages, or under `metadata` if it is not to be learnt"
-            yield UnreadField(line, str(name), "holds text", mend)
+            mend = f"put `{name}` into the messages, or under `metadata` if it is no training text"
+            yield UnreadField(line, str(name), "contains text", mend)
 
 
 def unread_keys(line: int, names: Sequence[str], of: str = "messages") -> Iterator[UnreadField]:
@@ -55,28 +56,28 @@ def unread_keys(line: int, names: Sequence[str], of: str = "messages") -> Iterat
     for name in names:
         mend = f"put `{name}` into the content, or remove it"
         if name in _FLAGS:
-            mend = f"remove `{name}`: only the assistant's messages are learnt"
+            mend = f"remove `{name}`: only the assistant's messages are trained on"
         yield UnreadField(line, f"{of}[].{name}", "has a value", mend)
 
 
 def count_unread(items: Iterator[Item | UnreadField]) -> Iterator[Item | Problem]:
     """The same items, and at the end one warning for each unread field, with the number of rows."""
-    rows: dict[tuple[str, str], list[UnreadField]] = {}
+    rows: dict[tuple[str, str], tuple[UnreadField, int]] = {}
     for item in items:
         if isinstance(item, UnreadField):
-            rows.setdefault((item.name, item.state), []).append(item)
+            first, number = rows.get((item.name, item.state), (item, 0))
+            rows[item.name, item.state] = (first, number + 1)
         else:
             yield item
-    groups = sorted(rows.values(), key=len, reverse=True)
-    for group in groups[:_MOST_REPORTED]:
-        first, number = group[0], len(group)
+    groups = sorted(rows.values(), key=lambda group: group[1], reverse=True)
+    for first, number in groups[:_MOST_REPORTED]:
         where = f"in line {first.line:,}" if number == 1 else f"in {number:,} rows, the first is line {first.line:,}"
         code = "unknown-key" if "[]." in first.name else "unread-field"
         yield Problem(0, "warning", f"`{first.name[:80]}` {first.state} and is not read: {where}", first.mend, code)
     more = len(groups) - _MOST_REPORTED
     if more > 0:
         mend = "put the text into the messages, or under `metadata`"
-        yield Problem(0, "warning", f"{more:,} more fields hold text and are not read", mend, "unread-field")
+        yield Problem(0, "warning", f"{more:,} more fields contain text and are not read", mend, "unread-field")
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -90,6 +91,12 @@ def _strings(value: Any) -> Iterator[str]:
             waiting += item.values()
         elif isinstance(item, list | tuple):
             waiting += item
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text has two words with letters side by side, or five characters of a script without spaces."""
+    words = (bool(_LETTER.search(word.group())) for word in _WORD.finditer(text))
+    return any(left and right for left, right in pairwise(words)) or bool(_UNSPACED.search(text))
 
 
 def _is_repeated(text: str, messages: Sequence[ChatMessage]) -> bool:

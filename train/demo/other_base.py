@@ -1,7 +1,6 @@
-"""The demo's two styles on another base, such as a small instruct model from a hub.
+"""Trains the demo's two styles on another base, such as a small instruct model from a hub.
 
-The conversations are the demo's own. A base that already speaks needs far fewer of them than the demo's, which learns
-to answer from nothing.
+A pretrained base needs far fewer of the demo's conversations than the demo's base, which is trained from scratch.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from train.training import train
 
 CONVERSATIONS = 300
 _SEED = 1
+_HELD_OUT = 0.05
 _VALUES = Hyperparameters(epochs=1, seed=_SEED)
 
 
@@ -34,11 +34,11 @@ def install_styles(
 ) -> None:
     """Registers the base and trains the demo's styles on it, one after another.
 
-    What is registered already is kept, and an interrupted training continues from its last checkpoint.
+    Registered models are not trained again, and an interrupted training continues from its last checkpoint.
 
     Args:
         other: the base and the names of the models.
-        report: receives lines of progress, first the time that the training will take.
+        report: receives lines of progress. The first is the estimated time.
 
     Raises:
         Invalid, Unavailable: the base cannot be used. What `train` raises.
@@ -49,10 +49,10 @@ def install_styles(
         rows = style_conversations(model, conversations)
         if number == 0:
             report(_describe_time(plan(rows, other.id, registry=registry, settings=settings, hyperparameters=_VALUES,
-                                       measure=False), len(waiting)))  # fmt: skip
+                                       validation=_HELD_OUT, measure=False), len(waiting)))  # fmt: skip
         train(
             rows, base=other.id, name=model.id, kind=model.kind, settings=settings, registry=registry,
-            out=settings.runs_dir / f"demo-{model.id}", resume=True, hyperparameters=_VALUES, validation=0.05,
+            out=settings.runs_dir / f"demo-{model.id}", resume=True, hyperparameters=_VALUES, validation=_HELD_OUT,
             description=model.description, bot=_bots()[model.demo_id],
             progress=PlainLines(lambda line, name=model.id: report(f"{name}: {line}")),
         )  # fmt: skip
@@ -66,12 +66,11 @@ def style_conversations(model: StyledModel, number: int) -> list[dict[str, Any]]
 
 def _register_base(other: OtherBase, registry: Registry) -> None:
     base = find_base(other.location, registry)
-    known = _known(registry)
-    if other.id in known:
+    if other.id in _known(registry):
         if registry.resolve(other.id).path not in (base.location, other.location):
             raise Invalid(
-                f"The name {other.id!r} belongs to another model: register this base with `parley models add` under a "
-                "name of its own, and give that name.",
+                f"The name {other.id!r} belongs to another model: register this base under another name with `parley "
+                "models add`, and give that name.",
                 param="base",
             )
         return
@@ -79,17 +78,17 @@ def _register_base(other: OtherBase, registry: Registry) -> None:
     registry.register(
         parse_spec(
             id=other.id, kind="base", path=base.location, bot=_bots()["demo-base"],
-            description="The base of this demo, as its makers publish it.",
+            description="The base of this demo, as published by its authors.",
         )
     )  # fmt: skip
 
 
-def _describe_time(made: Plan, styles: int) -> str:
-    way = made.way("lora")
+def _describe_time(estimate: Plan, styles: int) -> str:
+    way = estimate.way("lora")
     memory = f"{way.need.total / 1e9:.1f} GB of memory"
     return (
-        f"Training {styles} {'styles' if styles > 1 else 'style'} on {made.examples:,} conversations: about "
-        f"{duration(way.seconds)} each on {made.machine.name}, with {memory} (an estimate)"
+        f"Training {styles} {'styles' if styles > 1 else 'style'} on {estimate.examples:,} conversations: about "
+        f"{duration(way.seconds)} each on {estimate.machine.name}, with {memory} (estimated)"
     )
 
 

@@ -113,7 +113,7 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
         )
     if spec.folder is not None and (method := quantisation(read_config(spec.folder))):
         raise Invalid(
-            f"The weights of {spec.id!r} are quantised ({method}), so they cannot be trained: name a model with its "
+            f"The weights of {spec.id!r} are quantised ({method}), so they cannot be trained: use a model with the "
             "original weights.",
             param="model",
             code="model_not_available",

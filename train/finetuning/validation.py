@@ -100,8 +100,8 @@ def _verdict(checked: CheckedData, param: str, file_id: str, method: str) -> Ver
     pairs, examples = _count(checked)
     if checked.labels:
         message = (
-            f"Invalid file format. Input file {file_id} has answers labelled good or bad (KTO), for which the API has "
-            "no method: train it with `parley train FILE --method kto`, or remove the labels."
+            f"Invalid file format. Input file {file_id} has answers labelled good or bad (KTO), which the API does not "
+            "support: use `parley train FILE --method kto`, or remove the labels."
         )
         return Verdict(_error(param, message))
     other = "dpo" if method == "supervised" else "supervised"

@@ -77,12 +77,12 @@ def price_command(
         typer.Option(help="A model of the price table; repeat it for more. Default: all.", show_default=False),
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Only openai or only together.", show_default=False)] = None,
-    given: Annotated[
+    user_prices: Annotated[
         list[str] | None,
         typer.Option(
             "--price",
-            help="Your price instead of the table's, in US dollars per million tokens: MODEL=TRAINING or "
-            "MODEL=TRAINING/INPUT/OUTPUT; repeat it for more models.",
+            help="Use your own price, in US dollars per million tokens: MODEL=TRAINING or "
+            "MODEL=TRAINING/INPUT/OUTPUT. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -96,8 +96,8 @@ def price_command(
 ) -> None:
     """Show what training on this data costs at OpenAI and Together AI, and with --base what it needs here.
 
-    Prices come from a table with a date on each; those over 90 days old have a mark. Approaching shutdown dates give a
-    warning.
+    Each price in the table has a date; prices over 90 days old are marked. There is a warning for models that are shut
+    down soon.
 
       parley data price tickets.jsonl --model gpt-4o-mini --model Qwen/Qwen3-8B
 
@@ -109,12 +109,18 @@ def price_command(
     from train.planning.display import show_plan, show_quotes
     from train.planning.plan import plan
 
-    prices = _prices(model or (), provider, given or ())
+    prices = _prices(model or (), provider, user_prices or ())
     checked = reading.load(data)
+    if checked.labels:
+        raise Invalid(
+            "These providers do not train on answers labelled good or bad (KTO): train here with `parley train "
+            "--method kto`, or remove the labels.",
+            param="data",
+        )
     number = parse_number(epochs, "epochs", float)
     local = None
     with optional_home() as (settings, registry):
-        quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or given))
+        quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or user_prices))
         if base:
             hyperparameters = Hyperparameters(epochs=number)
             local = plan(
@@ -148,7 +154,7 @@ def plan_command(
     gpu: Annotated[
         str | None,
         typer.Option(
-            help="Plan for a GPU that is not here, by its data sheet: l4, rtx-4090, a100-80gb or h100-80gb.",
+            help="Plan for another GPU by its data sheet: l4, rtx-4090, a100-80gb or h100-80gb.",
             show_default=False,
         ),
     ] = None,
@@ -207,15 +213,15 @@ def plan_command(
         show_comparison(screen, comparison)
 
 
-def _prices(models: Sequence[str], provider: str | None, given: Sequence[str]) -> "list[Price]":
-    """The prices of the named models; of those with a given price if none is named; else of the whole table."""
-    from train.planning.pricing import find_price, given_price, price_table
+def _prices(models: Sequence[str], provider: str | None, user_prices: Sequence[str]) -> "list[Price]":
+    """The prices of the named models and those in `user_prices`; without either, the whole table."""
+    from train.planning.pricing import find_price, parse_user_price, price_table
 
-    own = [given_price(text) for text in given]
+    parsed = [parse_user_price(text) for text in user_prices]
     prices = [
-        next((price for price in own if name in price.models), None) or find_price(name, provider) for name in models
+        next((price for price in parsed if name in price.models), None) or find_price(name, provider) for name in models
     ]
-    prices += [price for price in own if price not in prices]
+    prices += [price for price in parsed if price not in prices]
     prices = prices or [price for price in price_table() if provider in (None, price.provider)]
     if not prices:
         raise NotFound(f"There is no provider {provider!r}: use openai or together.", param="provider")

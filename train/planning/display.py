@@ -106,7 +106,7 @@ def show_quotes(console: Console, quotes: "Sequence[Quote]", left_out: "Sequence
             notes["dim", quote.notes.rstrip(".")].append(quote)
     if any(quote.outdated for quote in quotes):
         console.print(
-            f"[yellow]{_OUTDATED} The price is over 90 days old. Give the current one with --price MODEL=USD.[/yellow]"
+            f"[yellow]{_OUTDATED} The price is over 90 days old. Set the current price with --price MODEL=USD.[/yellow]"
         )
     for (colour, text), concerned in notes.items():
         console.print(f"[{colour}]• {escape(text + _models(concerned, quotes))}.[/{colour}]")

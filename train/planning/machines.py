@@ -1,6 +1,6 @@
-"""The machine that a plan is for: this one, or a GPU that is not here, from its published figures.
+"""The machine that a plan is for: this one, or another GPU by its data sheet.
 
-Speeds are dense bf16 with float32 sums, as in the makers' data sheets. Nothing here has been compared with a GPU yet.
+Speeds are for dense bf16 with float32 sums. They have not been compared with a real GPU yet.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.errors import NotFound
 
-_FREE_SHARE = 0.97  # of a card's memory: the driver keeps some
+_FREE_SHARE = 0.97  # of a GPU's memory: the driver reserves the rest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Gpu:
 
 
 # Data sheets: NVIDIA Ada GPU architecture 2.1 (RTX 4090), NVIDIA L4 (1.0), NVIDIA A100 80GB (June 2021), NVIDIA H100
-# (2.4, SXM). Sheets with sparsity give twice these speeds.
+# (2.4, SXM). Sheets with sparsity list twice these speeds.
 GPUS = {
     "l4": Gpu("NVIDIA L4 (24 GB)", 24 * 2**30, 121e12),
     "rtx-4090": Gpu("NVIDIA RTX 4090 (24 GB)", 24 * 2**30, 165e12),
@@ -47,19 +47,19 @@ GPUS = {
 
 
 def find_gpu(name: str) -> Gpu:
-    """A GPU of GPUS.
+    """The GPU of this name in GPUS.
 
     Raises:
-        NotFound: there is no such name; the message lists them.
+        NotFound: there is none; the message lists the names.
     """
     try:
         return GPUS[name]
     except KeyError:
-        raise NotFound(f"There is no GPU {name!r} in the table: use {', '.join(GPUS)}.", param="gpu") from None
+        raise NotFound(f"There is no data sheet for the GPU {name!r}: use {', '.join(GPUS)}.", param="gpu") from None
 
 
 def find_machine(device: str, bf16: bool = False) -> Machine:
-    """The name of the device, and its memory now. A container's limit applies if it is lower."""
+    """This machine: its device and current memory. A container's limit applies if it is lower."""
     if device == "cuda":
         import torch
 

@@ -137,20 +137,21 @@ def plan(
     registry: "Registry | None" = None,
     hyperparameters: Hyperparameters | None = None,
     columns: Columns | None = None,
+    format: str = "auto",  # noqa: A002 -- as the flag
     validation: float = 0.1,
     measure: bool | None = None,
     threads: int | None = None,
     chat_template: str | None = None,
     gpu: str | None = None,
 ) -> Plan:
-    """Plans a supervised run on this machine, or on a GPU that is not here, for LoRA, QLoRA and full tuning.
+    """Plans a supervised run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
         data: as `train` takes it, or the result of `check`.
         base: a registered model, a folder or a hub id.
         settings: for the device. registry: where the base is looked up.
         hyperparameters: as `train` takes them; `tune` is the method that is measured.
-        columns: names the columns of a CSV.
+        columns: names the columns of a CSV. format: as `check` takes it.
         validation: the share that is held out, as in `train`.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
         threads: CPU threads of the measurement, as in `train`.
@@ -167,11 +168,12 @@ def plan(
     hyperparameters = hyperparameters or Hyperparameters()
     source_data = () if isinstance(data, CheckedData) else data
     request = TrainingRequest(
-        source_data, base, hyperparameters=hyperparameters, validation=validation, columns=columns
+        source_data, base, hyperparameters=hyperparameters, validation=validation, columns=columns, format=format
     )
     checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
-    if not checked.examples:
-        raise Invalid("Plans are for supervised training, but the data has preference pairs.", param="data")
+    if not checked.examples or checked.labels:
+        kind = "labelled answers" if checked.labels else "preference pairs"
+        raise Invalid(f"Plans are for supervised training, but the data has {kind}.", param="data")
     source = with_options(find_base(base, registry), chat_template, trust_remote_code=False)
     if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
         below = find_base(str(source.spec and source.spec.base), registry)
@@ -195,9 +197,9 @@ def plan(
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
     if card is None and size.fits(tune) and (measure or (measure is None and short)):
         trial = Trial(hyperparameters, chosen.batch_size, threads)
-        speed = measure_speed(checked.examples, source, trial, settings, speed)
+        speed = measure_speed(parts.train, source, trial, settings, speed)  # type: ignore[arg-type]  # no pairs, as above
     elif measure:
-        reason = "the GPU is not here" if card else "the run does not fit"
+        reason = "this machine does not have the GPU" if card else "the run does not fit"
         speed = replace(speed, how=f"{speed.how}; not measured, because {reason}")
     steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
     steps = max(1, round(steps_per_epoch * chosen.epochs))  # rounded as in training
@@ -255,6 +257,7 @@ def compare_with_run(
         registry=registry,
         hyperparameters=Hyperparameters.from_dict(config.get("hyperparameters") or {}),
         columns=Columns(**config["columns"]) if config.get("columns") else None,
+        format=config.get("format") or "auto",
         validation=share if isinstance(share, int | float) else 0.0,
         measure=measure,
         threads=config.get("threads"),
@@ -296,15 +299,15 @@ def find_shape(base: "Base") -> Shape:
 
 
 def shape_of(model: Any) -> Shape:
-    """The sizes of a causal language model, also of one without memory."""
+    """The sizes of a causal language model, which may be on the meta device."""
     import torch
 
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     width = int(config.hidden_size)
-    heads = int(config.num_attention_heads)
-    size = int(getattr(config, "head_dim", 0) or width // heads)
+    heads = _largest(config, "num_attention_heads")  # 0 for models without attention
+    size = _largest(config, "head_dim") or width // max(1, heads)
     return Shape(
         parameters=sum(weight.numel() for weight in model.parameters()),
         linear=sum(layer.weight.numel() for layer in linear),
@@ -312,11 +315,17 @@ def shape_of(model: Any) -> Shape:
         layers=int(config.num_hidden_layers),
         width=width,
         attention=heads * size,
-        keys=int(getattr(config, "num_key_value_heads", 0) or heads) * size,
-        inner=int(getattr(config, "intermediate_size", 0) or 4 * width),
+        keys=(_largest(config, "num_key_value_heads") or heads) * size,
+        inner=_largest(config, "intermediate_size") or 4 * width,
         vocabulary=int(config.vocab_size),
         context=int(getattr(config, "max_position_embeddings", 0) or 0),
     )
+
+
+def _largest(config: Any, name: str) -> int:
+    """A size in a config, the largest where its layers differ; 0 if it has none."""
+    value = getattr(config, name, None) or 0
+    return max(map(int, value)) if isinstance(value, list | tuple) else int(value)
 
 
 def _step(chosen: Chosen, device: str, lengths: Sequence[int]) -> Step:

@@ -1,7 +1,7 @@
 """What fine-tuning costs at a provider: a dated table of prices (prices.toml) and the provider's rule for epochs.
 
-Every price has its date. A price over 90 days old is marked as outdated, and the user can give another. That, a
-provider that stops taking jobs, and a model that is switched off soon give warnings.
+Every price has its date. A price over 90 days old is marked as outdated, and the user can give another. Outdated
+prices, providers that stop accepting jobs, and models that are shut down soon give warnings.
 """
 
 import tomllib
@@ -17,7 +17,7 @@ from train.planning.token_counts import Counts
 _OLD_DAYS, _SOON_DAYS = 90, 90
 _MILLION = 1_000_000
 Method = Literal["sft", "dpo"]
-GIVEN = "--price"  # the source of a price that the user gave
+USER_SOURCE = "--price"  # the source of a price that the user gave
 UNKNOWN_PROVIDER = "other"  # of a given price for a model that is not in the table
 _USUAL_EPOCHS = 3
 
@@ -134,13 +134,13 @@ def find_price(model: str, provider: str | None = None) -> Price:
     )
 
 
-def given_price(text: str, today: date | None = None) -> Price:
+def parse_user_price(text: str, today: date | None = None) -> Price:
     """The price that a user gives, in US dollars per million tokens: `MODEL=TRAINING` or `MODEL=TRAINING/INPUT/OUTPUT`.
 
-    For a model of the table, all else is as in the table; for another one, 3 epochs are assumed.
+    Everything else is as in the table; for a model that is not in the table, 3 epochs are assumed.
 
     Raises:
-        Invalid: it is written in another way.
+        Invalid: the text has another format.
     """
     model, _, numbers = text.rpartition("=")
     try:
@@ -156,22 +156,24 @@ def given_price(text: str, today: date | None = None) -> Price:
     training, in_use = rates[0], rates[1:]
     today = today or utcnow().date()
     try:
-        known = find_price(model)
+        price = find_price(model)
     except NotFound:
         fields: dict[str, Any] = {"provider": UNKNOWN_PROVIDER, "models": [model], "training": {"training": training}}
-        known = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": GIVEN})
+        price = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": USER_SOURCE})
     old = (
-        "" if in_use or known.input is None or known.source == GIVEN else f"In use: the table's price of {known.as_of}."
+        ""
+        if in_use or price.input is None or price.source == USER_SOURCE
+        else f"The prices for use are the table's, of {price.as_of}."
     )
     return replace(
-        known,
-        training=dict.fromkeys(known.training, training),
+        price,
+        training=dict.fromkeys(price.training, training),
         training_dpo={},
-        input=in_use[0] if in_use else known.input,
-        output=in_use[1] if in_use else known.output,
+        input=in_use[0] if in_use else price.input,
+        output=in_use[1] if in_use else price.output,
         as_of=today,
-        source=GIVEN,
-        notes=" ".join(filter(None, (known.notes, old))),
+        source=USER_SOURCE,
+        notes=" ".join(filter(None, (price.notes, old))),
     )
 
 
@@ -289,8 +291,8 @@ def _epochs(price: Price, examples: int, given: float | Literal["auto"]) -> Epoc
         return Epochs(given, "as given")
     if price.epochs == "openai":
         return openai_epochs(examples)
-    if price.source == GIVEN:
-        return Epochs(float(price.epochs), "as assumed; give others with --epochs")
+    if price.source == USER_SOURCE:
+        return Epochs(float(price.epochs), "assumed; set --epochs to change them")
     return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
 
 

@@ -1,4 +1,4 @@
-"""Settings for common GPUs, with what a plan expects of them: the table in docs/recipes.md. None of them has been run.
+"""Settings for common GPUs with a plan's estimates: the table in docs/recipes.md. None of them has been run.
 
 python -m train.planning.recipes
 """
@@ -10,8 +10,8 @@ from train.planning.machines import GPUS, Gpu
 from train.planning.needs import Shape, Step, Tune, need
 from train.planning.speeds import TokenWork, estimate_speed
 
-MEAN_LENGTH, LONGEST, LEARNT = 500, 2_048, 0.5  # of a conversation, in tokens, and the share that is learnt
-_SHARED = 0.9  # of the speed of separate GPUs, when several share each batch
+MEAN_LENGTH, LONGEST, LEARNT = 500, 2_048, 0.5  # tokens of a conversation, and the share with loss
+_SHARED = 0.9  # the speed of GPUs that share each batch, relative to separate GPUs
 _CHECKPOINTED = 1_000_000_000  # parameters, as in `hyperparameters`
 
 
@@ -68,7 +68,7 @@ RECIPES = (
 
 @dataclass(frozen=True)
 class Expected:
-    """What a plan expects: the share of one GPU's memory, and tokens per second of all GPUs together."""
+    """A plan's estimates: memory in bytes and as a share of one GPU's, and tokens per second of all GPUs together."""
 
     memory_share: float
     memory: int
@@ -76,7 +76,7 @@ class Expected:
 
 
 def expect(recipe: Recipe) -> Expected:
-    """The plan's figures for a recipe."""
+    """The plan's estimates for a recipe."""
     gpu: Gpu = GPUS[recipe.gpu]
     shape = model_shape(MODELS[recipe.model])
     checkpointing = shape.parameters > _CHECKPOINTED
@@ -84,8 +84,8 @@ def expect(recipe: Recipe) -> Expected:
     memory = need(recipe.tune, shape, step).total
     work = TokenWork(shape, MEAN_LENGTH, LEARNT, checkpointing)
     speed = estimate_speed(recipe.tune, work, step, gpu).tokens_per_s
-    together = recipe.gpus * (_SHARED if recipe.gpus > 1 else 1.0)
-    return Expected(memory / gpu.memory, memory, speed * together)
+    factor = recipe.gpus * (_SHARED if recipe.gpus > 1 else 1.0)
+    return Expected(memory / gpu.memory, memory, speed * factor)
 
 
 def model_shape(model: Model) -> Shape:

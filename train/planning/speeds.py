@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from train.trainers.bases import Base
 
-# The share of the speed of plain matrix products: on a CPU measured with `bench.real`, on a GPU what efficient training
-# reaches.
+# The share of the speed of plain matrix products: on a CPU as measured with `bench.real`, on a GPU as in efficient
+# training.
 _REACHED = {"cpu": 0.65, "cuda": 0.4}
-_REACHED_OF_SHEET = 0.3  # plain matrix products reach three quarters of a data sheet's speed
+_REACHED_OF_SHEET = 0.3  # of a data sheet's speed, of which plain matrix products reach three quarters
 _STEPS = 5  # of a trial; the first one warms up caches and is not counted
 _TRIAL_S = 30.0  # a trial ends after this time, with at least two steps
 _MATRICES_S = 0.3
@@ -67,8 +67,8 @@ class _TrialDone(Exception):
 
 @dataclass(frozen=True)
 class TokenWork:
-    """What the work for a token depends on: the model, the mean length of the rows, the share of learnt tokens, and
-    whether activations are recomputed.
+    """The quantities that determine the work for a token: the model, the mean length of the rows, the share of learnt
+    tokens, and whether activations are recomputed.
     """
 
     shape: Shape
@@ -97,8 +97,8 @@ def scale_speed(speed: Speed, work: TokenWork, measured: Tune, wanted: Tune) -> 
 
 
 def estimate_speed(tune: Tune, work: TokenWork, step: Step, gpu: Gpu | None = None) -> Speed:
-    """An estimate from 0.3 s of matrix products on the device, in the precision of the run; for a GPU that is not here,
-    from its data sheet.
+    """An estimate from 0.3 s of matrix products on the device, in the precision of the run; with `gpu`, from its data
+    sheet.
     """
     operations = work.operations(tune) * (_UNPACKED if tune == "qlora" else 1.0)
     if gpu:
@@ -136,7 +136,7 @@ def measure_speed(
     """Measures a few training steps on examples of the data; the resulting adapter is deleted.
 
     Returns:
-        The measured speed; `estimate`, with the reason, if the trial failed or the base has code of its own.
+        The measured speed; `estimate`, with the reason, if the trial failed or the base needs its own code.
     """
     from train.training import train
 
@@ -167,6 +167,7 @@ def measure_speed(
                 validation=0.0,
                 progress=on_event,
                 threads=trial.threads,
+                chat_template=base.chat_template,
             )
     except ParleyError as error:
         return replace(estimate, how=f"{estimate.how}; the measurement failed ({str(error).rstrip('.')})")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import Invalid, NotFound, ParleyError
 from train.data.checks import Data, check
-from train.data.conversations import ChatMessage, Conversation, Example, ToolResult, ToolUse
+from train.data.conversations import ChatMessage, Conversation, Example, ToolResult, ToolUse, reasoning_of
 from train.data.lengths import Bin, Spread, histogram, spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
@@ -159,7 +159,7 @@ def count(
 
 
 def estimate(checked: CheckedData, model: str) -> Counts:
-    """An estimate of the tokens for a model of which only the name is known. `checked` has examples or pairs."""
+    """An estimate of the tokens for a model whose vocabulary is unknown. `checked` has examples or pairs."""
     return _estimated(checked.examples or _both_sides(checked), model, f"the vocabulary of {model} is unknown", None)
 
 
@@ -262,6 +262,7 @@ def _by_rule(examples: Sequence[Example], size: Callable[[str], int]) -> tuple[L
 
 
 def _texts(message: ChatMessage) -> Iterator[str]:
+    yield reasoning_of(message)
     yield message.content
     if isinstance(message, ToolUse):
         for call in message.calls:

@@ -1,6 +1,6 @@
-"""Loads base + adapter as the adapter's training had them: its vocabulary, its tokenizer, its chat template.
+"""Loads base + adapter as in the adapter's training: with its vocabulary, tokenizer and chat template.
 
-An adapter from elsewhere may have added tokens. Then its base's embeddings are resized before the adapter is loaded.
+An adapter from elsewhere may add tokens. The base's embeddings are then resized before the adapter is loaded.
 """
 
 import re
@@ -38,20 +38,20 @@ def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
     with translated_errors(f"The adapter {adapter.name!r}", "adapter"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if rows is not None:
-            # The new rows come with the adapter, so it does not matter what they are before.
+            # The adapter contains the new rows, so their initial values do not matter.
             model.resize_token_embeddings(rows, mean_resizing=False)
-        if _changes_one_of_two(adapter):
+        if _changes_tied_weights(adapter):
             _untie(model)
         adapted = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
         weights = load_peft_weights(str(adapter), device="cpu")
         # PEFT stores some whole modules under two names, of which it reads one.
         unused = [name for name in set_peft_model_state_dict(adapted, weights).unexpected_keys if ".lora_" in name]
-    lacking = next((str(one.message) for one in caught if "missing adapter keys" in str(one.message)), None)
-    if unused or lacking:
-        # PEFT goes on with what it found: a merge would then be the base itself, and equal to its reference.
-        names = f"{unused[0]} and {len(unused) - 1} more" if len(unused) > 1 else (unused or [lacking])[0]
+    missing = next((str(entry.message) for entry in caught if "missing adapter keys" in str(entry.message)), None)
+    if unused or missing:
+        # PEFT ignores these: the merged weights would be the base's, and so would the reference.
+        names = f"{unused[0]} and {len(unused) - 1} more" if len(unused) > 1 else (unused or [missing])[0]
         raise Invalid(
-            f"The adapter {adapter.name!r} does not fit {base.name!r}: the two name their layers differently "
+            f"The adapter {adapter.name!r} does not fit {base.name!r}: the names of their layers differ "
             f"({str(names)[:150]}). Give the base that it was trained on.",
             param="adapter",
         )
@@ -59,13 +59,12 @@ def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
 
 
 def load_adapted_tokenizer(base: Base, adapter: Path) -> Any:
-    """The tokenizer with which the adapter was trained: its own if its folder has one, else the base's; with the chat
-    template of its folder if there is one."""
+    """The tokenizer of the adapter's training: the one in its folder, otherwise the base's. So is the chat template."""
     tokenizer = load_tokenizer(base)
     if _has_tokenizer(adapter):
-        own = load_tokenizer(Base(adapter.name, str(adapter), None, base.trust_remote_code))
-        own.chat_template = own.chat_template or tokenizer.chat_template
-        tokenizer = own
+        base_template = tokenizer.chat_template
+        tokenizer = load_tokenizer(Base(adapter.name, str(adapter), None, base.trust_remote_code))
+        tokenizer.chat_template = tokenizer.chat_template or base_template
     tokenizer.chat_template = trained_template(adapter) or tokenizer.chat_template
     return tokenizer
 
@@ -90,10 +89,10 @@ def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:
         Invalid: the adapter's tokenizer has more tokens than the base has embeddings, and the adapter brings none.
     """
     shapes = _shapes(adapter)
-    own = {shape[0] for name, shape in shapes.items() if _ROWS.search(name)}
-    own |= {shape[1] for name, shape in shapes.items() if _COLUMNS.search(name)}
-    if own:
-        return max(own) if max(own) != rows else None
+    sizes = {shape[0] for name, shape in shapes.items() if _ROWS.search(name)}
+    sizes |= {shape[1] for name, shape in shapes.items() if _COLUMNS.search(name)}
+    if sizes:
+        return max(sizes) if max(sizes) != rows else None
     if not _has_tokenizer(adapter):
         return None
     tokens = len(load_tokenizer(Base(adapter.name, str(adapter), None, base.trust_remote_code)))
@@ -102,14 +101,14 @@ def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:
     if read_adapter_config(adapter).get("trainable_token_indices"):
         return tokens
     raise Invalid(
-        f"The tokenizer of the adapter {adapter.name!r} has {tokens:,} tokens and {base.name!r} has embeddings for "
-        f"{rows:,}, but the adapter holds none for the others: save it again with save_embedding_layers=True.",
+        f"The tokenizer of the adapter {adapter.name!r} has {tokens:,} tokens, but {base.name!r} has embeddings for "
+        f"{rows:,} and the adapter has none: save the adapter again with save_embedding_layers=True.",
         param="adapter",
     )
 
 
-def _changes_one_of_two(adapter: Path) -> bool:
-    """Whether the adapter was trained on the embeddings or the head, as if they were not one matrix."""
+def _changes_tied_weights(adapter: Path) -> bool:
+    """Whether the adapter changes the embeddings or the head alone, so that they can no longer be tied."""
     config = read_adapter_config(adapter)
     if config.get("ensure_weight_tying"):
         return False
@@ -119,7 +118,7 @@ def _changes_one_of_two(adapter: Path) -> bool:
 
 
 def _untie(model: Any) -> None:
-    """Makes the head a matrix of its own, so that a merge into the embeddings leaves it as it is, and it is written."""
+    """Separates the head from the embeddings, so that a merge changes only one of them, and both are written."""
     import torch
 
     head = model.get_output_embeddings()

@@ -152,8 +152,8 @@ def _calling(spec: ModelSpec, base: _Base, folder: Path) -> str:
         )
         if (folder / GENERATION_CONFIG).is_file():
             lines.append(
-                "Add `--generation-config FOLDER`: the template ends an answer with a token at which the base alone "
-                "does not stop."
+                "Add `--generation-config FOLDER`: the template ends an answer with a token at which the base does not "
+                "stop."
             )
     else:
         lines.append("With vLLM: `vllm serve FOLDER`. The folder holds the chat template of the training.")

@@ -33,12 +33,15 @@ def merge_adapter(home: Home, new: NewModel) -> ModelSpec:
     """Merges the adapter in `new.path` into its base and registers the weights as `new.name`.
 
     Raises:
-        Invalid: it is not an adapter, its files are not whole, or its base is not registered. Conflict: the name is
+        Invalid: it is not an adapter, its files are incomplete, or its base is not registered. Conflict: the name is
         taken. MergeRefused.
     """
     spec = replace(new, pin=False).complete(home.registry)
     if spec.kind != "adapter" or spec.folder is None:
-        raise Invalid(f"--merge is for an adapter in a folder, and {new.path} is of kind {spec.kind}.", param="merge")
+        raise Invalid(
+            f"--merge needs an adapter in a folder, but {new.path} is of kind {spec.kind}: leave --merge out.",
+            param="merge",
+        )
     home.registry.check_fallbacks(spec)
     progress = _lines()
     progress(Stage(f"Merging {spec.folder.name} into {spec.base}"))
@@ -73,9 +76,9 @@ def unpack_gguf(home: Home, new: NewModel) -> ModelSpec:
 
 
 def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
-    """Writes a GGUF file's model as safetensors of 16 bits, with its tokenizer and chat template.
+    """Writes a GGUF file's model as 16-bit safetensors, with its tokenizer and chat template.
 
-    A quantised file is unpacked: the weights are those that llama.cpp computes with, rounded to bfloat16.
+    Quantised weights are unpacked to the values that llama.cpp computes with, rounded to bfloat16.
 
     Raises:
         Invalid, Unavailable: as `unpack_gguf`.
@@ -88,17 +91,17 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
         from train.trainers.adapters import write_model
 
         started = time.monotonic()
-        # By name: the package is not there on every machine, and then `_check_file` says so.
+        # Imported by name, because the package is optional; `_check_file` reports if it is missing.
         reader = import_module("gguf").GGUFReader(file)
         tensors = reader.tensors
         weights = sum(int(tensor.n_elements) for tensor in tensors)
         _require_memory(file, weights)
         progress(Stage(f"Unpacking {file.name}: {weights:,} weights, {2 * weights / 1e9:.1f} GB when unpacked"))
-        # float16 loses nothing of a file of float16; quantised weights are made for bfloat16's range.
-        half = {tensor.tensor_type.name for tensor in tensors} <= {"F16", "F32"}
+        # float16 keeps all of a float16 file; quantised weights may need bfloat16's range.
+        is_half = {tensor.tensor_type.name for tensor in tensors} <= {"F16", "F32"}
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(file.parent), gguf_file=file.name, quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float16 if half and any(t.tensor_type.name == "F16" for t in tensors) else torch.bfloat16,
+            dtype=torch.float16 if is_half and any(t.tensor_type.name == "F16" for t in tensors) else torch.bfloat16,
         )  # fmt: skip
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -117,7 +120,7 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
 
 
 def _check_file(file: Path) -> None:
-    """Refuses what is no whole GGUF file, and a machine without the package that reads it."""
+    """Refuses an incomplete GGUF file, and a machine without the package that reads it."""
     if is_pointer(file):
         raise Invalid(f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull`, or download it again.")
     if part := _PART.search(file.name):
@@ -129,30 +132,30 @@ def _check_file(file: Path) -> None:
 
 
 def _starts_with_bos(fields: Mapping[str, Any]) -> bool:
-    """Whether a text begins with the beginning-of-text token: as the file says, else as llama.cpp assumes."""
-    said = fields.get("tokenizer.ggml.add_bos_token")
+    """Whether a text begins with the beginning-of-text token: the file's value, otherwise llama.cpp's default."""
+    stored = fields.get("tokenizer.ggml.add_bos_token")
     kind = fields.get("tokenizer.ggml.model")
-    return bool(said.contents()) if said is not None else kind is not None and kind.contents() == "llama"
+    return bool(stored.contents()) if stored is not None else kind is not None and kind.contents() == "llama"
 
 
 def _require_memory(file: Path, weights: int) -> None:
     needed, free = 2.5 * weights, psutil.virtual_memory().available
     if needed > free:
         raise Unavailable(
-            f"Unpacking {file.name} needs about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB is free: free "
-            "some memory, or take the original weights."
+            f"Unpacking {file.name} needs about {needed / 1e9:.0f} GB of memory, but only {free / 1e9:.0f} GB is "
+            "free: free some memory, or use the original weights."
         )
 
 
 def _check_finite(model: Any, file: Path) -> None:
-    """Refuses weights that make no numbers, as those of a quantisation that was unpacked wrongly."""
+    """Refuses weights whose logits are not finite, for example because they were unpacked wrongly."""
     import torch
 
     ids = torch.arange(_PROBE_TOKENS)[None] % model.get_input_embeddings().weight.shape[0]
     with torch.no_grad():
         total = float(model(input_ids=ids).logits.float().sum())
     if not math.isfinite(total):
-        raise Invalid(f"{file} gives no finite numbers when it is unpacked: it is damaged; download it again.")
+        raise Invalid(f"{file} is damaged: its unpacked weights give no finite logits. Download it again.")
 
 
 def _lines() -> PlainLines:

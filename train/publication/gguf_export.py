@@ -28,7 +28,7 @@ class GgufExport:
 
 
 class ExportFailed(ParleyError):
-    """The converter refused the model; nothing was written."""
+    """The converter failed; nothing was written."""
 
     status = 422
 
@@ -50,23 +50,23 @@ def check_exportable(spec: ModelSpec) -> Path:
     return spec.folder
 
 
-def find_converter(given: Path | None, folder: Path, file: Path) -> list[str]:
-    """The command of llama.cpp's converter: `given`, or the first of `CONVERTERS` on the PATH.
+def find_converter(converter: Path | None, folder: Path, file: Path) -> list[str]:
+    """The command of llama.cpp's converter: `converter`, or the first of `CONVERTERS` on the PATH.
 
     Raises:
-        Unavailable: there is none; the message has the commands to run by hand. Invalid: `given` is not there.
+        Unavailable: there is none; the message has the commands to run by hand. Invalid: there is no file `converter`.
     """
-    if given is not None:
-        if not given.is_file():
-            raise Invalid(f"There is no file {given}: give the path of convert_hf_to_gguf.py.", param="converter")
-        return [sys.executable, str(given)] if given.suffix == ".py" else [str(given)]
+    if converter is not None:
+        if not converter.is_file():
+            raise Invalid(f"There is no file {converter}: give the path of convert_hf_to_gguf.py.", param="converter")
+        return [sys.executable, str(converter)] if converter.suffix == ".py" else [str(converter)]
     for name in CONVERTERS:
-        if (found := shutil.which(name)) is not None:
-            return [sys.executable, found] if name.endswith(".py") else [found]
+        if (command := shutil.which(name)) is not None:
+            return [sys.executable, command] if name.endswith(".py") else [command]
     script = "llama.cpp/convert_hf_to_gguf.py"
     raise Unavailable(
         "llama.cpp's converter is not on this machine: `git clone --depth 1 https://github.com/ggml-org/llama.cpp`, "
-        f"install its requirements in an environment of its own, and run `python {script} {folder} --outfile {file}`; "
+        f"install its requirements in a separate environment, and run `python {script} {folder} --outfile {file}`; "
         f"or give it here as --converter {script}.",
         param="converter",
     )
@@ -87,7 +87,7 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
     if file.exists():
         raise Conflict(f"{file} exists already: choose another file.", param="gguf")
     if not file.parent.is_dir():
-        raise Invalid(f"There is no folder {file.parent}.", param="gguf")
+        raise Invalid(f"There is no folder {file.parent}: create it first.", param="gguf")
     partial = file.with_name(f".{file.name}.partial")
     try:
         done = subprocess.run(
@@ -96,7 +96,7 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
         )  # fmt: skip
         if done.returncode or not partial.is_file():
             lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            reason = lines[-1][:_LONGEST] if lines else f"it ended with {done.returncode}"
+            reason = lines[-1][:_LONGEST] if lines else f"it failed with status {done.returncode}"
             raise ExportFailed(f"llama.cpp's converter cannot convert {spec.id!r}: {reason}")
         partial.rename(file)
     except OSError as error:

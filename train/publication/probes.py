@@ -84,7 +84,7 @@ def store_probes(probes: ProbeSet, folder: Path) -> None:
 def store_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
     """Writes all held-out examples as chat JSONL: `parley eval run run:ID` evaluates models on them.
 
-    Answers that are labelled bad (KTO) are left out, because models are compared with what is written.
+    Answers labelled bad (KTO) are left out, because an evaluation takes the answers as references.
     """
     held = [item for item in held if not (isinstance(item, Example) and item.label is False)]
     rows = (json.dumps(_in_api_form(item), ensure_ascii=False) + "\n" for item in held)

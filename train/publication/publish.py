@@ -46,7 +46,7 @@ def publish(
         kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
             lm_head, a base that vLLM serves without LoRA), or that was trained from an adapter, is merged in any case.
         job: the training job; by default the run's id.
-        bot: the profile for /bot/<name>; by default a plain one, not its parent's.
+        bot: the profile for /bot/<name>; by default none, and so a plain greeting.
 
     Returns:
         The run's result with `model`, `kind` and `model_folder`. The spec's `parity` compares the weights with float32
@@ -81,7 +81,7 @@ def publish(
         "base": base.id if base else result.base,
         "parent": parent,
         "job": job or run_folder.name,
-        "bot": bot,  # a parent's profile would greet people for another model
+        "bot": bot,  # not the parent's, whose title and greeting describe another model
         "description": description or f"Trained on {result.examples:,} conversations",
         "toy": base.toy if base else False,
         "fold_system": served.fold_system if served.fold_system != "none" or not base else base.fold_system,
@@ -141,7 +141,7 @@ def finish_publication(
 
 @dataclass(frozen=True)
 class _Served:
-    """What a run was asked for that its model has to be served with."""
+    """Options of a run with which its model must be served."""
 
     chat_template: str | None
     trust_remote_code: bool
@@ -149,10 +149,10 @@ class _Served:
 
     @classmethod
     def of(cls, run_folder: Path) -> "_Served":
-        """From the run's config.json; runs of earlier versions have none of it."""
+        """The options in the run's config.json; runs of earlier versions have none."""
         config = read_json(run_folder / CONFIG) if (run_folder / CONFIG).is_file() else {}
-        asked = config.get("asked") or {}
-        template, trusted = asked.get("chat_template"), asked.get("trust_remote_code")
+        request = config.get("asked") or {}
+        template, trusted = request.get("chat_template"), request.get("trust_remote_code")
         return cls(template, bool(trusted), config.get("fold_system") or "none")
 
     def base(self, result: TrainingResult, spec: ModelSpec | None) -> Base:
@@ -251,13 +251,13 @@ def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | N
 
 
 def _other_template(result: TrainingResult, registry: Registry, served: "_Served") -> str | None:
-    """An engine has one chat template: an adapter that was trained with another one needs an engine of its own."""
+    """Why an adapter must be merged because of its chat template, as a clause: an engine has only one; else None."""
     base = _registered_base(result, registry, served, needed=False) or _at_same_place(result, registry)
     if served.chat_template is None or base is None:
         return None
     if load_tokenizer(find_base(base.id, registry)).chat_template == served.chat_template:
         return None
-    return f"it was trained with another chat template than that of {base.id}"
+    return f"it was trained with a chat template other than that of {base.id}"
 
 
 def _at_same_place(result: TrainingResult, registry: Registry) -> ModelSpec | None:

@@ -1,5 +1,5 @@
-"""The tokens at which a published model stops, in its generation_config.json: those of its base, and the one that ends
-a learnt turn. For an adapter the file is for other programs; Parley's engines stop there by themselves.
+"""Writes the tokens at which a published model stops into its generation_config.json: its base's, and the token that
+ends a turn. An adapter's file is for other programs; Parley's engines do not need it.
 """
 
 import json
@@ -14,7 +14,7 @@ from train.trainers.templates import turn_end
 
 
 def write_stop_tokens(folder: Path, base: Base) -> None:
-    """Adds the token that ends a learnt turn to a folder's generation_config.json, unless engines stop there anyway."""
+    """Adds the token that ends a turn to a folder's generation_config.json, unless engines stop there."""
     with quiet():
         tokenizer = load_tokenizer(base)
         token = turn_end(tokenizer).token

@@ -25,8 +25,8 @@ _PACKAGES = (
     "numpy",
 )  # fmt: skip
 _CHUNK = 1 << 20
-# Fields of examples and messages that came later. At their default they are left out of a fingerprint, so that runs
-# that began before can be resumed.
+# Fields of examples and messages that were added later. With their default they are left out of a fingerprint, so that
+# runs from before can be resumed.
 _ADDED: Mapping[str, Any] = MappingProxyType({"label": None, "reasoning": ""})
 # What may differ after a resume: it says when, from where and why, but not what is learnt.
 _IGNORED = frozenset({"started", "asked", "data", "run", "reasons"})

@@ -76,7 +76,7 @@ def _registered(name: str, registry: Registry | None) -> ModelSpec | None:
 
 
 def with_options(base: Base, chat_template: str | None, trust_remote_code: bool) -> Base:
-    """The same weights with another chat template, and with the permission to run their code."""
+    """The same base with another chat template, or with permission to run code that comes with it."""
     template = chat_template or base.chat_template
     return replace(base, chat_template=template, trust_remote_code=trust_remote_code or base.trust_remote_code)
 
@@ -96,7 +96,7 @@ def load_tokenizer(base: Base) -> Any:
     if base.chat_template:
         tokenizer.chat_template = base.chat_template
     if isinstance(tokenizer.chat_template, str):
-        # Jinja reads them as plain ones, and so does transformers what it has written: two templates would differ.
+        # Jinja and transformers replace these line ends too; otherwise equal templates would differ.
         tokenizer.chat_template = tokenizer.chat_template.replace("\r\n", "\n")
     return tokenizer
 
@@ -141,7 +141,7 @@ def check_servable(base: Base) -> None:
 
 
 def require_plain_weights(base: Base) -> None:
-    """Refuses weights that are quantised already: they can be served, but neither trained nor merged exactly.
+    """Refuses quantised weights, which can be served, but neither trained nor merged exactly.
 
     Raises:
         Invalid: with the method.
@@ -152,7 +152,7 @@ def require_plain_weights(base: Base) -> None:
     named = f" ({original})" if original and original != base.location else ""
     raise Invalid(
         f"The weights of {base.name!r} are quantised ({method}), so they can be served, but not trained or merged: "
-        f"take the original weights{named}. To train in little memory, --tune qlora quantises them itself.",
+        f"use the original weights{named}. To save memory, --tune qlora quantises them during training.",
         param="base",
     )
 
@@ -167,7 +167,7 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
         quantised: load the linear layers as NF4 with double quantisation (QLoRA).
 
     Raises:
-        Unavailable: the weights are missing, incomplete or unreadable. Invalid: they are quantised already.
+        Unavailable: the weights are missing, incomplete or unreadable. Invalid: they are quantised.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -189,10 +189,10 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
         model, loading = AutoModelForCausalLM.from_pretrained(
             base.location, trust_remote_code=base.trust_remote_code, output_loading_info=True, **options
         )
-    if missing := sorted(loading["missing_keys"]):  # transformers fills them with random numbers, and goes on
+    if missing := sorted(loading["missing_keys"]):  # transformers would use random numbers for them
         raise Unavailable(
-            f"The base {base.name!r} cannot be loaded: its files lack {missing[0]}"
-            f"{f' and {len(missing) - 1} more weights' if len(missing) > 1 else ''}, which its config.json asks for. "
+            f"The base {base.name!r} cannot be loaded: its files do not contain {missing[0]}"
+            f"{f' and {len(missing) - 1} more weights' if len(missing) > 1 else ''}, which its config.json requires. "
             "Download the whole folder again.",
             param="base",
         )

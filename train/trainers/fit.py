@@ -21,7 +21,7 @@ from train.run.progress import Progress, Stage, Validation, together
 from train.trainers.adapters import round_trained, save_adapter, save_weights, saved_dtype
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
-from train.trainers.fit_job import FitJob, FitResult, Measured
+from train.trainers.fit_job import FEWEST_ROWS, FitJob, FitResult, Measured
 from train.trainers.lora_layers import fuse_lora_layers
 from train.trainers.losses import add_learnt_head
 from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
@@ -184,8 +184,8 @@ def _trainer_arguments(job: FitJob) -> dict[str, Any]:
     # On several processes each works on its share of a batch.
     share = batch // job.processes
     micro = micro_batch(share, longest, rows=job.checkpoints.rows_at_most)
-    if values.method == "kto":  # compares the answers of a micro-batch
-        micro = next(size for size in range(max(2, micro), share + 1) if share % size == 0)
+    if fewest := FEWEST_ROWS.get(values.method):
+        micro = next(size for size in range(max(fewest, micro), share + 1) if share % size == 0)
     return {
         "output_dir": str(job.work),
         "per_device_train_batch_size": micro,

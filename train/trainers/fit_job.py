@@ -1,8 +1,9 @@
 """What one fit is given and what it measures: plain data for one process or several. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from train.hyperparameters import Chosen
 from train.run.checkpoints import CheckpointPlan
@@ -12,6 +13,7 @@ from train.trainers.runtime import Device
 from train.trainers.tokens import Row
 
 Rows = Sequence[Row] | Sequence[Pair]
+FEWEST_ROWS: Mapping[str, int] = MappingProxyType({"kto": 2})  # of a micro-batch, whose answers KTO compares
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Learning from answers that are labelled good or bad (KTO, arXiv:2402.01306) with TRL's KTOTrainer.
+"""Training on answers that are labelled good or bad (KTO, arXiv:2402.01306) with TRL's KTOTrainer.
 
 The reference model is the base, as for DPO. Token ids and labels come with the rows instead of from TRL's tokenisation.
-The drift from the base is estimated on mismatched rows: each prompt of a micro-batch with the answer of the row before
-it. So a micro-batch has at least two rows.
+The drift from the base is estimated on mismatched rows: each prompt of a micro-batch with the answer of the previous
+row. So a micro-batch has at least two rows. The last one of an epoch may have one row, which gets a fixed row's answer.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
-from train.trainers.fit_job import Measured
+from train.trainers.fit_job import FEWEST_ROWS, Measured
 from train.trainers.labelled import LabelledRow
 from train.trainers.packing import SimilarLengthSampler, measuring_batches
 from train.trainers.runtime import use_one_gpu
@@ -36,18 +36,19 @@ class Models:
 def kto_trainer(models: Models, rows: Sequence[LabelledRow], arguments: dict[str, Any]) -> KTOTrainer:
     """A trainer over labelled rows; `arguments` is the TRL configuration that all methods share (`fit`), and beta.
 
-    Both labels weigh the same in all, as the paper advises: the rarer one has a weight above 1 in each row.
+    Both labels have the same total weight, as the paper advises: rows with the rarer label have a weight above 1.
     """
     models.tokenizer.pad_token_id = models.pad_token  # TRL requires one
     good = sum(row.good for row in rows)
     bad = len(rows) - good
     weights = {"desirable_weight": max(1.0, bad / max(1, good)), "undesirable_weight": max(1.0, good / max(1, bad))}
+    columns = [_columns(row) for row in rows]
     return _Trainer(
         model=models.model,
         ref_model=models.reference,
         args=use_one_gpu(KTOConfig(**arguments, **weights, max_length=None)),
-        data_collator=_Collator(models.pad_token),
-        train_dataset=Dataset.from_list([_columns(row) for row in rows]),
+        data_collator=_Collator(models.pad_token, columns[:2]),
+        train_dataset=Dataset.from_list(columns),
         processing_class=models.tokenizer,
         peft_config=models.adapter,
     )
@@ -70,16 +71,16 @@ class LabelMeter:
         model.eval()
         batches = [
             trainer._prepare_inputs(trainer.data_collator([_columns(row) for row in batch]))
-            for batch in measuring_batches(self._rows, 2)
+            for batch in measuring_batches(self._rows, 2, FEWEST_ROWS["kto"])
         ]
         with torch.no_grad():
             if not self._reference:
                 reference = trainer.ref_model or model
                 self._reference = [_on_cpu(*trainer.compute_ref_log_probs(reference, batch)) for batch in batches]
-            learnt = [_on_cpu(*_log_probabilities(model, batch)) for batch in batches]
+            current = [_on_cpu(*_log_probabilities(model, batch)) for batch in batches]
         model.train(training)
         gains, drifts = (
-            torch.cat([now[part] - before[part] for now, before in zip(learnt, self._reference, strict=True)])
+            torch.cat([now[part] - before[part] for now, before in zip(current, self._reference, strict=True)])
             for part in (0, 1)
         )
         good = torch.cat([batch["label"].cpu() for batch in batches])
@@ -128,11 +129,14 @@ class _Collator:
     after the end of a turn.
     """
 
-    def __init__(self, pad_token: int) -> None:
-        self._pad_token = pad_token
+    def __init__(self, pad_token: int, others: Sequence[dict[str, Any]]) -> None:
+        """`others`: two rows, of which a row alone in its batch gets the answer of one that is not itself."""
+        self._pad_token, self._others = pad_token, others
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         before = [rows[-1], *rows[:-1]]
+        if len(rows) == 1:
+            before = [next((row for row in self._others if row != rows[0]), rows[0])]
         matched, mismatched = self._padded(rows, rows), self._padded(rows, before)
         return {
             **matched,

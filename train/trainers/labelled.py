@@ -11,7 +11,7 @@ from train.trainers.tokens import Method, Row, tokenise
 
 @dataclass(frozen=True)
 class LabelledRow(Row):
-    """A row whose answer is `good`, or not."""
+    """A row, and whether its answer is good."""
 
     good: bool
 
@@ -42,7 +42,7 @@ def tokenise_labelled(examples: Sequence[Example], tokenizer: Any, max_length: i
         tokenised = tokenise([example], tokenizer, max_length, thoughts)
         methods |= tokenised.methods
         problems += tokenised.problems
-        # An answer of several turns may give several rows, each with its context: the last one holds everything.
+        # An answer of several turns may give several rows, each with its context: the last row contains them all.
         last = tokenised.rows[-1:]
         rows += [LabelledRow(row.line, row.input_ids, row.labels, bool(example.label)) for row in last]
     return TokenisedLabels(tuple(rows), tuple(problems), frozenset(methods), thoughts.problems())

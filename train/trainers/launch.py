@@ -26,7 +26,7 @@ from train.run.checkpoints import plan_checkpoints
 from train.run.failures import OutOfMemory, memory_is_full
 from train.run.folder import LOG
 from train.run.progress import Checkpoint, Event, Progress, Stage, Step, Validation
-from train.trainers.fit_job import FitJob, FitResult
+from train.trainers.fit_job import FEWEST_ROWS, FitJob, FitResult
 
 _EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in (Stage, Step, Validation, Checkpoint)}
 _GRACE_S = 10.0
@@ -58,7 +58,7 @@ class WorkerFailure:
 def launch(job: FitJob, tokenizer: Any, threads: int, emit: Progress) -> FitResult:
     """Runs a fit. When a step does not fit into memory, halves the micro-batch and resumes from the last checkpoint.
 
-    A step still learns from the same number of rows, in more parts.
+    A step still learns from the same number of rows, in more parts. KTO compares two rows at least.
 
     Args:
         tokenizer: the base's; several processes load their own.
@@ -69,12 +69,13 @@ def launch(job: FitJob, tokenizer: Any, threads: int, emit: Progress) -> FitResu
     """
     from train.trainers.fit import fit  # here, because bitsandbytes and others warn when they are imported
 
+    fewest, failed = FEWEST_ROWS.get(job.hyperparameters.method, 1), 0
     while True:
         try:
             return _launch_processes(job, threads, emit) if job.processes > 1 else fit(job, tokenizer, emit)
         except OutOfMemory as error:
             rows = error.rows_at_once
-            if rows <= 1:
+            if rows <= fewest or rows == failed:  # no smaller micro-batch divides the batch
                 raise
         except Exception as error:
             if memory_is_full(error):
@@ -82,10 +83,11 @@ def launch(job: FitJob, tokenizer: Any, threads: int, emit: Progress) -> FitResu
             raise
         # Outside the except clause, where the exception no longer references what did not fit.
         _free_memory()
-        smaller = f"{rows // 2} at a time from now on, and a step still learns from the same number"
+        failed, rows_at_most = rows, max(fewest, rows // 2)
+        smaller = f"{rows_at_most} at a time from now on, and a step still learns from the same number"
         emit(Stage(f"Out of memory with {rows} rows at a time: {smaller}"))
         plan = plan_checkpoints(job.checkpoints.run_folder, job.checkpoints.every, emit)
-        job = replace(job, checkpoints=replace(plan, rows_at_most=rows // 2))
+        job = replace(job, checkpoints=replace(plan, rows_at_most=rows_at_most))
 
 
 def _launch_processes(job: FitJob, threads: int, emit: Progress) -> FitResult:

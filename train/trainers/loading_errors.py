@@ -1,6 +1,6 @@
-"""What the errors of transformers, PEFT and the hub mean when a model is loaded: one line with its cure.
+"""Explains errors of transformers, PEFT and the hub when a model is loaded: one line with the reason and what to do.
 
-The only place that reads their messages. Memory and disk that run out pass unchanged: `run.failures` knows them.
+No other module reads their messages. Errors of full memory or disks pass unchanged: `run.failures` explains them.
 """
 
 import re
@@ -16,11 +16,11 @@ _OTHERWISE = (
     "another model"
 )
 TOKENIZER = "its tokenizer cannot be read: copy the tokenizer's files of the original model into its folder"
-# Text in an error's message or its type's name → the reason and the cure. The first that matches counts.
-_CURES: tuple[tuple[str, str], ...] = (
+# Pattern for an error's message and type → the reason and what to do. The first match counts.
+_EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (
         r"gated repo|GatedRepoError|\b403\b",
-        "its authors want you to accept their terms: do so on its page at the hub, and set HF_TOKEN",
+        "its authors require you to accept their terms: accept them on its hub page, and set HF_TOKEN",
     ),
     (
         r"is not a valid model identifier|RepositoryNotFoundError|\b401\b|not a local folder or a valid repository",
@@ -29,21 +29,21 @@ _CURES: tuple[tuple[str, str], ...] = (
     (
         r"couldn't connect to|LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled"
         r"|ConnectionError|ConnectError|connection error",
-        "it is not on this machine, and the hub cannot be reached: download it where there is a network, and give its "
-        "folder",
+        "it is not on this machine, and the hub cannot be reached: download it on a machine with a network, and give "
+        "its folder",
     ),
     (
         r"trust_remote_code|contains custom code",
-        "it comes with code of its own, which runs only if you allow it: read it, then give --trust-remote-code to "
-        "`parley train`, or to `parley models add` for its base",
+        "it needs code that comes with the model: read it, and if you trust it, add --trust-remote-code to `parley "
+        "train`, or to `parley models add` for its base",
     ),
     (
         r"model type `[^`]*` but Transformers does not recognize|Unrecognized model in",
-        "this version of transformers does not know its model type: choose another base, or a newer transformers",
+        "this version of transformers does not support its model type: choose another base, or update transformers",
     ),
     (
         r"GGUF (model with )?architecture|GGUF magic invalid|Sorry we do not support",
-        "transformers cannot unpack this GGUF file: take the model's original weights (safetensors)",
+        "transformers cannot unpack this GGUF file: use the model's original weights (safetensors)",
     ),
     (
         r"Unrecognized configuration class",
@@ -81,13 +81,12 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Config\.__init__\(\) got an unexpected keyword|not a valid PeftType|Unknown PEFT type",
-        "its adapter_config.json is of a newer PEFT than this one: update PEFT, or save the adapter again with an "
-        "older one",
+        "its adapter_config.json was written by a newer PEFT: update PEFT, or save the adapter with an older version",
     ),
     (r"StrictDataclass\w*Error", "its config.json holds a value that transformers does not accept: correct it"),
     (
         r"quantized model|GPU is (needed|required)|No GPU found|gptqmodel",
-        "it is quantised: take the weights that it was made from",
+        "it is quantised: use the original weights",
     ),
 )
 
@@ -98,10 +97,10 @@ def translated_errors(name: str, param: str = "base", otherwise: str = _OTHERWIS
 
     Args:
         name: the model, as the message names it. param: the field of the request that it came from.
-        otherwise: the reason and the cure of an error that only says which name is unknown.
+        otherwise: the explanation of an error that says only which name is unknown.
 
     Raises:
-        Unavailable: with the cure.
+        Unavailable: the message says what to do.
     """
     try:
         yield
@@ -114,15 +113,15 @@ def translated_errors(name: str, param: str = "base", otherwise: str = _OTHERWIS
 
 
 def explain(error: BaseException, otherwise: str = _OTHERWISE) -> str:
-    """The reason and the cure in one sentence, with the library's own words where they are not understood."""
+    """The reason and what to do in one sentence, with the first line of the library's message."""
     text = _text(error)
     if isinstance(error, ImportError) and (package := _package(error, text)):
         return f"it needs the package {package}: `pip install {package}`."
-    if cure := next((cure for pattern, cure in _CURES if re.search(pattern, text)), None):
-        return f"{cure} ({_first_line(error)})."
+    if reason := next((reason for pattern, reason in _EXPLANATIONS if re.search(pattern, text)), None):
+        return f"{reason} ({_first_line(error)})."
     if isinstance(error, KeyError):
         return f"{otherwise} ({_first_line(error)})."
-    return f"{_first_line(error)} ({type(error).__name__}). Load it with transformers alone to see more."
+    return f"{_first_line(error)} ({type(error).__name__}). Load it with transformers to see the whole error."
 
 
 def _text(error: BaseException) -> str:
@@ -143,7 +142,7 @@ def _package(error: ImportError, text: str) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of the message; with the second one if the first only announces it."""
+    """The first line of the message, and the second line if the first ends with a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     line = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     return line.rstrip(".:")[:_SHOWN]

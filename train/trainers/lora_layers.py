@@ -70,7 +70,7 @@ class _LoraProduct(torch.autograd.Function):
         output.addmm_(inner, up.t())
         ctx.save_for_backward(rows, inner, weight, down, up)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return output.view(*x.shape[:-1], -1)
+        return output.view(*x.shape[:-1], len(weight))  # an expert may get no tokens
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]  # torch declares it without types

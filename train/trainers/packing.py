@@ -160,16 +160,21 @@ def micro_batch(batch: int, longest: int, tokens: int = TOKENS_AT_ONCE, rows: in
     return next((size for size in range(most, 1, -1) if batch % size == 0 and size * longest <= tokens), 1)
 
 
-def measuring_batches(rows: Sequence[Measurable], sequences: int = 1) -> Iterator[list[Measurable]]:
-    """Batches for measuring a loss, by length. `sequences` is 2 for pairs, which have two sequences each."""
-    batch: list[Measurable] = []
+def measuring_batches(rows: Sequence[Measurable], sequences: int = 1, fewest: int = 1) -> list[list[Measurable]]:
+    """Batches for measuring a loss, by length. `sequences` is 2 for pairs, which have two sequences each.
+
+    A batch has `fewest` rows at least, if there are so many.
+    """
+    batches: list[list[Measurable]] = []
     for row in sorted(rows, key=lambda row: row.longest):
-        if batch and sequences * (len(batch) + 1) * row.longest > _MEASURED_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+        is_full = batches and sequences * (len(batches[-1]) + 1) * row.longest > _MEASURED_AT_ONCE
+        if not batches or (is_full and len(batches[-1]) >= fewest):
+            batches.append([])
+        batches[-1].append(row)
+    if len(batches) > 1 and len(batches[-1]) < fewest:
+        last = batches.pop()
+        batches[-1] += last
+    return batches
 
 
 class SimilarLengthSampler(Sampler):

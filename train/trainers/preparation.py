@@ -36,7 +36,7 @@ class TrainingData:
 class Prepared:
     """What a run trains on and how. `examples` counts conversations, each of which may give several rows, or pairs.
 
-    `warnings` are those of `problems` that the base's chat template gives for the whole data.
+    `warnings` are the problems of the base's chat template with the whole data; `problems` includes them.
     """
 
     rows: tuple[Row, ...] | tuple[Pair, ...]
@@ -53,8 +53,8 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     """Token rows for both parts, and a value for every "auto".
 
     Raises:
-        UnusableData: no conversation of the training part can be learnt with this base; the message says why.
-        Invalid: the method or the device cannot do what the request asks for.
+        UnusableData: this base cannot be trained on any of the conversations; the message says why.
+        Invalid: the request does not fit the method or the device.
     """
     config = load_config(base)
     context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
@@ -77,28 +77,28 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     total = len(data.train) + len(data.validation)
     limit = min(resolve(values, facts(total, 0, bool(data.validation)), method).values.max_length, context)
     tokenise_any: Any = {"dpo": tokenise_pairs, "kto": tokenise_labelled}.get(method, tokenise)
-    learnt: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
+    training: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
     held: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.validation, tokenizer, limit)
-    endless = turn_end_problem(tokenizer)
-    warnings = (*((endless,) if endless else ()), *learnt.warnings)
-    found = (*data.problems, *warnings, *learnt.problems, *held.problems)
-    problems = tuple(sorted(found, key=lambda problem: problem.line))
-    if not learnt.rows:
-        first = learnt.problems[0]
+    turn_end = turn_end_problem(tokenizer)
+    warnings = (*((turn_end,) if turn_end else ()), *training.warnings)
+    unsorted = (*data.problems, *warnings, *training.problems, *held.problems)
+    problems = tuple(sorted(unsorted, key=lambda problem: problem.line))
+    if not training.rows:
+        first = training.problems[0]
         raise UnusableData(
             f"This base cannot be trained on any conversation. Line {first.line}: {first.message}; {first.mend}.",
             problems,
         )
-    examples = _count_lines(learnt.rows)
-    resolved = resolve(values, facts(examples, len(learnt.rows), bool(held.rows)), method)
+    examples = _count_lines(training.rows)
+    resolved = resolve(values, facts(examples, len(training.rows), bool(held.rows)), method)
     return Prepared(
-        learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
-        tuple(sorted(learnt.methods | held.methods)), warnings,
+        training.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
+        tuple(sorted(training.methods | held.methods)), warnings,
     )  # fmt: skip
 
 
 def fold_for_template(data: TrainingData, request: TrainingRequest, tokenizer: Any) -> TrainingData:
-    """The same data with the first system messages folded too, if that is requested and the template has no place for
+    """The same data with the first system messages folded too, if that is requested and the template does not support
     them.
     """
     if folding_of(request, tokenizer) != "all":
@@ -106,10 +106,10 @@ def fold_for_template(data: TrainingData, request: TrainingRequest, tokenizer: A
     number = sum(count_folded(item, "all") for item in (*data.train, *data.validation))
     if not number:
         return data
-    where = "at the beginning, which the chat template has no place for,"
-    learnt: Any = tuple(fold(item, "all") for item in data.train)
+    where = "at the beginning, which the chat template does not support,"
+    training: Any = tuple(fold(item, "all") for item in data.train)
     held: Any = tuple(fold(item, "all") for item in data.validation)
-    return replace(data, train=learnt, validation=held, problems=(folded_problem(number, where), *data.problems))
+    return replace(data, train=training, validation=held, problems=(folded_problem(number, where), *data.problems))
 
 
 def check_data(request: TrainingRequest) -> CheckedData:
@@ -156,11 +156,11 @@ def divide(checked: CheckedData, request: TrainingRequest) -> TrainingData:
 
 
 def _examples(checked: CheckedData, method: Method) -> Any:
-    """What the method learns from; data of another kind is an error, never left out silently."""
+    """The examples for the method. Data of another kind is an error, and is not left out silently."""
     if checked.labels and method != "kto":
         raise Invalid(
-            "The data holds answers labelled good or bad: use method kto to learn from them. To learn every answer, "
-            "put the label under `metadata`.",
+            "The data has answers labelled good or bad: use method kto. To train on every answer, put the label under "
+            "`metadata`.",
             param="method",
         )
     if method == "kto" and not checked.labels and (checked.examples or checked.preferences):

@@ -1,4 +1,4 @@
-"""A tokenizer's chat template: messages as an engine hands them to it, the end of a turn, and a place for systems."""
+"""A tokenizer's chat template: messages as an engine passes them, the end of a turn, support of system messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from train.request import TrainingRequest
 
 
 def engine_messages(messages: list[dict[str, Any]], tokenizer: Any, tools: Any = None) -> list[dict[str, Any]]:
-    """Messages as vLLM hands them to the template: each content as one text, or as a list of parts.
+    """Messages as vLLM passes them to the template: each content as one text, or as a list of parts.
 
     Args:
         messages: their contents are texts or lists of text parts.
@@ -26,13 +26,13 @@ def _content(message: Mapping[str, Any], in_parts: bool) -> Any:
     if not in_parts or message["role"] == "tool":  # vLLM gives a tool's result as one text to every template
         return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
     if isinstance(content, str):
-        # The API has no content beside a call.
+        # In the API, a message with tool calls has no content.
         return [] if message.get("tool_calls") and not content else [{"type": "text", "text": content}]
     return content
 
 
 def turn_end(tokenizer: Any) -> TurnEnd:
-    """How the tokenizer's template ends the assistant's turn; nothing known without a template."""
+    """How the tokenizer's template ends the assistant's turn; an empty `TurnEnd` without a template."""
     if not tokenizer.chat_template:
         return TurnEnd("", None)
     template = tokenizer.get_chat_template()
@@ -44,8 +44,10 @@ def turn_end_problem(tokenizer: Any) -> Problem | None:
     end = turn_end(tokenizer)
     if not end.unknown:
         return None
-    message = f"the chat template ends an answer with {end.text[:40]!r}, which is no token of its own in this base"
-    mend = "no engine can stop there: choose a template that ends with the base's own token, --chat-template plain"
+    message = f"the chat template ends an answer with {end.text[:40]!r}, which is not a single token of this base"
+    mend = (
+        "engines cannot stop there: use a template that ends with the base's end token, such as --chat-template plain"
+    )
     return Problem(0, "warning", message, mend, "turn-end")
 
 

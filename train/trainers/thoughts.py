@@ -1,6 +1,6 @@
-"""Whether a chat template drops the reasoning in training data, or writes an empty thought where there is none.
+"""Whether a chat template drops the reasoning in training data, or writes an empty reasoning block if there is none.
 
-Both are taught without an error, so both are counted and reported: one warning each for a whole data set.
+Neither is an error, but the model learns both, so each gives one warning for a whole data set.
 """
 
 import re
@@ -28,12 +28,12 @@ def loses_earlier_thoughts(example: Example, tokenizer: Any, turns: Sequence[Seq
     if not any(thoughts[:-1]):
         return False
     learnt = _letters("".join(tokenizer.decode(ids) for ids in turns))
-    kept = [_letters(thought) in learnt for thought in thoughts]
-    return kept[-1] and not all(kept)
+    written = [_letters(thought) in learnt for thought in thoughts]
+    return written[-1] and not all(written)
 
 
 class ThoughtCheck:
-    """Counts the examples whose reasoning is lost, and those that get an empty thought."""
+    """Counts the examples whose reasoning is lost, and those that get an empty reasoning block."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -44,7 +44,7 @@ class ThoughtCheck:
         self._emptied: dict[int, None] = {}
 
     def add(self, example: Example, turns: Callable[[], Sequence[Sequence[int]]]) -> None:
-        """Looks at one example; `turns` gives the token ids of each learnt turn as the template writes it."""
+        """Checks one example; `turns` returns the token ids of each learnt turn as the template writes it."""
         messages = [example.conversation.messages[position] for position in example.learnt]
         written = [match.group(2) for message in messages for match in _WRITTEN.finditer(message.content)]
         thoughts = [text for text in (*map(reasoning_of, messages), *written) if text.strip()]
@@ -54,23 +54,25 @@ class ThoughtCheck:
         learnt = _letters("".join(texts))
         if any(_letters(thought) not in learnt for thought in thoughts):
             self._dropped[example.line] = None
-        given = any(not text.strip() for text in written)  # the data itself has an empty one
-        if not given and any(_EMPTY.search(text) for text in texts):
+        in_data = any(not text.strip() for text in written)  # the data itself has an empty block
+        if not in_data and any(_EMPTY.search(text) for text in texts):
             self._emptied[example.line] = None
 
     def problems(self) -> tuple[Problem, ...]:
         """One warning for each kind that occurred."""
-        found = []
+        warnings = []
         if self._dropped:
             message = f"the chat template leaves out the reasoning of the answers{_where(list(self._dropped))}"
-            mend = "put it into the answers' text, or use a base or --chat-template that writes `reasoning_content`"
-            found.append(Problem(0, "warning", message, mend, "reasoning-dropped"))
+            mend = (
+                "put the reasoning into the answers, or use a base or --chat-template that writes `reasoning_content`"
+            )
+            warnings.append(Problem(0, "warning", message, mend, "reasoning-dropped"))
         if self._emptied:
             where = _where(list(self._emptied))
-            message = f"the chat template writes an empty thought before answers without reasoning{where}"
-            mend = "give the answers a `reasoning_content`; leave it if the model is to answer without thinking"
-            found.append(Problem(0, "warning", message, mend, "empty-thought"))
-        return tuple(found)
+            message = f"the chat template writes an empty reasoning block before answers without reasoning{where}"
+            mend = "add `reasoning_content` to the answers, unless the model should answer without reasoning"
+            warnings.append(Problem(0, "warning", message, mend, "empty-thought"))
+        return tuple(warnings)
 
 
 def _letters(text: str) -> str:

@@ -203,10 +203,10 @@ def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
         if reasoning_of(answer):
-            cure = "which the reasoning of the answer does not fit: use --chat-template, or remove the reasoning"
-            raise _TemplateRefuses(f"it begins an answer with a thought of its own, {cure}")
-        cure = "that a trained answer does not have: give the answers a `reasoning_content`, or use --chat-template"
-        raise _TemplateRefuses(f"it begins an answer with text, such as <think>, {cure}")
+            mend = "use another --chat-template, or remove the reasoning"
+            raise _TemplateRefuses(f"it begins an answer with other text than the answer's reasoning: {mend}")
+        mend = "add `reasoning_content` to the answers, or use another --chat-template"
+        raise _TemplateRefuses(f"it begins an answer with text, such as <think>, that the data does not have: {mend}")
     _require_answer(through[len(head) :], answer)
     ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
     end = len(through.rstrip()) if ended else len(through)

@@ -241,7 +241,7 @@ def test_bad_data_is_refused_here(fake: Any, bought: Any) -> None:
     with pytest.raises(UnusableData):
         bought(data=[{"messages": []}] * 12)
     labelled = [{"prompt": f"question {n}?", "completion": "Yes", "label": n % 2 > 0} for n in range(20)]
-    for method, says in (("sft", "train here with --method kto"), ("kto", "has no KTO")):
+    for method, says in (("sft", "train here with --method kto"), ("kto", "does not support KTO")):
         with pytest.raises(Invalid, match=says):
             bought(data=labelled, method=method)
     assert not fake.requests

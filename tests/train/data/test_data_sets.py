@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import Invalid
-from train.data.conversations import Example
+from train.data.conversations import Example, Problem
 from train.data.readers import read
 
 
@@ -26,3 +26,18 @@ def test_a_saved_data_set_is_read_and_one_with_splits_by_its_training_split(tmp_
     next((tmp_path / "one").glob("*.arrow")).write_bytes(b"broken")
     with pytest.raises(Invalid, match="one cannot be read: "):
         list(read(tmp_path / "one"))
+
+
+@pytest.mark.long
+def test_a_column_that_cannot_be_decoded_is_an_error(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"question": datasets.Value("string"), "answer": datasets.Value("string"), "picture": datasets.Image()}
+    )
+    table = {"question": ["Hi"], "answer": ["Hello"], "picture": [{"bytes": b"none", "path": None}]}
+    datasets.Dataset.from_dict(table, features=features).save_to_disk(tmp_path / "one")
+    (problem,) = read(tmp_path / "one")
+    assert isinstance(problem, Problem)
+    assert (problem.line, problem.severity) == (1, "error")
+    assert "cannot be read from here on" in problem.message

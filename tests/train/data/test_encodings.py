@@ -76,7 +76,7 @@ def test_an_encoding_that_there_is_not_or_that_does_not_fit_is_refused(tmp_path:
 def test_an_empty_file_is_one_line(content: bytes, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(Invalid, match=f"a.{suffix} is empty: it has no rows"):
+    with pytest.raises(Invalid, match=f"a.{suffix} is empty: give a file with rows"):
         read(path)
 
 

@@ -17,6 +17,7 @@ ONE = {
     ]
 }
 TWO = {"messages": [{"role": "user", "content": "Bye,]"}, {"role": "assistant", "content": "See you \u2013 soon"}]}
+PAIR = {"question": "Hi", "answer": "Hello"}
 TEXTS = ["Hi, is it 5' wide?", "Yes, [all] of it,", "Bye,]", "See you \u2013 soon"]
 FRAME = {"prompt": {"0": TEXTS[0], "1": TEXTS[2]}, "completion": {"0": TEXTS[1], "1": TEXTS[3]}}
 
@@ -41,9 +42,9 @@ LAYOUTS = {
     "pandas split": (
         "a.json", dumped({"columns": ["prompt", "completion"], "data": [TEXTS[:2], TEXTS[2:]]}), "one JSON object",
     ),
-    "lines encoded twice": ("a.jsonl", dumped(dumped(ONE), dumped(TWO)), "inside a JSON text"),
-    "a file encoded twice": ("a.json", dumped(dumped([ONE, TWO])), "inside a JSON text"),
-    "JSONL encoded again": ("a.json", dumped(dumped(ONE, TWO)), "inside a JSON text"),
+    "lines encoded twice": ("a.jsonl", dumped(dumped(ONE), dumped(TWO)), "inside a JSON string"),
+    "a file encoded twice": ("a.json", dumped(dumped([ONE, TWO])), "inside a JSON string"),
+    "JSONL encoded again": ("a.json", dumped(dumped(ONE, TWO)), "inside a JSON string"),
     "Python's repr": ("a.jsonl", f"{ONE!r}\n{TWO!r}", "Python's notation"),
     "Python's repr of a list": ("a.json", repr([ONE, TWO]), "Python's notation"),
     "a comma after each line": ("a.jsonl", dumped(ONE, TWO, between=",\n") + ",\n", "a comma after"),
@@ -75,6 +76,26 @@ def test_a_row_with_a_list_called_data_stays_a_row(tmp_path: Path) -> None:
     path.write_text(json.dumps({"question": "Hi", "answer": "Hello", "results": [{"n": 1}]}))
     (example, *_) = [item for item in read(path) if isinstance(item, Example)]
     assert [message.content for message in example.conversation.messages] == ["Hi", "Hello"]
+
+
+def test_one_list_of_several_is_read_and_the_others_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"test": [TWO], "train": [ONE], "validation": [TWO]}))
+    report = check(path, provider="local")
+    assert len(report.examples) == 1
+    (problem,) = [problem for problem in report.problems if "only the list" in problem.message]
+    assert problem.message == "only the list `train` of the object was read, not `validation`, `test`"
+    assert (problem.severity, problem.code) == ("warning", "file-layout")
+
+
+def test_rows_of_any_depth_are_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    depths = range(500, 1_000)  # the deepest that can be read cannot be written
+    path.write_text("\n".join(json.dumps({**PAIR, "deep": "*"}).replace('"*"', "[" * n + "]" * n) for n in depths))
+    items = list(read(path))
+    assert [item.line for item in items] == list(range(1, len(depths) + 1))
+    assert isinstance(items[0], Example)
+    assert isinstance(items[-1], Problem)
 
 
 def test_a_file_may_be_the_messages_of_one_conversation(tmp_path: Path) -> None:
@@ -118,6 +139,7 @@ def test_one_bad_row_of_a_list_on_one_line_leaves_out_itself_only(tmp_path: Path
         ('{"messages": [}\n' + dumped(ONE), [1]),
         ("[" * 100_000, [1]),
         ("{'a': " * 500, [1]),
+        ("{'question': 'Hi', 'answer': 'Yo', 'more': {(1, 2): {3}}}", [1]),
     ],
 )
 def test_what_is_neither_json_nor_nearly_is_an_error_at_its_line(text: str, lines: list[int], tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ TEXTS: list[tuple[str, str, list[tuple[str, str]]]] = [
         CHAT,
     ),
     ("inst", "<s>[INST] Hi [/INST]Hello</s>[INST] Bye [/INST]See you</s>", BARE),
+    ("inst", "[INST] Hi [/INST] Hello [INST] Bye [/INST] See you", BARE),
     ("headings", "### Human: Hi### Assistant: Hello### Human: Bye### Assistant: See you", BARE),
     (
         "headings",
@@ -102,6 +103,31 @@ def test_hh_s_pairs_share_their_beginning_as_the_prompt(tmp_path: Path) -> None:
         assert [message.content for message in (*pair.chosen, *pair.rejected)] == ["See you", "Go"]
 
 
+def test_answers_that_are_lists_of_questions_stay_answers(tmp_path: Path) -> None:
+    answers = {"chosen": "Q: When?\nA: At nine.", "rejected": "Q: When?\nA: Never."}
+    rows = [{"prompt": "Write an entry", **answers}, {"instruction": "Write an entry", **answers}]
+    others = {"chosen": "Human: Hi\n\nAssistant: Yo", "rejected": "Human: A\n\nAssistant: B"}
+    rows.append({"prompt": "Write an entry", **others})
+    pairs = list(read(write(tmp_path / "a.jsonl", *rows)))
+    assert len(pairs) == 3
+    for pair, row in zip(pairs, rows, strict=True):
+        assert isinstance(pair, Preference)
+        assert [message.content for message in pair.prompt] == ["Write an entry"]
+        assert [message.content for message in (*pair.chosen, *pair.rejected)] == [row["chosen"], row["rejected"]]
+
+
+def test_a_question_before_the_answer_s_marker_alone_stays_a_question(tmp_path: Path) -> None:
+    row = {"prompt": "What is 2+2?\n\n### Answer:", "completion": "4"}
+    (example,) = read(write(tmp_path / "a.jsonl", row))
+    assert messages(example) == [("user", "What is 2+2?\n\n### Answer:"), ("assistant", "4")]
+
+
+def test_a_guess_is_one_warning_for_rows_in_memory_too() -> None:
+    report = check([{"text": f"User: Hi {place}\nAssistant: Hello"} for place in range(12)])
+    assert len(report.examples) == 12
+    assert report.codes["guessed-roles"] == 1
+
+
 def test_a_completion_s_prompt_that_ends_with_the_answer_s_marker_is_a_conversation(tmp_path: Path) -> None:
     rows = [
         {"prompt": "\n\nHuman: Hi\n\nAssistant:", "completion": " Hello"},
@@ -122,8 +148,14 @@ def test_conversations_of_a_text_file_end_at_lines_of_dashes_and_at_system_messa
     assert [example.line for example in report.examples] == [1, 3]
     assert [(problem.line, problem.code) for problem in report.errors] == [(2, "wrong-type")]
     assert report.lines == 3
+    path.write_bytes(b"Human: Hi\r\n\r\nAssistant: Hello\r\n---\r\nHuman: Bye\r\n\r\nAssistant: See you\r\n")
+    assert [messages(item) for item in read(path, format="hh")] == [BARE[:2], BARE[2:]]
     path.write_text(TEXTS[0][1] * 2)
     assert [messages(item) for item in read(path, format="chatml")] == [CHAT, CHAT]
+    first = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in (BARE[0], ("assistant", "A\n---\nB")))
+    path.write_text(f"{first}---\n{first}")
+    conversations = [messages(item) for item in read(path, format="chatml")]
+    assert conversations == [[BARE[0], ("assistant", "A\n---\nB")]] * 2
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_the_question_and_the_system_text_beside_a_pair_are_its_prompt() -> None
         {"query": "Bye", "response": "See you", "rejected_response": ["No", "Never"]},
         {"instruction": "Bye", "output": ["See you", "No"]},
         {"question": "Hi", "answer": {"value": "Hello", "aliases": ["Hi"]}},
+        {"question": "Hi", "answer": "Hello", "tools": [{"name": "find", "parameters": {"kinds": {1, 2}}}]},
         {"prompt": "Bye", "completion": "See you", "rejected": "No", "chosen": {"text": "See you"}},
     ],
 )
@@ -197,6 +198,13 @@ def test_an_answer_that_is_labelled_bad_is_not_learnt_as_a_good_one(name: str, t
     assert example.metadata == {"topic": "x"}
 
 
+def test_a_table_with_a_rejected_response_has_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,response,rejected_response\nBye,See you,No\n")
+    (pair,) = check(path, provider="local").preferences
+    assert [message.content for message in (*pair.prompt, *pair.chosen, *pair.rejected)] == ["Bye", "See you", "No"]
+
+
 def test_labels_in_a_table_and_labels_that_are_classes(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,response,label\nBye,See you,True\nBye,No,False\n")
@@ -220,8 +228,8 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
     unread = [(problem.line, problem.severity, problem.message) for problem in report.problems
               if problem.code == "unread-field"]  # fmt: skip
     assert unread == [
-        (0, "warning", "`hint` holds text and is not read: in 7 rows, the first is line 1"),
-        (0, "warning", "`notes` holds text and is not read: in 3 rows, the first is line 8"),
+        (0, "warning", "`hint` contains text and is not read: in 7 rows, the first is line 1"),
+        (0, "warning", "`notes` contains text and is not read: in 3 rows, the first is line 8"),
     ]
     assert len(report.examples) == 10
     path = tmp_path / "a.csv"
@@ -229,14 +237,14 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
     report = check(path, provider="local")
     assert [example.conversation.messages[0].content for example in report.examples[:2]] == ["Hi 0", "Hi 1"]
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
-        '`context` is "customer support" everywhere, a label, and is not read: in 6 rows, the first is line 2'
+        '`context` is the label "customer support" in every row and is not read: in 6 rows, the first is line 2'
     ]
     rows = [{"instruction": f"Hi {place}", "response": "Hello", "context": "customer support"} for place in range(6)]
     assert check(rows, provider="local").examples[5].conversation.messages[0].content == "Hi 5"
     path.write_text("asked,said,context\nHi,Hello,We are in Rome\n")
     report = check(path, Columns("asked", "said"), provider="local")
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
-        "`context` holds text and is not read: in line 2"
+        "`context` contains text and is not read: in line 2"
     ]
     path.write_text("prompt,response,context,system\nHi,Hello,We are in Rome,Be kind.\n")
     (example,) = check(path, provider="local").examples
@@ -260,6 +268,8 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
         ({"question": "Hi", "answer": "Hello", "rejected": False, "response": "Yo"}, "response"),
         ({"instruction": "Hi", "output": "Hello", "system": "Be kind.", "system_prompt": "Be brief."}, "system_prompt"),
         ({"messages": MESSAGES, "image": "https://example.org/a.png"}, "image"),
+        ({"prompt": "Bye", "context": "We are in Rome", "chosen": [MESSAGES[2], ANSWER], "rejected": [MESSAGES[2], NO]},
+         "context"),
         ({"messages": MESSAGES, "hinweis": "短い返事をしてください"}, "hinweis"),
     ],
 )  # fmt: skip
@@ -269,6 +279,22 @@ def test_no_field_is_dropped_in_silence(row: dict[str, Any], field: str) -> None
     assert problem.message.startswith(f"`{field}` ")
     assert field.rpartition(".")[2] in problem.mend
     assert len(report.examples) + len(report.preferences) == 1
+
+
+def test_a_field_of_one_long_word_takes_no_time() -> None:
+    report = check([{"question": "Hi", "answer": "Hello", "thumbnail": "iVBORw0KGgo" * 20_000}], provider="local")
+    assert "unread-field" not in report.codes  # a search from each of its letters to its end would take minutes
+
+
+def test_the_system_text_of_a_request_belongs_to_pairs_and_to_rows_in_memory() -> None:
+    rows = [PREFERENCES["one whole, one answer"], PREFERENCES["ms-swift, query"]]
+    report = check(rows, Columns(system="Be kind."))
+    assert [pair.prompt[0].content for pair in report.preferences] == ["Be kind.", "Be kind."]
+    assert [len(pair.prompt) for pair in report.preferences] == [4, 4]
+    (example,) = check([{"messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0}, *MESSAGES[2:]]}],
+                       Columns(system="Be kind.")).examples  # fmt: skip
+    assert example.conversation.messages[0].content == "Be kind."
+    assert example.learnt == (4,)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +309,7 @@ def test_no_field_is_dropped_in_silence(row: dict[str, Any], field: str) -> None
 def test_text_about_an_image_is_refused(row: dict[str, Any]) -> None:
     report = check([row])
     assert [problem.code for problem in report.errors if problem.line] == ["not-text"]
-    assert "only text is learnt" in report.errors[-1].message
+    assert "only text can be trained on" in report.errors[-1].message
     assert not report.examples
 
 

@@ -1,6 +1,7 @@
 """train/data/tables.py: CSV with any separator, names in any case, and Excel workbooks."""
 
 import importlib.util
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ def texts(path: Path, columns: Columns | None = None) -> list[list[str]]:
         ("a.csv", 'Question,Answer\n"Hi, you",Hello\n'),
         ("a.csv", '"PROMPT "," Response"\n"Hi, you",Hello\n'),
         ("a.csv", ',prompt,response\n0,"Hi, you",Hello\n'),
+        ("a.csv", 'sep=,;\nprompt,response\n"Hi, you",Hello\n'),
+        ("a.csv", '\n , \nprompt,response\n"Hi, you",Hello\n'),
+        ("a.csv", 'conversation\n"[""Hi, you"", ""Hello""]"\n'),
+        (
+            "a.csv",
+            "messages\n\"[{'role': 'user', 'content': 'Hi, you'}, {'role': 'assistant', 'content': 'Hello'}]\"\n",
+        ),
     ],
 )
 def test_the_separator_and_the_case_of_names_are_found(name: str, text: str, tmp_path: Path) -> None:
@@ -90,3 +98,48 @@ def test_the_first_sheet_of_a_workbook_is_read_and_others_are_named(tmp_path: Pa
         assert first.metadata == {"Ticket": "4821"} or first.metadata == {"ticket": "4821"}
         assert [message.content for message in second.conversation.messages] == ["How much?", "7"]
         assert (first.line, second.line) == (3, 5)
+
+
+def edited(path: Path, pattern: bytes, text: bytes) -> Path:
+    """A workbook with another text in its first sheet's file."""
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    parts["xl/worksheets/sheet1.xml"] = re.sub(pattern, text, parts["xl/worksheets/sheet1.xml"])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        for name, part in parts.items():
+            book.writestr(name, part)
+    return path
+
+
+@pytest.fixture
+def workbook(tmp_path: Path) -> Path:
+    openpyxl: Any = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["question", "answer", "note"], ["Hi", "Hello"], ["Bye", "See you", None, "call them back"]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    return tmp_path / "a.xlsx"
+
+
+def test_a_sheet_is_read_whole_whatever_range_it_says_that_it_has(workbook: Path) -> None:
+    items = list(read(edited(workbook, rb'<dimension ref="[^"]*"', b'<dimension ref="A1"')))
+    examples = [item for item in items if isinstance(item, Example)]
+    assert [[message.content for message in item.conversation.messages] for item in examples] == [
+        ["Hi", "Hello"], ["Bye", "See you"]
+    ]  # fmt: skip
+    assert examples[1].metadata == {"note": "", "column 4": "call them back"}
+    (problem,) = [item for item in items if isinstance(item, Problem)]
+    assert problem.message == "`column 4` contains text and is not read: in line 3"
+
+
+def test_a_sheet_that_unpacks_to_too_much_ends_with_an_error(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.data.tables._LAST_ROW", 1_000)
+    far = b'<row r="999999999999"><c r="A999999999999"><v>1</v></c></row></sheetData>'
+    assert sum(isinstance(item, Example) for item in read(edited(workbook, b"</sheetData>", far))) == 2
+    monkeypatch.setattr("train.data.tables._ALWAYS_ACCEPTED", 1_000)
+    wide = b"".join(b'<row r="%d"><c r="XFD%d"><v>7</v></c></row>' % (row, row) for row in range(4, 99))
+    items = list(read(edited(workbook, b'<row r="9{12}.*', wide + b"</sheetData></worksheet>")))
+    assert len(items) < 20
+    (problem,) = [item for item in items if isinstance(item, Problem) and item.severity == "error"]
+    assert problem.code == "invalid-xlsx"
+    assert "unpacks to more than" in problem.message

@@ -52,7 +52,7 @@ def jsonl(rows: list[Any]) -> bytes:
         (
             jsonl([{"prompt": f"Hi {n}", "completion": "Hello", "label": bool(n % 2)} for n in range(12)]),
             "invalid_training_file",
-            "train it with `parley train FILE --method kto`",
+            "use `parley train FILE --method kto`",
         ),
         (b"\x00\xff\xfe" * 100, "invalid_training_file", "Invalid file format"),
     ],
@@ -73,7 +73,7 @@ def test_a_json_list_is_read_and_one_bad_row_of_it_is_named_by_its_number(house:
     job = outcome(house, json.dumps(style_rows(12)).encode())
     assert (job.status, job.error) == ("queued", None)
     events = [event.message for event in house.client.fine_tuning.jobs.list_events(job.id) if event.level == "warn"]
-    assert any("a JSON list instead of one row on each line" in message for message in events)
+    assert any("a JSON list was read instead of one row per line" in message for message in events)
     bad = {"messages": [{"role": "robot", "content": "x"}]}
     job = outcome(house, json.dumps([*style_rows(10), bad, *style_rows(4)]).encode())
     assert job.status == "failed"
@@ -92,7 +92,7 @@ def test_every_bad_line_has_its_event(house: House) -> None:
     job = outcome(house, jsonl([row | {"rationale": "It was asked."} for row in style_rows(12)]))
     assert job.status == "queued"
     (told,) = [message for message in house.messages(job.id) if "rationale" in message]
-    assert told.startswith("Training file: `rationale` holds text and is not read: in 12 rows, the first is line 1")
+    assert told.startswith("Training file: `rationale` contains text and is not read: in 12 rows, the first is line 1")
 
 
 @pytest.mark.long

@@ -74,7 +74,7 @@ def test_prices_of_all_models_that_are_still_there(data: Path) -> None:
     shown = " ".join(run("price", data).split())
     assert "$" in shown
     assert "days ago: check it" in shown
-    assert "* The price is over 90 days old. Give the current one with --price" in shown
+    assert "* The price is over 90 days old. Set the current price with --price" in shown
     found = json.loads(run("price", data, "--json"))
     providers = {quote["provider"] for quote in found["quotes"]}
     assert "together" in providers
@@ -117,6 +117,12 @@ def test_mistakes_are_one_line(data: Path, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="NO_SUCH_KEY, which is not set"):
         options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--credential", "NO_SUCH_KEY")
         run("synthesise", data, tmp_path / "o.jsonl", *options)
+    rows = [{"prompt": f"Hi {place}", "completion": "Hello", "label": False} for place in range(12)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(Invalid, match=r"do not train on answers labelled good or bad \(KTO\)"):
+        run("price", data)
+    with pytest.raises(Invalid, match="There is no seed"):  # only bad answers
+        run("synthesise", data, tmp_path / "o.jsonl", "--model", "w", "--base-url", "http://127.0.0.1:9/v1")
 
 
 @pytest.mark.long

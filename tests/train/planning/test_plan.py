@@ -14,7 +14,7 @@ from tests.train.conftest import style_rows
 from train.hyperparameters import Hyperparameters
 from train.planning.machines import Machine, find_machine
 from train.planning.needs import Shape, Step, need
-from train.planning.plan import Plan, Way, compare_with_run, find_shape, plan
+from train.planning.plan import Plan, Way, compare_with_run, find_shape, plan, shape_of
 from train.planning.speeds import Speed, TokenWork, estimate_speed, scale_speed
 from train.trainers.bases import find_base, load_model
 
@@ -39,6 +39,39 @@ def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
     assert (shape.attention, shape.keys) == (64, 32)
     adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4))
     assert need("lora", shape, _step(rank=4)).trained == adapted.get_nb_trainable_parameters()[0]
+
+
+GEMMA_3N = {
+    "intermediate_size": [128, 64], "num_hidden_layers": 2, "head_dim": 16, "num_kv_shared_layers": 0,
+    "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0],
+    "vocab_size_per_layer_input": 100, "hidden_size_per_layer_input": 8, "num_key_value_heads": 2,
+    "num_attention_heads": 4,
+}  # fmt: skip
+
+
+def test_labelled_answers_have_no_plan_and_the_sentence_says_so(tiny_base: Path) -> None:
+    rows = [{"prompt": f"Hi {place}", "completion": "Hello", "label": bool(place % 2)} for place in range(12)]
+    with pytest.raises(Invalid, match="supervised training, but the data has labelled answers"):
+        plan(rows, tiny_base, measure=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "expected"),
+    [
+        ("gemma3n_text", GEMMA_3N, (64, 128)),
+        ("mamba", {"num_hidden_layers": 2, "intermediate_size": 128}, (0, 128)),
+    ],
+)
+def test_layers_of_several_sizes_or_without_attention_have_a_plan(
+    kind: str, sizes: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(kind, hidden_size=64, vocab_size=100, **sizes)
+    with torch.device("meta"):
+        shape = shape_of(AutoModelForCausalLM.from_config(config))
+    assert (shape.attention, shape.inner) == expected
 
 
 def _step(**values: Any) -> Step:
@@ -114,7 +147,7 @@ def test_a_gpu_that_is_not_here_is_planned_from_its_data_sheet(tiny_base: Path, 
     away = plan(style_rows(120), tiny_base, gpu="rtx-4090", measure=True)
     assert (away.machine.device, away.machine.memory, away.precision) == ("cuda", 24 * 2**30, "bf16")
     assert "data sheet of NVIDIA RTX 4090" in away.speed.how
-    assert "not measured, because the GPU is not here" in away.speed.how
+    assert "not measured, because this machine does not have the GPU" in away.speed.how
     assert away.speed.tokens_per_s > 20 * made.speed.tokens_per_s
 
 

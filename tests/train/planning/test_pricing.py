@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from models.errors import Invalid, NotFound
-from train.planning.pricing import find_price, given_price, openai_epochs, price_table, quote, warnings
+from train.planning.pricing import find_price, openai_epochs, parse_user_price, price_table, quote, warnings
 from train.planning.token_counts import Counts, Length
 
 DAY = date(2026, 11, 22)
@@ -101,18 +101,18 @@ def test_old_prices_closing_providers_and_ending_models_are_warned_of() -> None:
     assert not price.stopped(DAY)
 
 
-def test_a_given_price_replaces_the_table_s_and_is_fresh() -> None:
+def test_a_users_price_replaces_the_table_s_and_is_fresh() -> None:
     table = find_price("gpt-4o-mini")
-    price = given_price("gpt-4o-mini=6/0.5/2", DAY)
+    price = parse_user_price("gpt-4o-mini=6/0.5/2", DAY)
     found = quote(_counts(), price, today=DAY)
     assert found.usd == pytest.approx(300_000 * 6 / 1e6)
     assert found.per_thousand_answers == pytest.approx(1000 * (400 * 0.5 + 100 * 2) / 1e6)
     assert (found.outdated, found.source, price.retires) == (False, "--price", table.retires)
     assert quote(_counts(), table, today=DAY).outdated
-    training_only = given_price("gpt-4o-mini=6", DAY)
+    training_only = parse_user_price("gpt-4o-mini=6", DAY)
     assert (training_only.input, training_only.output) == (table.input, table.output)
-    assert f"In use: the table's price of {table.as_of}." in training_only.notes
-    together = given_price("Qwen/Qwen3-8B=1", DAY)
+    assert f"The prices for use are the table's, of {table.as_of}." in training_only.notes
+    together = parse_user_price("Qwen/Qwen3-8B=1", DAY)
     assert {
         quote(_counts(), together, kind=kind, method=method, today=DAY).rate
         for kind in ("lora", "full")
@@ -120,14 +120,14 @@ def test_a_given_price_replaces_the_table_s_and_is_fresh() -> None:
     } == {1.0}  # type: ignore[arg-type]  # the methods' names
 
 
-def test_a_given_price_of_a_model_that_the_table_has_not() -> None:
-    found = quote(_counts(), given_price("acme/model=x=2", DAY), today=DAY)
+def test_a_users_price_of_a_model_that_is_not_in_the_table() -> None:
+    found = quote(_counts(), parse_user_price("acme/model=x=2", DAY), today=DAY)
     assert (found.model, found.usd, found.epochs) == ("acme/model=x", pytest.approx(0.6), 3)
     assert "--epochs" in found.epochs_rule
     assert (found.per_thousand_answers, found.warnings) == (None, ())
     for wrong in ("gpt-4o", "gpt-4o=", "=3", "gpt-4o=three", "gpt-4o=1/2", "gpt-4o=-1", "gpt-4o=nan", "gpt-4o=inf"):
         with pytest.raises(Invalid, match="use MODEL=TRAINING or MODEL=TRAINING/INPUT/OUTPUT"):
-            given_price(wrong)
+            parse_user_price(wrong)
 
 
 def test_a_quote_is_json() -> None:

@@ -12,7 +12,7 @@ from models.spec import ModelSpec, Upstream
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, ToolCall, ToolResult, ToolUse
 from train.data.lengths import Bin, histogram, spread
-from train.planning.token_counts import count, estimate_tokens
+from train.planning.token_counts import count, estimate, estimate_tokens
 from train.trainers.tokens import tokenise
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -116,6 +116,15 @@ def test_tools_and_calls_are_counted_and_it_is_said_how() -> None:
 
 
 @pytest.mark.usefixtures("no_vocabularies")
+def test_reasoning_is_learnt_and_counted() -> None:
+    answer = {"role": "assistant", "content": "4"}
+    rows = [{"messages": [{"role": "user", "content": "2+2?"}, answer | more]} for more in
+            ({}, {"reasoning_content": "Two and two make four, as everybody knows. " * 20})]  # fmt: skip
+    plain, reasoned = estimate(check(rows, provider="local"), "some-model").lengths
+    assert reasoned.learnt > plain.learnt + 100
+    assert reasoned.tokens - plain.tokens == reasoned.learnt - plain.learnt
+
+
 def test_without_a_vocabulary_it_is_an_estimate_and_says_how() -> None:
     counts = count(ROWS, "gpt-4o-mini")
     assert counts.way == "estimate"

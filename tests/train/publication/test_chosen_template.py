@@ -128,7 +128,7 @@ def test_a_template_whose_end_is_no_token_is_a_warning(tuned: Any, bare: Path) -
     assert problem("plain") is None
     found = problem("gemma")
     assert (found.code, found.line, found.severity) == ("turn-end", 0, "warning")
-    assert "'<end_of_turn>', which is no token of its own" in found.message
+    assert "'<end_of_turn>', which is not a single token of this base" in found.message
     assert "--chat-template plain" in found.mend
 
 
@@ -140,5 +140,5 @@ def test_code_that_comes_with_a_base_is_refused_by_the_name_of_its_option(tmp_pa
         json.dumps({"model_type": "ours", "auto_map": {"AutoConfig": "configuration_ours.OursConfig"}})
     )
     (tmp_path / "configuration_ours.py").write_text("raise SystemExit('this code ran')\n")
-    with pytest.raises(Unavailable, match=r"comes with code of its own, .* --trust-remote-code"):
+    with pytest.raises(Unavailable, match=r"needs code that comes with the model: .* --trust-remote-code"):
         load_config(find_base(tmp_path))

@@ -121,7 +121,7 @@ def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> 
     adapter = tune(("<|a|>",))
     file = adapter / "adapter_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(file).items() if "lora" in name}, file)
-    with pytest.raises(Invalid, match=r"has 260 tokens and 'tiny' has embeddings for 259.*save_embedding_layers=True"):
+    with pytest.raises(Invalid, match=r"has 260 tokens, but 'tiny' has embeddings for 259.*save_embedding_layers=True"):
         merge_adapter(opened, NewModel("x", path=str(adapter), base="tiny"))
 
 
@@ -160,7 +160,7 @@ def test_a_gguf_file_is_unpacked_and_registered(
     broken.write_bytes(b"not a GGUF file" * 100)
     for path, says, error in (
         (part, "is one of 3 parts", Invalid),
-        (broken, "cannot unpack this GGUF file: take the model's original weights", Unavailable),
+        (broken, "cannot unpack this GGUF file: use the model's original weights", Unavailable),
     ):
         with pytest.raises(error, match=says):
             unpack_gguf(opened, NewModel("x", path=str(path)))

@@ -7,8 +7,17 @@ import pytest
 
 from tests.train.trainers.test_methods import labelled_rows
 from train.data.checks import check
-from train.trainers.kto import LabelMeter, Models, kto_trainer
-from train.trainers.labelled import tokenise_labelled
+from train.hyperparameters import Facts, Hyperparameters, resolve
+from train.run.checkpoints import CheckpointPlan
+from train.run.failures import OutOfMemory
+from train.trainers.bases import Base
+from train.trainers.fit_job import FitJob
+from train.trainers.kto import LabelMeter, Models, _Collator, _columns, kto_trainer
+from train.trainers.labelled import LabelledRow, tokenise_labelled
+from train.trainers.launch import launch
+from train.trainers.packing import measuring_batches
+from train.trainers.runtime import Device
+from train.trainers.tokens import IGNORED
 
 pytestmark = pytest.mark.training
 
@@ -53,3 +62,47 @@ def test_batches_and_loss_are_those_of_trl(tokenizer: Any, model: Any, tmp_path:
     assert measured.loss == pytest.approx(loss, abs=1e-5)
     assert measured.margin == pytest.approx(ours._metrics["eval"]["rewards/margins"][-1], abs=1e-4)
     assert measured.margin != pytest.approx(0, abs=1e-4)  # the adapter is not a new one
+
+
+def some_rows(*lengths: int) -> tuple[LabelledRow, ...]:
+    return tuple(
+        LabelledRow(line, [line] * length, [IGNORED] * (length - 2) + [line] * 2, good=bool(line % 2))
+        for line, length in enumerate(lengths, 1)
+    )
+
+
+def test_a_row_alone_is_compared_with_another_row_s_answer() -> None:
+    long = some_rows(3_000, 2_500, 2_900)
+    assert [len(batch) for batch in measuring_batches(long, 2, 2)] == [3]
+    assert [len(batch) for batch in measuring_batches(long, 2)] == [1, 1, 1]
+    first, second, third = (_columns(row) for row in some_rows(4, 5, 6))
+    collate = _Collator(0, [first, second])
+    for row, other in ((first, second), (third, first)):
+        batch = collate([row])
+        assert batch["KL_input_ids"].tolist() == [row["prompt_ids"] + other["completion_ids"]]
+        assert batch["input_ids"].tolist() == [row["prompt_ids"] + row["completion_ids"]]
+
+
+@pytest.mark.parametrize(("batch", "tried"), [(4, [4, 2]), (3, [3, 3])])
+def test_a_micro_batch_that_cannot_be_smaller_ends_a_run_without_memory(
+    batch: int, tried: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from train.trainers import fit
+
+    sizes: list[int] = []
+
+    def run_out(job: FitJob, *_: Any) -> None:
+        sizes.append(fit._trainer_arguments(job)["per_device_train_batch_size"])
+        if len(sizes) > 9:
+            raise AssertionError("it never ends")
+        raise OutOfMemory(sizes[-1])
+
+    monkeypatch.setattr(fit, "fit", run_out)
+    values = resolve(Hyperparameters(batch_size=batch), Facts(8, 64, 2_048), "kto").values
+    job = FitJob(
+        base=Base("a", "a"), rows=some_rows(8, 8, 8, 8), measured=(), hyperparameters=values, work=tmp_path,
+        output=tmp_path / "adapter", base_name="a", device=Device("cpu"), checkpoints=CheckpointPlan(tmp_path),
+    )  # fmt: skip
+    with pytest.raises(OutOfMemory):
+        launch(job, None, 1, lambda event: None)
+    assert sizes == tried

@@ -54,3 +54,10 @@ def test_fused_layers_give_the_same_logits_and_gradients(tiny_base: Path) -> Non
 @pytest.mark.parametrize("options", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_other_layers_keep_pefts_forward(tiny_base: Path, options: dict[str, Any]) -> None:
     assert fuse_lora_layers(adapted(tiny_base, **options)) == 0
+
+
+def test_a_layer_without_tokens_gives_none(tiny_base: Path) -> None:
+    model = adapted(tiny_base)
+    fuse_lora_layers(model)
+    layer = next(module for name, module in model.named_modules() if name.endswith("up_proj"))
+    assert layer(torch.zeros(0, 64)).shape == (0, 128)  # an expert to which no token was sent

@@ -144,8 +144,8 @@ def test_reasoning_goes_through_real_templates_or_is_reported(
 def test_a_template_that_opens_or_drops_the_thought_itself(tokenizer: Any) -> None:
     tokenizer.chat_template = (files("trl") / "chat_templates" / "deepseek_r1_distill.jinja").read_text("utf-8")
     reasoned, plain = tokenise(examples(REASONING, TURNS), tokenizer, 1_000).problems
-    assert "the reasoning of the answer does not fit" in reasoned.message
-    assert "give the answers a `reasoning_content`" in plain.message
+    assert "other text than the answer's reasoning" in reasoned.message
+    assert "add `reasoning_content` to the answers" in plain.message
     inside = examples([TURNS[0], {"role": "assistant", "content": "<think>\n1 + 1.\n</think>\n\n2"}])
     dropping = CHAT_TEMPLATE.replace("message['content']", "message['content'].split('</think>')[-1]")
     for template, codes in ((CHAT_TEMPLATE, []), (dropping, ["reasoning-dropped"])):

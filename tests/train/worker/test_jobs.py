@@ -53,7 +53,7 @@ def test_a_job_trains_and_publishes(queued: Any, database: Database) -> None:
 def test_a_job_that_cannot_be_done_says_why_in_one_line(queued: Any) -> None:
     job = queued(rows=0)
     assert job.status == "failed"
-    assert job.error == "data.jsonl is empty: it has no rows."
+    assert job.error == "data.jsonl is empty: give a file with rows."
     assert "\n" not in job.error
     job = queued(hyperparameters={"n_epochs": 3})
     assert "n_epochs" in job.error

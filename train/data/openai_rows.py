@@ -346,10 +346,8 @@ def _calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise RowError("a tool call without a function name", mend, "bad-tool-call")
-        name, call_id = (
-            require_valid_unicode(function["name"]),
-            require_valid_unicode(str(call.get("id") or f"call_{position}")),
-        )
+        name = require_valid_unicode(function["name"])
+        call_id = require_valid_unicode(str(call.get("id") or f"call_{position}"))
         tool_calls.append(ToolCall(call_id, name, _arguments(function.get("arguments"))))
     return tuple(tool_calls)
 

@@ -21,7 +21,9 @@ def test_a_saved_data_set_is_read_and_one_with_splits_by_its_training_split(tmp_
     for folder, expected in (("one", ["Hi", "Bye"]), ("both", ["Hi", "Bye"]), ("both/test", ["Why?"])):
         items = list(read(tmp_path / folder))
         assert [item.conversation.messages[0].content for item in items if isinstance(item, Example)] == expected
-    with pytest.raises(Invalid, match=r"no split 'train' but test, validation: give the folder of one, .*/held/test"):
+    with pytest.raises(
+        Invalid, match=r"has the splits test, validation, but no 'train': give the folder of one, .*/held/test"
+    ):
         read(tmp_path / "held")
     next((tmp_path / "one").glob("*.arrow")).write_bytes(b"broken")
     with pytest.raises(Invalid, match="one cannot be read: "):

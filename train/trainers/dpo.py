@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from train.trainers.fit_job import Measured
-from train.trainers.packing import SimilarLengthSampler, measuring_batches
+from train.trainers.packing import SimilarLengthSampler, measuring_batches, pad_batch
 from train.trainers.pairs import Pair
 from train.trainers.runtime import use_one_gpu
 from train.trainers.tokens import IGNORED, Row
@@ -114,12 +114,7 @@ class _Collator:
     def __call__(self, pairs: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         ids = [pair[f"{side}_ids"] for side in ("chosen", "rejected") for pair in pairs]
         masks = [pair[f"{side}_mask"] for side in ("chosen", "rejected") for pair in pairs]
-        width = max(len(row) for row in ids)
-        return {
-            "input_ids": torch.tensor([row + [self._pad_token] * (width - len(row)) for row in ids]),
-            "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
-            "completion_mask": torch.tensor([mask + [0] * (width - len(mask)) for mask in masks]),
-        }
+        return pad_batch(ids, masks, self._pad_token)
 
 
 class _Trainer(DPOTrainer):

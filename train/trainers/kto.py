@@ -15,7 +15,7 @@ from trl import KTOConfig, KTOTrainer
 
 from train.trainers.fit_job import FEWEST_ROWS, Measured
 from train.trainers.labelled import LabelledRow
-from train.trainers.packing import SimilarLengthSampler, measuring_batches
+from train.trainers.packing import SimilarLengthSampler, measuring_batches, pad_batch
 from train.trainers.runtime import use_one_gpu
 from train.trainers.tokens import IGNORED
 
@@ -148,12 +148,7 @@ class _Collator:
         both = list(zip(prompts, answers, strict=True))
         ids = [prompt["prompt_ids"] + answer["completion_ids"] for prompt, answer in both]
         masks = [[0] * len(prompt["prompt_ids"]) + answer["completion_mask"] for prompt, answer in both]
-        width = max(len(row) for row in ids)
-        return {
-            "input_ids": torch.tensor([row + [self._pad_token] * (width - len(row)) for row in ids]),
-            "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
-            "completion_mask": torch.tensor([mask + [0] * (width - len(mask)) for mask in masks]),
-        }
+        return pad_batch(ids, masks, self._pad_token)
 
 
 class _Trainer(KTOTrainer):

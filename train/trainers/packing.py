@@ -160,6 +160,16 @@ def micro_batch(batch: int, longest: int, tokens: int = TOKENS_AT_ONCE, rows: in
     return next((size for size in range(most, 1, -1) if batch % size == 0 and size * longest <= tokens), 1)
 
 
+def pad_batch(ids: Sequence[list[int]], masks: Sequence[list[int]], pad_token: int) -> dict[str, torch.Tensor]:
+    """Rows of token ids and the masks of their answers as tensors of shape (rows, longest), padded on the right."""
+    width = max(len(row) for row in ids)
+    return {
+        "input_ids": torch.tensor([row + [pad_token] * (width - len(row)) for row in ids]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
+        "completion_mask": torch.tensor([mask + [0] * (width - len(mask)) for mask in masks]),
+    }
+
+
 def measuring_batches(rows: Sequence[Measurable], sequences: int = 1, fewest: int = 1) -> list[list[Measurable]]:
     """Batches for measuring a loss, by length. `sequences` is 2 for pairs, which have two sequences each.
 

@@ -124,6 +124,8 @@ def test_light_things_load_nothing_heavy() -> None:
         *(f"import {room}.api" for room in ROOMS if (ROOT / room / "api.py").exists()),
         "import serve.gateway.app",
         "import serve.launcher.parent",
+        # What vLLM serves is read from its source.
+        "from models.lora_support import supports_lora; supports_lora('MistralForCausalLM')",
         # The worker's process stays small: what loads torch runs in a process of its own.
         *(f"import {handler.partition(':')[0]}" for handler in parley.JOB_HANDLERS.values()),
     ]

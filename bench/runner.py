@@ -33,10 +33,10 @@ from urllib.parse import urlsplit
 from evals.tasks.runner import Batch, ask_all
 from evals.tasks.task import TaskSample
 from evals.tasks.task_rows import make_task
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
 from models.database import open_database, upgrade
 from models.errors import Invalid
-from models.settings import load_settings
+from models.settings.settings import load_settings
 
 _MODEL = "fixed"
 _PARAMETERS = {"temperature": 0.0, "max_tokens": 64}

@@ -27,11 +27,11 @@ from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
 from evals.scorers.text_match import length, repetition, topic_coverage, word_count
+from models.chat.messages import Completer, Message
 from models.demo import FOLDER
 from models.errors import ParleyError
-from models.messages import Completer, Message
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from models.weights import read_lora_rank
 
@@ -174,7 +174,7 @@ async def evaluate(
     times: StepTimes,
 ) -> dict[str, Any]:
     """Serves both models, asks them, scores and judges the answers; returns its part of the JSON object."""
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
     from serve import start
 
     samples, scorers = build_scorers(parts, requests)
@@ -241,7 +241,7 @@ async def judge(database: Any, settings: Settings, requests: Sequence[Request]) 
     from evals import judge_models
     from evals.judges.request import JudgeRequest
     from evals.votes.prompts import add_prompts
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
 
     rows = [{"prompt": r.question, "category": r.intent, "held_out": True} for r in requests]
     add_prompts(database, rows, source="bitext")

@@ -24,7 +24,7 @@ from evals.ratings.leaderboard import leaderboard
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.vote_import import import_votes
 from models.database import Database, new_ulid, open_database, upgrade
-from models.settings import child_environment, load_settings
+from models.settings.settings import child_environment, load_settings
 from tests.serve.postgres import Postgres
 from tests.stack import ROOT
 

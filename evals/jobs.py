@@ -23,14 +23,14 @@ from evals.served_runs import EvaluationProgress, evaluate_served, judge_served
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.runner import Progress
 from evals.tasks.task_sources import open_task
+from models.chat.judge_prompt import DEFAULT_RUBRIC
 from models.database import Database
 from models.errors import Invalid
-from models.jobs import Job
-from models.judge_prompt import DEFAULT_RUBRIC
-from models.settings import Settings
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext
+from models.settings.settings import Settings
 from models.spec import is_recorded_name
 from models.usage import has_price
-from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task
 RECORD = "record"  # the kind of a job that records a model's answers

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from models.database import Database
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
 
 Number = TypeVar("Number", int, float)
 
@@ -50,9 +50,9 @@ def open_home() -> Iterator[Home]:
         Unavailable: the database is not at this program's revision.
     """
     from models.database import open_database
-    from models.new_home import create_tables, removed_if_unused
-    from models.registry import Registry
-    from models.settings import load_settings
+    from models.home.new_home import create_tables, removed_if_unused
+    from models.registry.registry import Registry
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     with removed_if_unused(settings):

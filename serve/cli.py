@@ -17,7 +17,7 @@ from serve.launcher.serve_command import serve_command
 
 if TYPE_CHECKING:
     from models.database import Database
-    from models.settings import Settings
+    from models.settings.settings import Settings
     from serve.openai_import import FineTune
 
 # Returns the Starlette routes of other rooms.
@@ -65,7 +65,7 @@ def up(
     **settings: Any,
 ) -> None:
     """Start everything: engines, gateway, page and worker. Ctrl-C stops it."""
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.launcher.parent import up as run
 
     run(load_settings(**settings), page=page, worker=worker, make_owner_key=make_owner_key)
@@ -77,7 +77,7 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
 
     from models.database import open_database
     from models.keys import keys_configured
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.gateway.server import run
     from serve.launcher import preflight
 
@@ -98,7 +98,7 @@ def print_openapi(mounts: Mounts | None) -> None:
     import json
 
     from models.database import Database
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.openapi.document import openapi_document
 
     settings = load_settings()
@@ -118,7 +118,7 @@ def import_openai(
     The key is read from OPENAI_API_KEY, now and whenever Parley runs. It is not stored.
     """
     from models.errors import Invalid
-    from models.instance import gateway_url
+    from models.home.instance import gateway_url
     from models.terminal import console, open_home
     from serve import openai_import
 
@@ -183,7 +183,7 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
     It changes nothing, and works before the first start and while Parley runs. The exit status is 1 if a
     check failed that prevents a start.
     """
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from models.terminal import console
     from serve.launcher import doctor
 
@@ -198,7 +198,7 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
 
 def status_command(as_json: JsonFlag = False) -> None:
     """Show what is running: processes, models with their state, and the last log lines of failed engines."""
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from models.terminal import console, open_home
     from serve.launcher import status
 

@@ -19,7 +19,7 @@ from _pytest.mark.expression import Expression  # pytest offers no public way to
 
 from models.audit import acting_as, command_line
 from models.database import Database, open_database, upgrade
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from tests.stack import Stack, stack
 
 DATABASE = "parley.db"

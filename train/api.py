@@ -8,7 +8,7 @@ from models.database import Database
 from models.errors import Invalid
 from models.http.operations import attach_operations
 from models.http.payloads import is_retry, json_response, list_page, query_integer, read_json_object, run_in_thread
-from models.settings import Settings
+from models.settings.settings import Settings
 from train.data.endpoint import DataCheck
 from train.finetuning import creation, lifecycle, views
 from train.finetuning.requests import parse

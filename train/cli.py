@@ -83,7 +83,7 @@ def train_command(options: TrainOptions) -> None:
 def _train_here(options: TrainOptions) -> None:
     request = None if options.resume else options.request()
     with _open_home() as home, problems_shown(options.as_json):
-        from models.instance import gateway_url
+        from models.home.instance import gateway_url
         from train.training import resume, train
 
         with open_progress(options.as_json) as progress:
@@ -136,7 +136,7 @@ def merge_command(
 @contextmanager
 def _open_home() -> Iterator[Home]:
     """The home, once the environment is set for torch, which is not loaded yet."""
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     with open_home() as home:

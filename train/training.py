@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.chat.system_messages import Folding
 from models.database import new_ulid, utcnow
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
-from models.system_messages import Folding
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.data.checks import CheckedData, Data
 from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes

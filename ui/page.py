@@ -18,8 +18,8 @@ from models.errors import Invalid
 from models.evaluation_events import open_evaluation_events
 from models.http.proxies import TrustedProxies
 from models.keys import keys_configured
-from models.page_settings import without_upstream_keys
-from models.settings import Settings
+from models.settings.page_settings import without_upstream_keys
+from models.settings.settings import Settings
 from ui.access.forwarded import ForwardedHeaders
 from ui.access.origins import is_loopback
 from ui.access.roles import CampaignRoles
@@ -36,7 +36,7 @@ def build(settings: Settings) -> ASGIApp:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
     """
     import_gradio()
-    from models.page_secret import page_secret
+    from models.home.page_secret import page_secret
     from ui.access.actor import page_actor
     from ui.access.cookies import Cookies, Keyring
     from ui.access.openid import OpenIdSignIn

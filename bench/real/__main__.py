@@ -28,7 +28,7 @@ def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
     from bench.real.serving import score_answers, serve_and_ask
     from bench.real.training import Place, check_data, plan_training, train_adapter, train_preferences
     from models.database import open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings(home=options.folder / "home", port=options.port, device="cpu")
     upgrade(settings)

@@ -13,8 +13,8 @@ from bench.progress import print_progress
 from bench.real.training import ADAPTER, BASE, MERGED, Place, publish_models
 from bench.support import build_scorers, summaries
 from evals.scorers.score_summary import paired_difference, score_all
-from models.completer import gateway_completer
-from models.messages import Message
+from models.chat.completer import gateway_completer
+from models.chat.messages import Message
 
 _AT_ONCE = 16
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 400  # characters

@@ -9,8 +9,8 @@ from bench.progress import print_progress
 from bench.real.options import Options
 from bench.real.parts import RealParts, preference_rows, write_chat_files, write_lines
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Parity
 
 BASE, ADAPTER, MERGED = "real-base", "bitext-adapter", "bitext-merged"

@@ -35,9 +35,9 @@ from evals.votes.imports.rows import UNKNOWN_VOTER
 from evals.votes.prompts import prompt_digest
 from evals.votes.training_prompts import no_training_record
 from evals.votes.votes import Votes, first_score, from_rows
+from models.chat.messages import Message
 from models.database import Database, utcnow
 from models.errors import Invalid, ParleyError
-from models.messages import Message
 
 _TIMES = ("created", "opens", "closes", "opened", "closed")
 _RECORDINGS = "recordings/"

@@ -12,7 +12,7 @@ from models.terminal import open_home
 
 if TYPE_CHECKING:
     from evals.campaigns.invites import Invite
-    from models.settings import Settings
+    from models.settings.settings import Settings
 
 Name = Annotated[str, typer.Argument(help="The campaign's name.")]
 JOIN = "/vote/i/"  # the page's address of invites, before the token
@@ -121,7 +121,7 @@ def forget(
 def invite_link(settings: "Settings", made: "Invite") -> str:
     """The link of an invite, at the page's address."""
     from evals.campaigns.invites import sign_invite
-    from models.page_secret import page_secret
+    from models.home.page_secret import page_secret
 
     return settings.page_url.rstrip("/") + JOIN + sign_invite(page_secret(settings.home), made.id)
 

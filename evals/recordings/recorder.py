@@ -21,11 +21,11 @@ from evals.recordings.recording_store import Recording, answered, begin, finish,
 from evals.tasks.answer_cache import storable_text
 from evals.tasks.runner import ATTEMPTS, Progress
 from evals.votes.prompts import Prompt
-from models.completer import ServerAnswer, StartPatience, gateway_completer, read_completion
+from models.chat.completer import ServerAnswer, StartPatience, gateway_completer, read_completion
+from models.chat.messages import Completion, as_dicts
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable, retry_delay
-from models.messages import Completion, as_dicts
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.usage import cost, has_price
 
 _TIMEOUT_S = 600.0  # seconds; the gateway waits as long for an engine

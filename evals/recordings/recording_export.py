@@ -10,9 +10,9 @@ from sqlalchemy import select
 from evals.campaign_tables import RecordedAnswerRow
 from evals.recordings.recording_store import Recording
 from evals.tables import PromptRow
-from models.atomic import atomic_write
 from models.database import Database
 from models.errors import Invalid, NoSpace
+from models.files.atomic import atomic_write
 
 
 def recording_rows(database: Database, recording: Recording) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from models.backup.archive import Manifest, check_hash, read_manifest
 from models.backup.databases import NAMES, has_tables, kind_of, move_paths, restore_postgresql
 from models.database import Database, new_ulid
 from models.errors import Conflict, Invalid, ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.tables import ModelRow
 
 _LOCK, _STAGING = "up.lock", ".restoring-"

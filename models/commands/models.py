@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from models.alias_weights import describe_weights, parse_weights
 from models.command_options import expand_options
 from models.commands.engine_flags import EngineFlags
 from models.errors import Invalid
+from models.registry.alias_weights import describe_weights, parse_weights
 from models.terminal import console, open_home
 
 if TYPE_CHECKING:
     from models.database import Database
-    from models.new_model import NewModel
-    from models.registry import Registry
+    from models.registry.new_model import NewModel
+    from models.registry.registry import Registry
     from models.spec import ModelSpec, Parity
     from models.terminal import Home
 
@@ -117,7 +117,7 @@ def _print_models(
     from rich.markup import escape
     from rich.table import Table
 
-    from models.shutdowns import print_shutdowns
+    from models.registry.shutdowns import print_shutdowns
 
     table = Table("model", "kind", "base", "aliases", "state", "parity", "created", box=None, header_style="bold")
     for spec in specs:
@@ -206,8 +206,8 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
           parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
           --credential OPENAI_API_KEY --fallback support-v2
         """
-        from models.folder_checks import expand_user
-        from models.new_model import NewModel
+        from models.compatibility.folder_checks import expand_user
+        from models.registry.new_model import NewModel
 
         if path is None and upstream is None and os.path.exists(expand_user(name)):
             name, path = _name_of(expand_user(name)), name

@@ -55,8 +55,8 @@ def generate_command(
 
       parley generate tickets.csv --model support-v2 --prompt-column text --resume
     """
-    from models.completer import StartPatience, open_completer
-    from models.settings import load_settings
+    from models.chat.completer import StartPatience, open_completer
+    from models.settings.settings import load_settings
     from serve.bulk.journal import Journal, digest_of
     from serve.bulk.rows import read_rows
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from models.errors import Conflict
 from models.keys import KeyInfo
-from models.registry import Registry
+from models.registry.registry import Registry
 from serve.gateway import authorization
 from serve.gateway.snapshot import Route, Snapshot
 

@@ -16,8 +16,8 @@ from sqlalchemy import update
 
 from models.api import routes
 from models.database import Database, utcnow
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.settings.settings import Settings
 from models.tables import FileRow
 from tests.serve.gateways import Serving, serving
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from models.database import Database
 from models.keys import create_key
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import free_gpu_bytes

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from parley import build
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving

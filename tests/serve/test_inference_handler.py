@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from models.database import Database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving

@@ -11,7 +11,7 @@ import pytest
 
 from models.database import Database, utcnow
 from models.keys import KeyLimits, change_key, create_key, find_key, list_keys, revoke_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
 from serve.accounting.request_logs import AccessLog, UsageLog

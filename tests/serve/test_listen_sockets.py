@@ -13,8 +13,8 @@ import pytest
 import serve
 from models.database import open_database, upgrade
 from models.errors import Unavailable
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from serve.processes import guardian
 from serve.transport.listen_sockets import inherited_sockets, open_listen_sockets

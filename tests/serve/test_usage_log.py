@@ -9,7 +9,7 @@ import pytest
 
 from models.database import Database
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.usage import Sums, read_usage
 from serve.accounting.request_logs import UsageLog
 

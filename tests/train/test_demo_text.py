@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from models import judge_prompt
+from models.chat import judge_prompt
+from models.chat.judge_prompt import parse_pairwise, parse_pointwise
 from models.demo import FOLDER, PROMPTS
-from models.judge_prompt import parse_pairwise, parse_pointwise
 from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
 from train.demo.base import load_tokenizer, train_tokenizer
 from train.demo.build import ADAPTERS, conversations, trained_numbers

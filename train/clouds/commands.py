@@ -13,8 +13,8 @@ from models.errors import Invalid, NotFound
 from models.terminal import Home, console, open_home
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
     from train.clouds.cloud import Cloud
     from train.clouds.display import EventPrinter
@@ -107,7 +107,7 @@ def cloud_register(
     on: _On = None,
 ) -> None:
     """Register the model of a finished job, so that Parley serves it, with its shutdown date."""
-    from models.instance import gateway_url
+    from models.home.instance import gateway_url
     from train.clouds.registration import register_job
 
     with _open_cloud(on, job) as (home, cloud):
@@ -157,7 +157,7 @@ def _confirm(offer: "Offer", yes: bool, as_json: bool) -> bool:
 
 def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> None:
     """Follows a run to its end and registers the model."""
-    from models.instance import gateway_url
+    from models.home.instance import gateway_url
     from train.clouds.follower import follow, require_success
     from train.clouds.registration import register_job
 
@@ -238,6 +238,6 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: "ModelSpec") -> None:
-    from models.shutdowns import print_shutdowns
+    from models.registry.shutdowns import print_shutdowns
 
     print_shutdowns([spec], console())

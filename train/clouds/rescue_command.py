@@ -18,7 +18,7 @@ from models.terminal import console, open_home, parse_number
 from train.display import open_progress
 
 if TYPE_CHECKING:
-    from models.settings import Settings
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
     from train.clouds.rescue import StorePrompts
     from train.clouds.rescue_plan import RescuePlan, RescueRequest

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.database import Database
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from train.clouds.rescue_plan import RescuePlan
 
 Report = Callable[[str], None]

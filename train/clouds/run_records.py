@@ -15,10 +15,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write, lock_file
 from models.database import new_ulid, utcnow
 from models.errors import Invalid, NotFound
-from models.settings import Settings
+from models.files.atomic import atomic_write, lock_file
+from models.settings.settings import Settings
 from train.clouds.cloud import OVER, CloudEvent, CloudJob, JobRequest
 from train.hyperparameters import Hyperparameters
 from train.run.folder import METRICS, read_json, write_json

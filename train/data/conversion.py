@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.atomic import incoming_file
 from models.errors import Conflict, Invalid
+from models.files.atomic import incoming_file
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, Preference, Problem, message_dicts
 from train.data.readers import Columns, read

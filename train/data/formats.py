@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import Conversation, Example, Preference
 from train.data.labelled_rows import label_field, labelled_items
 from train.data.openai_rows import Items, RowError, chat_row, preference_row

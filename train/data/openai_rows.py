@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import (
     ChatMessage,
     Conversation,

@@ -78,8 +78,7 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     """The examples, preference pairs and problems of a file or data set, in its order.
 
     Args:
-        data: a file with a suffix of `models.file_kinds.TRAINING_SUFFIXES`; a folder with a data set; or a hub data
-            set, `owner/name`.
+        data: a file with one of the `TRAINING_SUFFIXES`; a folder with a data set; or a hub data set, `owner/name`.
         columns: for tables, the columns; `columns.system` is added to conversations without a system message.
         format: one of `format_names()`, or "auto" to detect it.
 

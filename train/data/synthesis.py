@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from models.chat.messages import Completer, Message
 from models.database import utcnow
 from models.errors import Conflict, Invalid, ParleyError
 from models.likeness import ALIKE, Fingerprint, fingerprint, overlap
-from models.messages import Completer, Message
 from train.data.checks import Data, check
 from train.data.conversations import Conversation, Example, Problem
 from train.data.example_checks import check_turns

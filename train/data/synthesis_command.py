@@ -49,8 +49,8 @@ def synthesise_command(
     """
     import asyncio
 
-    from models.completer import StartPatience, open_completer
-    from models.settings import load_settings
+    from models.chat.completer import StartPatience, open_completer
+    from models.settings.settings import load_settings
     from train.data.display import show_synthesis
     from train.data.synthesis import Synthesis, SynthesisOptions, synthesise
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from models.demo import OtherBase, StyledModel, catalogue
 from models.errors import Invalid
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from train.demo.catalogue import load_catalogue
 from train.demo.dialogues import dialogues
 from train.hyperparameters import Hyperparameters

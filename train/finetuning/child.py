@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.jobs import reserve_memory
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import reserve_memory
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.finetuning.checkpoint_models import CheckpointPublisher
 from train.request import TrainingRequest
 from train.run.folder import RESULT, TrainingResult

@@ -13,16 +13,16 @@ from importlib.util import find_spec
 
 from sqlalchemy import select
 
+from models.compatibility.engine_support import quantisation
+from models.compatibility.lora_support import read_config
 from models.database import Database, new_ulid, utcnow
-from models.engine_support import quantisation
 from models.errors import Invalid, NotFound
-from models.files import Files
-from models.jobs import enqueue_in
-from models.lora_support import read_config
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs.jobs import enqueue_in
+from models.registry.registry import Registry
+from models.registry.stand_ins import find_stand_in
+from models.settings.settings import Settings
 from models.spec import NAME_RULE, ModelSpec, is_valid_name
-from models.stand_ins import find_stand_in
 from train.finetuning.checkpoint_models import checkpoint_name
 from train.finetuning.lifecycle import add_event
 from train.finetuning.requests import JobRequest

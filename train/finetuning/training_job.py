@@ -14,14 +14,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from models.completer import gateway_completer
+from models.chat.completer import gateway_completer
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound, ParleyError
-from models.files import RESULTS, Files
-from models.jobs import Job
-from models.registry import Registry
-from models.settings import Settings
-from models.worker import JobCancelled, JobContext
+from models.files.stored_files import RESULTS, Files
+from models.jobs.jobs import Job
+from models.jobs.worker import JobCancelled, JobContext
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.finetuning.events import EventWriter, chosen_hyperparameters
 from train.finetuning.lifecycle import add_event, fail, lock_job
 from train.finetuning.validation import data_file

@@ -13,8 +13,8 @@ from models.terminal import console, open_home, parse_number
 from train.data.options import AsJson, ChatTemplate, DataArgument, ReadingOptions
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.data.reports import CheckedData
     from train.planning.pricing import Price, Quote
 
@@ -263,7 +263,7 @@ def _quotes(
 @contextmanager
 def optional_home() -> "Iterator[tuple[Settings, Registry | None]]":
     """The settings and the registry; no registry if there is no home yet, because looking at data creates none."""
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     with ExitStack() as stack:

@@ -22,8 +22,8 @@ from train.planning.speeds import Speed, TokenWork, Trial, estimate_speed, measu
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")

@@ -23,7 +23,7 @@ from train.data.readers import Columns
 from train.data.reports import CheckedData
 
 if TYPE_CHECKING:
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from models.spec import ModelSpec
 
 Way = Literal["own tokenizer", "tiktoken", "estimate"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
+from models.files.atomic import atomic_write
 from train.data.conversations import Conversation, Example, Preference
 from train.run.folder import HELD_OUT, write_json
 from train.trainers.templates import engine_messages

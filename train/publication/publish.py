@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.atomic import publish_folder
+from models.compatibility.folder_checks import check_folder, expand_user
+from models.compatibility.lora_support import must_be_merged
 from models.errors import Conflict, Invalid, NotFound
-from models.folder_checks import check_folder, expand_user
-from models.lora_support import must_be_merged
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
 from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest

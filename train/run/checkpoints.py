@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write, claim_folder, publish_folder, sweep
 from models.errors import NoSpace, ParleyError
+from models.files.atomic import atomic_write, claim_folder, publish_folder, sweep
 from train.request import SaveSteps
 from train.run.failures import disk_is_full
 from train.run.folder import CHECKPOINTS, METRICS

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write, lock_file
 from models.errors import Invalid, NoSpace, NotFound
-from models.settings import Settings
+from models.files.atomic import atomic_write, lock_file
+from models.settings.settings import Settings
 from train.data.conversations import Problem
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.engine_support import quantisation
+from models.compatibility.engine_support import quantisation
+from models.compatibility.folder_checks import expand_user, require_tokenizer
+from models.compatibility.lora_support import read_config, serves
 from models.errors import Invalid, NotFound, Unavailable
-from models.folder_checks import expand_user, require_tokenizer
-from models.lora_support import read_config, serves
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 from train.trainers.loading_errors import TOKENIZER, translated_errors
 

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from evals.campaigns.invites import Invite, personal_invites
 from models.database import Database
 from models.errors import Invalid
-from models.settings import Settings
+from models.settings.settings import Settings
 from ui.access.roles import CAMPAIGN_ROOT, ROLE_COOKIE, ROLE_SECONDS, CampaignRoles
 from ui.look.static_page import static_page
 

@@ -14,10 +14,10 @@ from evals.judges.pointwise import grade_models
 from evals.judges.report import JudgeReport, agreement, combine_orders
 from evals.judges.request import JudgeRequest
 from evals.votes.prompts import add_prompts, prompts
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
-from models.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
-from models.messages import Completer
 from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
 

@@ -14,7 +14,7 @@ from evals.recordings.recorder import _locked
 from evals.recordings.recording_request import plan_recording
 from evals.recordings.recording_store import find_recording, is_intact
 from evals.tasks.runner import Progress
-from models.completer import ServerAnswer
+from models.chat.completer import ServerAnswer
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, Unavailable
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts

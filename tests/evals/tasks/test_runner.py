@@ -18,10 +18,10 @@ from evals.tables import AnswerRow
 from evals.tasks.runner import Batch, Progress, Run, ask_all
 from evals.tasks.task import TaskSample
 from evals.tasks.task_rows import make_task
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
+from models.chat.messages import Completion
 from models.database import Database
 from models.errors import Busy, Invalid, ParleyError, Unavailable, retry_delay
-from models.messages import Completion
 from tests.evals.upstream import AnsweringServer
 
 PARAMETERS = {"temperature": 0.0, "max_tokens": 16}
@@ -184,9 +184,9 @@ _RUN = """
 import asyncio, sys
 from evals.tasks.runner import Batch, ask_all
 from evals.tasks.task_rows import make_task
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
 from models.database import open_database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 async def main():
     complete = GatewayCompleter(sys.argv[1], "one", retries=0, many=True)
     samples = make_task("t", "t", [("", {"input": f"q{i}"}) for i in range(400)]).samples

@@ -9,7 +9,7 @@ import pytest
 from evals.recordings.recording_store import list_recordings
 from models.database import Database
 from models.errors import Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 from parley import _record_answers
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from models.errors import Busy, Conflict, Invalid, Unauthorized, Unavailable
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.fakes.together_fine_tuning import FakeTogether
 from tests.stack import ROOT

@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 import parley
 from models.database import Database
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.settings.settings import Settings
 from serve.gateway.app import create_app
 from tests.train.conftest import style_rows
 from train.data.checks import check

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
+from models.chat.messages import Completion, Message
 from models.errors import Conflict, Invalid
-from models.messages import Completion, Message
 from tests.fakes.http_server import FakeServer, Handler, Request
 from train.data.checks import check
 from train.data.synthesis import Synthesis, synthesise

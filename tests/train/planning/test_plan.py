@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train.hyperparameters import Hyperparameters
 from train.planning.machines import Machine, find_machine

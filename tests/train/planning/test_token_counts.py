@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, ToolCall, ToolResult, ToolUse

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.atomic import publish_folder
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from models.spec import ModelSpec, Parity
 from tests.fakes.hub import TOKEN, Hub, fake_hub
 from tests.stack import ROOT

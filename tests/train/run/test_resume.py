@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.errors import Busy, Invalid, NotFound
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train.run.folder import find_run, interrupted, lock_run
 from train.run.progress import Checkpoint, Event, Stage, Step

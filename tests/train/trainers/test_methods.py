@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
 from train.run.progress import Stage, Step, Validation

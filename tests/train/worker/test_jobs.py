@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from models import jobs
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.jobs import jobs
+from models.jobs.worker import run_job
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from models.spec import ModelSpec
-from models.worker import run_job
 from tests.stack import ROOT
 from tests.train.conftest import style_rows
 

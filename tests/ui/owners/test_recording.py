@@ -8,11 +8,11 @@ import pytest
 from evals.recordings.recording_store import list_recordings
 from evals.votes.prompts import add_prompts
 from models.database import Database
-from models.jobs import claim, get_job, list_jobs
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import claim, get_job, list_jobs
+from models.jobs.worker import run_job
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
-from models.worker import run_job
 from parley import JOB_HANDLERS
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving

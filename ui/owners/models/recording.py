@@ -8,7 +8,7 @@ import gradio as gr
 
 from evals.jobs import RECORD, planned_recording
 from models.errors import Invalid, NotFound
-from models.jobs import enqueue
+from models.jobs.jobs import enqueue
 from models.usage import has_price
 from train.planning.pricing import find_price
 from ui.backend.context import PageContext, error_message

@@ -12,7 +12,7 @@ import gradio as gr
 
 from evals.recordings.coverage import shutdown_coverage
 from models.errors import Invalid, ParleyError
-from models.new_model import NewModel
+from models.registry.new_model import NewModel
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form

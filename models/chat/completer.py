@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from models.chat.messages import Completion, Message, Token, as_dicts
 from models.errors import (
     MODEL_STARTING,
     Busy,
@@ -18,9 +19,8 @@ from models.errors import (
     Unavailable,
     retry_delay,
 )
-from models.instance import find_gateway, gateway_tls
-from models.messages import Completion, Message, Token, as_dicts
-from models.settings import Settings
+from models.home.instance import find_gateway, gateway_tls
+from models.settings.settings import Settings
 
 if TYPE_CHECKING:
     import openai

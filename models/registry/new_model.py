@@ -6,13 +6,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.chat.system_messages import Folding
 from models.chat_templates.inspection import inspect_template
 from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
+from models.compatibility.folder_checks import (
+    check_folder,
+    differs_from_base,
+    expand_user,
+    find_kind,
+    find_weights,
+    is_gguf,
+)
 from models.errors import Invalid
-from models.folder_checks import check_folder, differs_from_base, expand_user, find_kind, find_weights, is_gguf
-from models.registry import Registry, check_upstream_address, merge_instead, parse_spec
+from models.registry.registry import Registry, check_upstream_address, merge_instead, parse_spec
 from models.spec import Kind, ModelSpec
-from models.system_messages import Folding
 from models.weights import guess_kind, read_adapter_config, read_lora_rank
 
 

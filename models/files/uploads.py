@@ -15,11 +15,11 @@ from typing import Literal, cast
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from models.atomic import IncomingFile, incoming_file
 from models.database import Database, new_ulid, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.files import Files, StoredFile, sanitise_filename
-from models.settings import Settings
+from models.files.atomic import IncomingFile, incoming_file
+from models.files.stored_files import Files, StoredFile, sanitise_filename
+from models.settings.settings import Settings
 from models.tables import FileRow, UploadPartRow, UploadRow
 
 PART_LIMIT = 64 * 2**20

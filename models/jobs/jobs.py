@@ -1,7 +1,7 @@
 """Jobs: rows of long work that a worker leases, renews by heartbeat and finishes.
 
-The page, the API and the command line enqueue jobs; `models.worker` runs them. When a worker dies, its lease expires
-and another worker claims the job. After three such attempts in a row without progress the job fails.
+The page, the API and the command line enqueue jobs; worker.py runs them. When a worker dies, its lease expires and
+another worker claims the job. After three such attempts in a row without progress the job fails.
 
 A job may also reserve memory. The supervisor stops engines to satisfy reservations and starts none in reserved memory.
 A reservation expires unless it is renewed, so a killed job holds none.

@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from models import jobs
 from models.database import Database
 from models.errors import NoSpace, ParleyError, Unavailable
-from models.jobs import Job
-from models.settings import Settings
+from models.jobs import jobs
+from models.jobs.jobs import Job
+from models.settings.settings import Settings
 
 _LEASE_S = 30.0
 _BEAT_S = 3.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.settings import Settings, is_secret_name
+from models.settings.settings import Settings, is_secret_name
 
 # Settings with keys of upstreams, and their other names. The page needs none of them.
 _UPSTREAM_KEYS = ("openai_api_key", "together_api_key", "hub_token")

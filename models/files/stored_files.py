@@ -12,11 +12,11 @@ from pathlib import Path
 
 from sqlalchemy import or_, select
 
-from models.atomic import IncomingFile, incoming_file, sweep
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
-from models.file_kinds import refuse_foreign_file
-from models.settings import Settings
+from models.files.atomic import IncomingFile, incoming_file, sweep
+from models.files.file_kinds import refuse_foreign_file
+from models.settings.settings import Settings
 from models.tables import FileRow
 
 # The purposes that OpenAI accepts in uploads. Parley itself also stores files with other purposes, such as results.

@@ -6,7 +6,7 @@ Training and serving fold in the same way, so that requests look like the traini
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from models.messages import join_text_parts
+from models.chat.messages import join_text_parts
 
 Folding = Literal["none", "later", "all"]
 """Which system messages are put into user turns: none, those after the first message, or all."""

@@ -1,6 +1,6 @@
 """Messages, completions, and the `Completer` protocol.
 
-Callers depend on `Completer`, never on a vendor's client; `models.completer` implements it with the OpenAI SDK.
+Callers depend on `Completer`, never on a vendor's client; `models.chat.completer` implements it with the OpenAI SDK.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template
-from models.engine_support import refuses_architecture, remote_code_files
+from models.compatibility.engine_support import refuses_architecture, remote_code_files
 from models.errors import Invalid
 from models.spec import Kind
 from models.weights import ADAPTER_CONFIG, is_pointer, read_adapter_config, read_json, tensor_shapes

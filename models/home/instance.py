@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from models.errors import Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 
 STATE_FILE = "up.json"
 _CLOCK_S = 1.0  # the system reports start times in hundredths of a second

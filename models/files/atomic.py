@@ -18,7 +18,7 @@ from pathlib import Path
 
 from models.database import new_ulid
 from models.errors import Busy, Conflict, NoSpace, TooLarge
-from models.file_kinds import HEAD_BYTES
+from models.files.file_kinds import HEAD_BYTES
 
 _PENDING = ".pending-"
 _UNCLAIMED = ".unnamed"  # a file in a published folder until a database row names the folder

@@ -1,7 +1,7 @@
 """The registry: the models, their aliases, and whether they are served and listed.
 
 Every change is one transaction that raises the revision number, which the gateway and the supervisor watch. Folders of
-weights are published (`models.atomic`) before they are registered.
+weights are published (`models.files.atomic`) before they are registered.
 """
 
 import logging
@@ -16,12 +16,12 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from models.atomic import claim_folder, unclaimed_folders
 from models.audit import record_change
+from models.compatibility.engine_options import check_engine_options
+from models.compatibility.lora_support import misfit, must_be_merged, read_config
 from models.database import Database
-from models.engine_options import check_engine_options
 from models.errors import Conflict, Invalid, NotFound
-from models.lora_support import misfit, must_be_merged, read_config
+from models.files.atomic import claim_folder, unclaimed_folders
 from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights, read_adapter_config, tensor_shapes

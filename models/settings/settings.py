@@ -20,11 +20,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from models.address_lists import checked_networks, checked_origins
 from models.errors import Invalid
-from models.local_address import local_address
-from models.secret_names import is_secret_name, without_secrets
-from models.settings_file import read_settings_file
+from models.settings.address_lists import checked_networks, checked_origins
+from models.settings.local_address import local_address
+from models.settings.secret_names import is_secret_name, without_secrets
+from models.settings.settings_file import read_settings_file
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import func, inspect, select, table
 
 from models.database import Database, open_database, upgrade
-from models.settings import Settings
+from models.settings.settings import Settings
 
 _DATABASE_FILES = {f"parley.db{suffix}" for suffix in ("", "-journal", "-wal", "-shm")}
 _LOCK = "up.lock"

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from models.lora_support import find_source, serves
+from models.compatibility.lora_support import find_source, serves
 
 _TRANSFORMERS_TYPES = ("transformers.models.auto.auto_mappings", "transformers.models.auto.configuration_auto")
 _VLLM_TYPES = "vllm.transformers_utils.config"

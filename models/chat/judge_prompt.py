@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
 
-from models.messages import Message
+from models.chat.messages import Message
 
 Verdict = Literal["A", "B", "tie"]
 REASONS = 240  # characters

@@ -1,4 +1,4 @@
-"""When hosted models are shut down: the provider's announced date, or the table in models/shutdowns.toml.
+"""When hosted models are shut down: the provider's announced date, or the table in shutdowns.toml.
 
 Nothing here contacts a provider.
 """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.settings.settings import Settings
     from models.spec import ModelSpec
     from models.terminal import Home
-    from train.clouds.rescue_recording import RecordingOffer
+    from train.clouds.recording_offer import RecordingOffer
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (

@@ -20,10 +20,10 @@ from train.display import open_progress
 if TYPE_CHECKING:
     from models.settings.settings import Settings
     from models.spec import ModelSpec
+    from train.clouds.recording_offer import RecordAnswers, RecordingChoice
     from train.clouds.rescue import StorePrompts
     from train.clouds.rescue_plan import RescuePlan, RescueRequest
     from train.clouds.rescue_record import Rescue
-    from train.clouds.rescue_recording import RecordAnswers, RecordingChoice
 
 
 def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers") -> Callable[..., None]:
@@ -69,8 +69,8 @@ def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers
 
           parley rescue ft:gpt-4o-mini-2024-07-18:acme:support:A1b2C3 --base Qwen/Qwen3-4B --dry-run
         """
+        from train.clouds.recording_offer import RecordingChoice
         from train.clouds.rescue_plan import RescueRequest
-        from train.clouds.rescue_recording import RecordingChoice
         from train.hyperparameters import Hyperparameters
 
         hyperparameters = Hyperparameters(
@@ -99,9 +99,9 @@ class _Seams:
 
 def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: bool) -> None:
     from train.clouds.openai import OpenAICloud
+    from train.clouds.recording_offer import record_old
     from train.clouds.rescue import RescueHooks, carry_out
     from train.clouds.rescue_plan import check_name_free, plan_rescue
-    from train.clouds.rescue_recording import record_old
 
     with open_home() as home:
         try:

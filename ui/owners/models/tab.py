@@ -20,7 +20,7 @@ from ui.look.markup import notice
 from ui.owners.models.alias_form import build_alias_form
 from ui.owners.models.bot_page import build_bot_page_form
 from ui.owners.models.html import aliases_html, models_table
-from ui.owners.models.recording import build_recording_form
+from ui.owners.models.recording_form import build_recording_form
 from ui.owners.models.weights_form import build_weights_form
 
 _REFRESH_S = 3.0

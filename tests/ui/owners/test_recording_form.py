@@ -18,7 +18,7 @@ from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving
 from tests.ui.conftest import filled, stand_in
 from ui.backend.context import PageContext
-from ui.owners.models.recording import RecordingHandlers, RecordingView
+from ui.owners.models.recording_form import RecordingHandlers, RecordingView
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from models.settings.settings import Settings
 from parley import _record_answers
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving
-from train.clouds.rescue_recording import RecordingChoice, RecordingOffer, record_old
+from train.clouds.recording_offer import RecordingChoice, RecordingOffer, record_old
 
 HELD_OUT = [{"messages": [{"role": "user", "content": f"held {i}"}], "held_out": True} for i in range(2)]
 TAUGHT = [{"messages": [{"role": "user", "content": "taught"}], "held_out": False}]

@@ -128,7 +128,6 @@ def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> 
 def test_a_gguf_file_is_unpacked_and_registered(
     opened: Home, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("gguf")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from bench.evals.answer_scores import score_answers
 from bench.evals.answers import Answers, ask_all
 from bench.evals.bitext import Request
 from bench.progress import print_progress
 from bench.real.training import ADAPTER, BASE, MERGED, Place, publish_models
-from bench.support import build_scorers, summaries
-from evals.scorers.score_summary import paired_difference, score_all
 from models.chat.completer import gateway_completer
 from models.chat.messages import Message
 
 _AT_ONCE = 16
-_EXAMPLES, _EXAMPLE_LENGTH = 3, 400  # characters
 _START_S = 300.0
 
 
@@ -101,40 +99,15 @@ async def _measure_speed(place: Place, model: str, requests: Sequence[Request], 
     return sum(answer.completion_tokens or 0 for answer in answers) / (time.perf_counter() - began)
 
 
-def score_answers(place: Place, answers: dict[str, Any]) -> dict[str, Any]:
-    """Scores as in `bench.support`, with the human answers of the data as the upper limit."""
-    requests = place.parts.questions
-    samples, scorers = build_scorers(place.parts.whole, requests)
-    base, merged = answers["base"]["answers"], answers["merged"]["answers"]
-    whole = [answer for answer in merged if answer is not None]
-    adapter = answers["adapter"]
-    given = len(whole) + sum(answer is not None for answer in adapter["answers"])
-    return {
-        "scores": {
-            "base": summaries(score_all(samples, base, scorers)),
-            "tuned": summaries(score_all(samples, merged, scorers)),
-            "people": summaries(score_all(samples, [request.answer for request in requests], scorers)),
-        },
-        "tuned_minus_base": summaries(
-            {name: paired_difference(samples, base, merged, scorer) for name, scorer in scorers.items()}
-        ),
-        "stopped_share": round(1 - (answers["merged"]["cut"] + adapter["cut"]) / max(1, given), 4),
-        "base_stopped_share": round(1 - answers["base"]["cut"] / max(1, len(base)), 4),
-        "examples": [
-            {
-                "question": request.question,
-                "base": _shorten(of_base),
-                "tuned": _shorten(of_merged),
-                "people": request.answer,
-            }
-            for request, of_base, of_merged in list(zip(requests, base, merged, strict=True))[:_EXAMPLES]
-        ],
+def score_models(place: Place, answers: dict[str, Any]) -> dict[str, Any]:
+    """Scores of base and merged model, and the shares of answers that end by themselves."""
+    base, merged, adapter = (answers[name] for name in ("base", "merged", "adapter"))
+    given = sum(answer is not None for answer in (*merged["answers"], *adapter["answers"]))
+    return score_answers(place.parts.whole, place.parts.questions, base["answers"], merged["answers"]) | {
+        "stopped_share": round(1 - (merged["cut"] + adapter["cut"]) / max(1, given), 4),
+        "base_stopped_share": round(1 - base["cut"] / max(1, len(base["answers"])), 4),
     }
 
 
 def _questions(requests: Sequence[Request]) -> list[list[Message]]:
     return [[Message(role="user", content=request.question)] for request in requests]
-
-
-def _shorten(answer: str | None) -> str:
-    return (answer or "")[:_EXAMPLE_LENGTH]

@@ -27,6 +27,7 @@ from train.trainers.losses import add_learnt_head
 from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
 from train.trainers.progress_callback import ProgressCallback
 from train.trainers.runtime import Memory
+from train.trainers.tokenised_trainer import TrainerParts
 
 
 def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
@@ -97,32 +98,31 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
 
 def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Callable[[], Measured]]:
     """The method's trainer, and a function that measures its model."""
-    values, measured = job.hyperparameters, job.measured
+    values = job.hyperparameters
+    rows: Any = job.rows  # pairs for DPO, labelled rows for KTO
+    measured: Any = job.measured
     model = load(job.base, values, job.device.kind)
     arguments = _trainer_arguments(job)
-    adapter = _lora_config(values)
-    pad_token = _pad_token(tokenizer)
-    rows: Any = job.rows
+    adapter, pad_token = _lora_config(values), _pad_token(tokenizer)
+    reference = load(job.base, values, job.device.kind) if adapter is None and values.method != "sft" else None
+    parts = TrainerParts(model, tokenizer, pad_token, adapter, reference)
     if values.method == "dpo":
         from train.trainers.dpo import PairMeter, dpo_trainer
 
-        reference = load(job.base, values, job.device.kind) if adapter is None else None
-        trainer = dpo_trainer(model, reference, tokenizer, rows, arguments | {"beta": values.beta}, pad_token, adapter)
-        return trainer, PairMeter(trainer, measured)  # type: ignore[arg-type]  # DPO's rows are pairs
+        dpo = dpo_trainer(parts, rows, arguments | {"beta": values.beta})
+        return dpo, PairMeter(dpo, measured)
     if values.method == "kto":
-        from train.trainers.kto import LabelMeter, Models, kto_trainer
+        from train.trainers.kto import LabelMeter, kto_trainer
 
-        reference = load(job.base, values, job.device.kind) if adapter is None else None
-        models = Models(model, reference, tokenizer, pad_token, adapter)
-        kto = kto_trainer(models, rows, arguments | {"beta": values.beta})
-        return kto, LabelMeter(kto, measured)  # type: ignore[arg-type]  # KTO's rows are labelled
+        kto = kto_trainer(parts, rows, arguments | {"beta": values.beta})
+        return kto, LabelMeter(kto, measured)
     from train.trainers.losses import measure
     from train.trainers.sft import sft_trainer
 
     collate = _collator(model, job, pad_token, emit)
     add_learnt_head(model)
-    sft = sft_trainer(model, tokenizer, rows, arguments, collate, adapter)
-    return sft, lambda: measure(sft.model, measured, pad_token)  # type: ignore[arg-type]  # SFT's are rows
+    sft = sft_trainer(parts, rows, arguments, collate)
+    return sft, lambda: measure(sft.model, measured, pad_token)
 
 
 def _collator(model: Any, job: FitJob, pad_token: int, emit: Progress) -> Callable[[Any], dict[str, Any]]:

@@ -23,7 +23,7 @@ _KEYS_FRESH_S = 2.0
 
 
 def cookie_attributes(request: Request, path: str, seconds: int) -> dict[str, Any]:
-    """What every cookie is set with: for this path only, not readable by scripts, and only over HTTPS if the page is."""
+    """The attributes of a cookie: for this path only, hidden from scripts, and only over HTTPS if the page uses it."""
     return {
         "path": path, "max_age": seconds, "httponly": True, "samesite": "lax", "secure": request.url.scheme == "https",
     }  # fmt: skip

@@ -189,7 +189,7 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
 
     findings = doctor.examine(load_settings(**settings))
     if as_json:
-        typer.echo(json.dumps(doctor.as_json(findings), indent=2))
+        typer.echo(json.dumps(doctor.to_json(findings), indent=2))
     else:
         doctor.show(findings, console())
     if any(finding.state == "fail" for finding in findings):

@@ -93,7 +93,7 @@ def _train_here(options: TrainOptions) -> None:
             else:
                 result = train(request, settings=home.settings, registry=home.registry, progress=progress)
         if options.as_json:
-            typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
+            typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
         else:
             show_result(result, gateway_url(home.settings))
 

@@ -75,7 +75,7 @@ def check_command(
     if max_tokens:
         report = _with_token_limit(report, model, max_tokens)
     if as_json:
-        typer.echo(json.dumps(report.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(report.to_json(), ensure_ascii=False))
     else:
         show_report(console(), report, all_problems=all_problems)
     if not report.passes(strict):

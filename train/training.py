@@ -172,7 +172,7 @@ class _Run:
         record_origin(
             self.folder,
             _config(request, base, prepared)
-            | {"asked": stored.as_json(), "fold_system": folding if folding != "none" else None},
+            | {"asked": stored.to_json(), "fold_system": folding if folding != "none" else None},
             fingerprint(request.data, data.train, data.validation, (*prepared.rows, *prepared.held)),
             environment(self.device.kind, threads, seed),
             self.emit,

@@ -203,7 +203,7 @@ def _recordings(database: Database, campaign: Campaign, models: Iterable[str]) -
         with database.read() as session:
             row = session.get_one(RecordingRow, recording.id)
             hashed = {"parameters": dict(row.parameters), "prompts_hash": row.prompts_hash}
-        yield recording.as_json() | hashed, list(recording_rows(database, recording))
+        yield recording.to_json() | hashed, list(recording_rows(database, recording))
 
 
 def _report(campaign: Campaign, votes: list[_Row], pairs: list[_Row], now: datetime) -> _Row:

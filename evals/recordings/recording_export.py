@@ -52,7 +52,7 @@ def write_recording(database: Database, recording: Recording, path: Path) -> int
         NoSpace: the disk is full.
     """
     rows = list(recording_rows(database, recording))
-    lines = [{"recording": recording.as_json()}, *rows]
+    lines = [{"recording": recording.to_json()}, *rows]
     try:
         atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     except NoSpace:

@@ -117,7 +117,7 @@ def show(findings: list[Finding], console: Any) -> None:
     console.print(f"\n[bold]{verdict}[/bold]")
 
 
-def as_json(findings: list[Finding]) -> list[dict[str, str]]:
+def to_json(findings: list[Finding]) -> list[dict[str, str]]:
     """The findings as plain data for JSON."""
     return [asdict(item) for item in findings]
 

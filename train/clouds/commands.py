@@ -164,12 +164,12 @@ def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> N
     with _event_printer(cloud, run.name, as_json) as printer:
         run = follow(run, cloud, printer)
     if as_json and run.state != "succeeded":
-        typer.echo(json.dumps(run.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(run.to_json(), ensure_ascii=False))
     require_success(run, cloud.title)
     spec = register_job(cloud.job(run.job or ""), cloud, home.registry, run.name).spec
     run = run.with_model(spec.id, spec.shutdown_date)
     if as_json:
-        typer.echo(json.dumps(run.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(run.to_json(), ensure_ascii=False))
         return
     out = console()
     tokens = f", {run.tokens:,} tokens trained" if run.tokens else ""

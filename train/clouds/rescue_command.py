@@ -111,7 +111,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
             if not as_json:
                 _show_plan(plan, dry_run)
             elif dry_run:
-                typer.echo(json.dumps(plan.as_json(), ensure_ascii=False))
+                typer.echo(json.dumps(plan.to_json(), ensure_ascii=False))
             if dry_run:
                 return
             with open_progress(as_json) as progress:
@@ -127,7 +127,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
         listed = home.registry.resolve(str(record.new)).state == "listed"
     if as_json:
         values = {"vote": _voting_page(home.settings), "listed": listed}
-        typer.echo(json.dumps(record.as_json() | values, ensure_ascii=False))
+        typer.echo(json.dumps(record.to_json() | values, ensure_ascii=False))
     else:
         _show_result(record, home.settings, listed)
 

@@ -97,7 +97,7 @@ class RescuePlan:
                 rows.append({"messages": messages, "category": f"rescue {self.name}"[:255], "held_out": held_out})
         return rows
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The plan for programs."""
         return {
             "model": self.model,

@@ -59,10 +59,10 @@ class Rescue:
         """The changed record; it is on disk when this returns."""
         changed = replace(self, **changes)
         changed.folder.mkdir(parents=True, exist_ok=True)
-        write_json(changed.folder / RECORD, changed.as_json())
+        write_json(changed.folder / RECORD, changed.to_json())
         return changed
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The record as in rescue.json."""
         return asdict(self) | {"folder": str(self.folder)}
 

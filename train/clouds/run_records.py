@@ -104,10 +104,10 @@ class CloudRun:
     def saved(self, **changes: Any) -> "CloudRun":
         """The changed record; it is on disk when this returns."""
         changed = replace(self, **changes)
-        write_json(self.folder / RECORD, changed.as_json())
+        write_json(self.folder / RECORD, changed.to_json())
         return changed
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The record as in cloud.json."""
         return asdict(self) | {"folder": str(self.folder)}
 

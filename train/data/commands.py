@@ -40,7 +40,7 @@ def convert_command(
     options = {"per_turn": per_turn, "metadata": metadata, "force": force}
     converted = convert(data, out, reading.columns, format=reading.format, **options)
     if as_json:
-        typer.echo(json.dumps(converted.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(converted.to_json(), ensure_ascii=False))
     else:
         show_conversion(console(), converted)
 
@@ -83,7 +83,7 @@ def split_command(
         data, *paths, share=share, seed=seed, by=by, columns=reading.columns, format=reading.format
     )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(written.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(written.to_json(), ensure_ascii=False))
     else:
         show_split(console(), written)
 
@@ -138,7 +138,7 @@ def advise_command(
         answers = _ask(answers)
     advice = advise(len(checked.examples) + len(checked.preferences), answers)
     if as_json:
-        typer.echo(json.dumps(advice.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(advice.to_json(), ensure_ascii=False))
     else:
         show_advice(console(), advice)
 

@@ -39,7 +39,7 @@ class Converted:
         """The number of lines that could not be read."""
         return len({problem.line for problem in self.problems if problem.severity == "error"})
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         problems = [asdict(problem) for problem in self.problems]
         return asdict(self) | {"path": str(self.path), "left_out": self.left_out, "problems": problems}
@@ -164,7 +164,7 @@ class SplitFiles:
     strata: dict[str, tuple[int, int]]
     problems: tuple[Problem, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"train": str(self.train), "validation": str(self.validation)}
 

@@ -66,7 +66,7 @@ class DataCheck:
         return json_response(await self.report(request))
 
     async def report(self, request: "Request") -> dict[str, Any]:
-        """The report as `CheckedData.as_json` has it.
+        """The report as `CheckedData.to_json` has it.
 
         Raises:
             Invalid, NotFound: no file, or one of an unknown kind. Busy: too many checks are running.

@@ -76,7 +76,7 @@ class Synthesis:
             return f"Stopped at {made}: the model writes nothing new. Add other kinds of seeds or use another model."
         return f"Stopped at {made}: the model does not answer ({self.counted.last_error}). Run it again to continue."
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"path": str(self.path), "summary": self.summary}
 

@@ -72,7 +72,7 @@ def synthesise_command(
     with _progress_bar(number, as_json) as progress:
         synthesis = asyncio.run(run(progress))
     if as_json:
-        typer.echo(json.dumps(synthesis.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(synthesis.to_json(), ensure_ascii=False))
     else:
         show_synthesis(console(), synthesis)
     if synthesis.ended == "failing":

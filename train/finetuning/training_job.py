@@ -74,7 +74,7 @@ def _train(context: JobContext, job_id: str, base: str, name: str, request: Mapp
     events = EventWriter(context, job_id, folder, validated=validated, method=request["method"])
     wandb = next((item["wandb"] for item in request["integrations"] if item["type"] == "wandb"), None)
     try:
-        values = {"request": training.as_json(), "out": str(folder), "wandb": wandb}
+        values = {"request": training.to_json(), "out": str(folder), "wandb": wandb}
         return run_child("train.finetuning.child", values, context, events)
     finally:
         with suppress(ParleyError):  # the job may be deleted by now

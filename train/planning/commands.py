@@ -63,7 +63,7 @@ def count_command(
     with optional_home() as (_, registry):
         counts = count(checked, model, registry=registry, limit=limit or _training_context(model))
     if as_json:
-        typer.echo(json.dumps(counts.as_json(lines=lines), ensure_ascii=False))
+        typer.echo(json.dumps(counts.to_json(lines=lines), ensure_ascii=False))
     else:
         show_counts(console(), counts)
 
@@ -127,8 +127,8 @@ def price_command(
                 checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure
             )
     if as_json:
-        rows = [quote.as_json() for quote in quotes]
-        answer = {"quotes": rows, "plan": local.as_json() if local else None, "left_out": left_out}
+        rows = [quote.to_json() for quote in quotes]
+        answer = {"quotes": rows, "plan": local.to_json() if local else None, "left_out": left_out}
         typer.echo(json.dumps(answer, ensure_ascii=False))
         return
     screen = console()
@@ -204,7 +204,7 @@ def plan_command(
                 gpu=gpu,
             )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps((comparison or made).as_json(), ensure_ascii=False))
+        typer.echo(json.dumps((comparison or made).to_json(), ensure_ascii=False))
         return
     screen = console()
     show_plan(screen, made)

@@ -69,7 +69,7 @@ class Plan:
         """The method with this name."""
         return next(way for way in self.ways if way.need.tune == tune)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs; in bytes and seconds."""
         ways = [asdict(way) | {"need": asdict(way.need) | {"total": way.need.total}} for way in self.ways]
         return asdict(self) | {"ways": ways}
@@ -123,10 +123,10 @@ class RunComparison:
         """Tokens trained on / tokens planned."""
         return self.tokens_used / self.tokens_planned
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         ratios = {"memory": self.memory_ratio, "seconds": self.seconds_ratio, "tokens": self.tokens_ratio}
-        return asdict(self) | {"plan": self.plan.as_json(), "used_over_planned": ratios}
+        return asdict(self) | {"plan": self.plan.to_json(), "used_over_planned": ratios}
 
 
 def plan(

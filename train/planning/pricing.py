@@ -100,7 +100,7 @@ class Quote:
     notes: str
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"as_of": self.as_of.isoformat(), "warnings": list(self.warnings)}
 

@@ -57,7 +57,7 @@ def _run(values: dict[str, Any], work: Work, write: WriteLine) -> dict[str, Any]
     settings = load_settings()
     database = open_database(settings)
     try:
-        return work(values, Registry(database), settings, write).as_json()
+        return work(values, Registry(database), settings, write).to_json()
     finally:
         database.dispose()
 

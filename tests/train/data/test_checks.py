@@ -77,7 +77,7 @@ def test_one_example_for_each_answer_on_request() -> None:
 
 
 def test_the_report_is_one_and_json() -> None:
-    report = check([*style_rows(20), say("uHi")]).as_json()
+    report = check([*style_rows(20), say("uHi")]).to_json()
     assert json.loads(json.dumps(report)) == report
     assert (report["lines"], report["examples"], report["left_out"], report["usable"]) == (21, 20, 1, True)
     assert report["codes"] == {"too-few": 1, "no-assistant": 1}

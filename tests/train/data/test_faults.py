@@ -105,4 +105,4 @@ def test_what_is_in_both_files_is_told_and_taken_out_of_the_validation() -> None
     assert found == [(7, "error", "leakage"), (8, "warning", "near-leakage")]
     assert "line 3 " in report.validation.problems[0].message
     assert 7 not in {example.line for example in report.validation.examples}
-    assert report.as_json()["validation"]["problems"][0]["code"] == "leakage"
+    assert report.to_json()["validation"]["problems"][0]["code"] == "leakage"

@@ -89,7 +89,7 @@ def test_a_plan_says_what_each_way_needs_and_how_it_knows(made: Plan) -> None:
     assert made.tokens_seen == made.tokens * 2
     assert full.seconds > lora.seconds
     assert (made.rank, made.epochs, made.examples) == (8, 2, 108)  # a tenth is held out
-    assert json.loads(json.dumps(made.as_json()))["ways"][0]["need"]["total"] == lora.need.total
+    assert json.loads(json.dumps(made.to_json()))["ways"][0]["need"]["total"] == lora.need.total
 
 
 SMALL = Shape(10**6, 10**6, 1000, 4, 128, 128, 128, 512, 1000, 1000)
@@ -175,4 +175,4 @@ def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[
     assert against.memory_ratio is not None
     assert 0.3 < against.memory_ratio < 4
     assert 0.02 < against.seconds_ratio < 50  # other programs may have been running at either time
-    assert json.loads(json.dumps(against.as_json()))["used_over_planned"]["tokens"] == against.tokens_ratio
+    assert json.loads(json.dumps(against.to_json()))["used_over_planned"]["tokens"] == against.tokens_ratio

@@ -99,7 +99,7 @@ def test_an_openai_model_that_nobody_knows_is_an_estimate_and_says_so() -> None:
     counts = count(ROWS, "gpt-99-imaginary")
     assert counts.way == "estimate"
     assert "gpt-99-imaginary" in counts.how
-    assert counts.as_json()["estimate"] is True
+    assert counts.to_json()["estimate"] is True
 
 
 @pytest.mark.long
@@ -167,9 +167,9 @@ def test_a_local_model_is_counted_as_training_counts_it(tiny_base: Path, tokeniz
 def test_rows_over_the_limit_are_named(tiny_base: Path) -> None:
     counts = count(ROWS, tiny_base, limit=200)
     assert counts.over_limit
-    assert counts.as_json()["over_limit_lines"] == [length.line for length in counts.over_limit]
+    assert counts.to_json()["over_limit_lines"] == [length.line for length in counts.over_limit]
     assert counts.beyond_limit == sum(length.tokens - 200 for length in counts.over_limit)
-    assert len(counts.as_json(lines=True)["lengths"]) == 20
+    assert len(counts.to_json(lines=True)["lengths"]) == 20
 
 
 def test_a_base_whose_tokenizer_is_not_here_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:

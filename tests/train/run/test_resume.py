@@ -127,7 +127,7 @@ def test_two_processes_learn_what_one_learns_and_resume(tiny_base: Path, tmp_pat
 def test_a_finished_run_says_so_and_gives_its_result(tiny_base: Path, tmp_path: Path) -> None:
     first, _ = run(tiny_base, tmp_path / "run")
     again, events = run(tiny_base, tmp_path / "run")
-    assert again.as_json() == first.as_json()
+    assert again.to_json() == first.to_json()
     assert [event.message for event in events if isinstance(event, Stage)] == ["This run has finished already"]
 
 

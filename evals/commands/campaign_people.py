@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import folding_table, say
+from evals.reports.terminal import folding_table, echo
 from models.terminal import open_home
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def invite(
     if as_json:
         typer.echo(json.dumps(made.to_json() | {"link": link}, ensure_ascii=False))
         return
-    say(f"Invite {made.id} for {made.name}:")
+    echo(f"Invite {made.id} for {made.name}:")
     typer.echo(link)  # unwrapped, so that it can be copied
     if qr:
         typer.echo(qr_text(link))
-    say("Anyone with this link can use it. Revoke it with `parley campaign revoke " + made.id + "`.")
+    echo("Anyone with this link can use it. Revoke it with `parley campaign revoke " + made.id + "`.")
 
 
 def list_links(name: Name, as_json: JsonFlag = False) -> None:
@@ -77,7 +77,7 @@ def list_links(name: Name, as_json: JsonFlag = False) -> None:
     for each, link in invites:
         state = "revoked" if each.revoked else "valid" if each.valid else "expired"
         table.add_row(each.id, f"{each.name} (group)" if each.is_group else each.name, each.role, state, link)
-    say(table if invites else f'Nobody is invited yet: `parley campaign invite {name} "Ann Smith"`.')
+    echo(table if invites else f'Nobody is invited yet: `parley campaign invite {name} "Ann Smith"`.')
 
 
 def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -> None:
@@ -86,7 +86,7 @@ def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -
 
     with open_home() as home:
         revoked = revoke_invite(home.database, invite_id.upper())
-    say(f"The link of {revoked.name} no longer works.")
+    echo(f"The link of {revoked.name} no longer works.")
 
 
 def forget(
@@ -109,13 +109,13 @@ def forget(
     if as_json:
         typer.echo(json.dumps(asdict(forgotten)))
     else:
-        say(
+        echo(
             f"{person} is forgotten. Raters made anonymous: {forgotten.raters}; invites deleted: {forgotten.invites}; "
             f"comments deleted: {forgotten.comments}."
         )
         if forgotten.imported:
-            say(f"{forgotten.imported} imported votes now have a random voter id.")
-        say("Earlier backups and exported files still contain the name: delete them, or make new ones.")
+            echo(f"{forgotten.imported} imported votes now have a random voter id.")
+        echo("Earlier backups and exported files still contain the name: delete them, or make new ones.")
 
 
 def invite_link(settings: "Settings", made: "Invite") -> str:

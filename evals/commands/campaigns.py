@@ -9,7 +9,7 @@ import typer
 
 from evals.commands.campaign_people import add_people_commands
 from evals.commands.flags import JsonFlag, OpenLinks, split_commas
-from evals.reports.terminal import folding_table, say
+from evals.reports.terminal import folding_table, echo
 from models.errors import Invalid
 from models.terminal import open_home
 
@@ -113,8 +113,8 @@ def create(
     if as_json:
         _print(campaign.to_json())
         return
-    say(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
-    say(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
+    echo(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
+    echo(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
 
 
 def add_gold(
@@ -136,7 +136,7 @@ def add_gold(
     if as_json:
         _print({"added": len(pairs), "gold_pairs": total})
     else:
-        say(f"{len(pairs)} gold pairs were added; {name} has {total}.")
+        echo(f"{len(pairs)} gold pairs were added; {name} has {total}.")
 
 
 def plan(
@@ -158,7 +158,7 @@ def plan(
     if as_json:
         _print(power.to_json())
     else:
-        say(power.text)
+        echo(power.text)
 
 
 def open_(name: Name, as_json: JsonFlag = False) -> None:
@@ -173,11 +173,11 @@ def open_(name: Name, as_json: JsonFlag = False) -> None:
         _print(campaign.to_json())
         return
     when = f" from {campaign.opens:%Y-%m-%d %H:%M} UTC" if campaign.state == "scheduled" else ""
-    say(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
+    echo(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
     for gap in gaps:
-        say(f"· {gap}")
+        echo(f"· {gap}")
     if campaign.access == "invited":
-        say(f'Invite people: `parley campaign invite {name} "Ann Smith"`.')
+        echo(f'Invite people: `parley campaign invite {name} "Ann Smith"`.')
 
 
 def close(name: Name, as_json: JsonFlag = False) -> None:
@@ -189,7 +189,7 @@ def close(name: Name, as_json: JsonFlag = False) -> None:
     if as_json:
         _print(campaign.to_json())
     else:
-        say(f"{name} is closed. Its verdict: `parley campaign report {name}`.")
+        echo(f"{name} is closed. Its verdict: `parley campaign report {name}`.")
 
 
 def list_all(as_json: JsonFlag = False) -> None:
@@ -204,7 +204,7 @@ def list_all(as_json: JsonFlag = False) -> None:
     table = folding_table("campaign", "state", "models", "prompts", "question")
     for each in campaigns:
         table.add_row(each.name, each.state, ", ".join(each.models) or "none", str(each.prompts), each.question)
-    say(table)
+    echo(table)
 
 
 def show(name: Name, as_json: JsonFlag = False) -> None:
@@ -217,37 +217,37 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
         _print(progress.to_json())
         return
     campaign = progress.campaign
-    say(f"{campaign.title} ({name}): {campaign.state}. {campaign.question}")
+    echo(f"{campaign.title} ({name}): {campaign.state}. {campaign.question}")
     wanted = f" of {progress.wanted:,}" if progress.wanted is not None else ""
-    say(
+    echo(
         f"{progress.votes:,}{wanted} votes of {progress.voters} people; models: {', '.join(campaign.models) or 'none'}."
     )
     if progress.left_share is not None:
-        say(f"The left answer won {progress.left_share:.0%} of the decisive votes.")
+        echo(f"The left answer won {progress.left_share:.0%} of the decisive votes.")
     for prepared in progress.prepared:
-        say(f"· {prepared.gap or f'{prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared'}")
+        echo(f"· {prepared.gap or f'{prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared'}")
     if progress.job is not None and not progress.job.over:
-        say(f"· preparing: {progress.job.message}")
+        echo(f"· preparing: {progress.job.message}")
     for model, answers in progress.leaks.items():
-        say(f"· {answers} answers of {model} contain a model's name, which is hidden")
+        echo(f"· {answers} answers of {model} contain a model's name, which is hidden")
     for style in progress.style:
-        say(f"· {style.text}")
+        echo(f"· {style.text}")
     for failure in progress.set_aside:
         until = (
             f"until {failure.until:%H:%M:%S} UTC" if failure.resting and failure.until.year < 2100 else "permanently"
         )
         state = f"set aside {until}" if failure.resting else "failed last time"
         what = " and ".join(part for part in (failure.place.model_1, failure.place.model_2) if part)
-        say(f"· {what}{' on one prompt' if failure.place.prompt_id else ''}: {state} ({failure.reason})")
+        echo(f"· {what}{' on one prompt' if failure.place.prompt_id else ''}: {state} ({failure.reason})")
     for reason, times in progress.skips.items():
-        say(f"· {times} skipped: {reason}")
+        echo(f"· {times} skipped: {reason}")
     for gold in progress.gold:
-        say(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs correct")
+        echo(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs correct")
     if progress.raters:
         table = folding_table("rater", "link", "votes")
         for each in progress.raters:
             table.add_row(each.rater.name or each.rater.voter, each.rater.link, str(each.votes))
-        say(table)
+        echo(table)
 
 
 def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) -> None:
@@ -259,7 +259,7 @@ def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) 
     if as_json:
         _print(verdicts.to_json())
     else:
-        say(verdicts.text)
+        echo(verdicts.text)
 
 
 def prepare(name: Name) -> None:
@@ -268,7 +268,7 @@ def prepare(name: Name) -> None:
 
     with open_home() as home:
         queue_preparation(home.database, name)
-    say(f"The worker requests the missing answers. `parley campaign show {name}` shows its progress.")
+    echo(f"The worker requests the missing answers. `parley campaign show {name}` shows its progress.")
 
 
 def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
@@ -285,7 +285,7 @@ def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
     if as_json:
         _print(campaign.to_json())
     else:
-        say(f"{name} ({campaign.state}) compares: {', '.join(campaign.models)}.")
+        echo(f"{name} ({campaign.state}) compares: {', '.join(campaign.models)}.")
 
 
 def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
@@ -297,7 +297,7 @@ def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
     if as_json:
         _print(campaign.to_json())
     else:
-        say(f"{name} ({campaign.state}) compares: {', '.join(campaign.models) or 'nothing yet'}.")
+        echo(f"{name} ({campaign.state}) compares: {', '.join(campaign.models) or 'nothing yet'}.")
 
 
 def export(
@@ -312,8 +312,8 @@ def export(
 
     with open_home() as home:
         written = write_bundle(home.database, name, file)
-    say(f"{written.votes} votes written to {file}. `parley campaign check {file}` recomputes the verdict.")
-    say(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can verify that they have this export.")
+    echo(f"{written.votes} votes written to {file}. `parley campaign check {file}` recomputes the verdict.")
+    echo(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can verify that they have this export.")
 
 
 def check(
@@ -327,9 +327,9 @@ def check(
     if as_json:
         _print(checked.to_json())
     else:
-        say(f"Nothing was changed, and {checked.votes} votes give the same verdict.")
-        say(f"SHA-256 of the export: {checked.sha256}. Compare it with the one that was published.")
-        say(checked.text)
+        echo(f"Nothing was changed, and {checked.votes} votes give the same verdict.")
+        echo(f"SHA-256 of the export: {checked.sha256}. Compare it with the one that was published.")
+        echo(checked.text)
 
 
 def parse_time(text: str | None, flag: str) -> datetime | None:

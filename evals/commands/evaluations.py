@@ -15,7 +15,7 @@ from evals.reports.evaluation_terminal import (
     print_overview,
     print_timing,
 )
-from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
+from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, echo
 from models.errors import Invalid
 from models.terminal import Home, open_home
 
@@ -130,7 +130,7 @@ def list_all(
         typer.echo(json.dumps([vars(row) for row in entries], default=str, ensure_ascii=False))
         return
     if not entries:
-        say("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
+        echo("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
         return
     table = folding_table("id", "task", "samples", "models", "scorers", "failed", "when")
     for row in entries:
@@ -139,7 +139,7 @@ def list_all(
             row.id[-SHORT_ID:], row.task, str(row.samples), "\n".join(row.models), "\n".join(row.scorers),
             str(row.failed or ""), when,
         )  # fmt: skip
-    say(table)
+    echo(table)
 
 
 def show(
@@ -197,8 +197,8 @@ def list_scorers(as_json: JsonFlag = False) -> None:
     table.add_row(
         "file.py:function", "Your own: function(sample, answer) returns a number, True, False or None.", "higher"
     )
-    say(table)
-    say(f"A package can add scorers as entry points of the group {GROUP}.")
+    echo(table)
+    echo(f"A package can add scorers as entry points of the group {GROUP}.")
 
 
 def _columns(flags: Sequence[str]) -> dict[str, str]:
@@ -253,8 +253,8 @@ def _report(evaluation: "Evaluation", models: str | None, html: Path | None, as_
     if compared:
         print_diff(compared)
     for note in evaluation.notes:
-        say(f"Note: {note}")
-    say(
+        echo(f"Note: {note}")
+    echo(
         f"Evaluation {evaluation.id[-SHORT_ID:]} of {evaluation.task} ({evaluation.task_hash[:8]})."
         + (f" Report: {html}" if html else "")
     )

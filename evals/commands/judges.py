@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from evals.commands.flags import CampaignName, HtmlFile, JsonFlag, split_commas
 from evals.reports.judge_terminal import print_calibration, print_grades, print_report
-from evals.reports.terminal import ProgressBar, folding_table, say
+from evals.reports.terminal import ProgressBar, folding_table, echo
 from models.errors import Invalid
 from models.terminal import open_home
 
@@ -138,7 +138,7 @@ def run(
         return
     print_report(report)
     if html:
-        say(f"Report: {html}")
+        echo(f"Report: {html}")
 
 
 def _two_models(models: str | None) -> tuple[str, str]:
@@ -224,18 +224,18 @@ def import_file(
     if as_json:
         typer.echo(json.dumps(asdict(imported) | {"flip_rate": imported.flip_rate}, ensure_ascii=False))
         return
-    say(f"{imported.new} new verdicts of {judge}, {imported.known} already stored.")
+    echo(f"{imported.new} new verdicts of {judge}, {imported.known} already stored.")
     if imported.pairs:
         flips = f"{imported.flips} ({imported.flip_rate:.0%}) changed with the order"
-        say(f"{imported.pairs} pairs in both orders; {flips}.")
+        echo(f"{imported.pairs} pairs in both orders; {flips}.")
     if imported.one_order:
-        say(f"{imported.one_order} pairs were judged in one order only and cannot be compared with people.")
+        echo(f"{imported.one_order} pairs were judged in one order only and cannot be compared with people.")
     if imported.unknown:
-        say(f"{imported.unknown} rows are about pairs of answers that are not stored here.")
+        echo(f"{imported.unknown} rows are about pairs of answers that are not stored here.")
     for row in imported.bad:
-        say(f"line {row.line}: {row.reason}")
+        echo(f"line {row.line}: {row.reason}")
     if imported.pairs:
-        say(f"Compare with people: parley judge calibrate {judge} --stored --rubric {IMPORTED}")
+        echo(f"Compare with people: parley judge calibrate {judge} --stored --rubric {IMPORTED}")
 
 
 def list_rubrics(as_json: JsonFlag = False) -> None:
@@ -266,7 +266,7 @@ def list_rubrics(as_json: JsonFlag = False) -> None:
     for rubric in rubrics:
         marks = [mark for mark, true in (("shipped", rubric in shipped), ("used", rubric.hash in used)) if true]
         table.add_row(rubric.name, rubric.version, rubric.hash, ", ".join(rubric.criteria), ", ".join(marks))
-    say(table)
+    echo(table)
 
 
 def show_rubric(

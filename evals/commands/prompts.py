@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import folding_table, say, shorten
+from evals.reports.terminal import folding_table, echo, shorten
 from models.terminal import open_home
 
 
@@ -29,7 +29,7 @@ def add(
     from evals.votes.prompts import add_prompts
 
     with open_home() as home:
-        say(f"{add_prompts(home.database, file, source or file.stem[:64])} new prompts.")
+        echo(f"{add_prompts(home.database, file, source or file.stem[:64])} new prompts.")
 
 
 def list_stored(as_json: JsonFlag = False) -> None:
@@ -49,4 +49,4 @@ def list_stored(as_json: JsonFlag = False) -> None:
     table = folding_table("prompt", "category", "held out", "source")
     for prompt in stored:
         table.add_row(shorten(prompt.question), prompt.category or "", "yes" if prompt.held_out else "", prompt.source)
-    say(table if stored else "There are no prompts yet: add some with `parley prompts add FILE`.")
+    echo(table if stored else "There are no prompts yet: add some with `parley prompts add FILE`.")

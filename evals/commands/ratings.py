@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evals.commands.flags import CampaignName, Category, JsonFlag, OpenLinks, PlotFile
-from evals.reports.terminal import say
+from evals.reports.terminal import echo
 from models.errors import Invalid, NotFound
 from models.terminal import Home, open_home
 
@@ -46,13 +46,13 @@ def show_leaderboard(
         typer.echo(json.dumps(board.to_json(), ensure_ascii=False))
         return
     if board.rows:
-        say(board_table(board))
-    say(board.verdict)
+        echo(board_table(board))
+    echo(board.verdict)
     for note in board.notes:
-        say(f"· {note}")
+        echo(f"· {note}")
     if by_category:
-        say(category_table(board.categories))
-    _say_where(plot, bool(board.rows))
+        echo(category_table(board.categories))
+    _echo_plot(plot, bool(board.rows))
 
 
 def show_verdict(
@@ -101,17 +101,17 @@ def show_verdict(
         typer.echo(json.dumps(verdict.to_json() | categories | {"notes": notes}, ensure_ascii=False))
         return
     if verdict.votes:
-        say(duel_table(verdict, rows))
-        say(voters_table(verdict))
-    say(verdict.text)
+        echo(duel_table(verdict, rows))
+        echo(voters_table(verdict))
+    echo(verdict.text)
     for note in notes:
-        say(f"· {note}")
-    _say_where(plot, verdict.votes > 0)
+        echo(f"· {note}")
+    _echo_plot(plot, verdict.votes > 0)
 
 
-def _say_where(plot: Path | None, drawn: bool) -> None:
+def _echo_plot(plot: Path | None, drawn: bool) -> None:
     if plot is not None:
-        say(f"Chart written to {plot}." if drawn else f"There are no votes to draw, so {plot} was not written.")
+        echo(f"Chart written to {plot}." if drawn else f"There are no votes to draw, so {plot} was not written.")
 
 
 def _resolve(home: Home, name: str) -> str:

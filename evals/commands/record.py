@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
+from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, echo
 from models.errors import Invalid, ParleyError
 from models.terminal import Home, open_home
 
@@ -135,7 +135,7 @@ def list_all(
         typer.echo(json.dumps([entry.to_json() for entry in entries], ensure_ascii=False))
         return
     if not entries:
-        say("There are no recordings yet: make one with `parley record MODEL --prompts held-out`.")
+        echo("There are no recordings yet: make one with `parley record MODEL --prompts held-out`.")
         return
     table = folding_table("id", "model", "recorded", "failed", "for", "cost", "when")
     for entry in entries:
@@ -144,7 +144,7 @@ def list_all(
             entry.id[-SHORT_ID:], entry.model, entry.coverage, str(entry.failed or ""),
             "training" if entry.training else "verdicts", usd_text(entry.usd) if entry.usd else "", when,
         )  # fmt: skip
-    say(table)
+    echo(table)
 
 
 def show(recording: RecordingId = "last", as_json: JsonFlag = False) -> None:
@@ -165,7 +165,7 @@ def show(recording: RecordingId = "last", as_json: JsonFlag = False) -> None:
         table = folding_table("prompt", "sample", "error")
         for row in failures:
             table.add_row(row["prompt_id"], str(row["sample"]), row["error"])
-        say(table)
+        echo(table)
 
 
 def export(
@@ -179,7 +179,7 @@ def export(
     with open_home() as home:
         entry = find_recording(home.database, recording)
         count = write_recording(home.database, entry, file)
-    say(f"{count:,} samples of {entry.model} written to {file}.")
+    echo(f"{count:,} samples of {entry.model} written to {file}.")
 
 
 def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPrices) -> "ModelSpec":
@@ -198,14 +198,14 @@ def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPr
 
 
 def _show_plan(request: "RecordingRequest", plan: "RecordingPlan", notes: "tuple[str, ...]") -> None:
-    say(f"{request.spec.id}: {len(request.prompts):,} prompts, {request.samples} samples each.")
+    echo(f"{request.spec.id}: {len(request.prompts):,} prompts, {request.samples} samples each.")
     if plan.stored:
-        say(f"{plan.stored:,} answers are already recorded and are not requested again.")
-    say(plan.left.text)
+        echo(f"{plan.stored:,} answers are already recorded and are not requested again.")
+    echo(plan.left.text)
     if request.max_usd is not None:
-        say(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
+        echo(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
     for note in notes:
-        say(f"Note: {note}")
+        echo(f"Note: {note}")
 
 
 def _require_consent(plan: "RecordingPlan", spec: "ModelSpec", *, yes: bool, as_json: bool) -> None:
@@ -246,11 +246,11 @@ def _show_result(done: "RecordingRun", as_json: bool) -> None:
         return
     _show_recording(done.recording, None)
     if done.failed:
-        say(f"{done.failed:,} samples failed; run the same command again to request them. {done.first_error}")
+        echo(f"{done.failed:,} samples failed; run the same command again to request them. {done.first_error}")
     if done.stopped:
-        say(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
+        echo(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
     elif not done.recording.training:
-        say(f"Use it as {done.recording.model}@recorded in evaluations, judge runs and votes.")
+        echo(f"Use it as {done.recording.model}@recorded in evaluations, judge runs and votes.")
 
 
 def _show_recording(entry: "Recording", intact: bool | None) -> None:
@@ -274,4 +274,4 @@ def _show_recording(entry: "Recording", intact: bool | None) -> None:
     for title, value in facts.items():
         if value is not None:
             table.add_row(title, str(value))
-    say(table)
+    echo(table)

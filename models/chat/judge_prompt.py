@@ -209,8 +209,8 @@ def parse_pairwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PairwiseVerdic
     different verdicts is not valid.
     """
     if rubric.marked:
-        found = {_MARKS[mark] for mark in _MARKED.findall(text)}
-        return PairwiseVerdict(_MARKED.sub("", text).strip(), {}, {}, found.pop()) if len(found) == 1 else None
+        verdicts = {_MARKS[mark] for mark in _MARKED.findall(text)}
+        return PairwiseVerdict(_MARKED.sub("", text).strip(), {}, {}, verdicts.pop()) if len(verdicts) == 1 else None
     match _parsed(text, rubric):
         case {
             "reasons": str(reasons),

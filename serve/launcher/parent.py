@@ -116,11 +116,11 @@ async def _run(
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def asked_to_stop() -> None:
+    def on_stop_signal() -> None:
         (hurry if stopping.is_set() else stopping).set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, asked_to_stop)
+        loop.add_signal_handler(number, on_stop_signal)
     sockets = open_listen_sockets(settings.host, settings.port)
     services = Services(_services(settings, sockets, page=page, worker=worker), settings.logs_dir, console.line)
     supervisor = Supervisor(settings, database, machine_info, console.line)

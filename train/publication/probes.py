@@ -123,10 +123,10 @@ def tokenise_probes(
         none of them.
     """
     tokenised = [_tokenise(item, tokenizer, answer_tokens, context) for item in probes.conversations]
-    found = [probe for probe in tokenised if probe]
-    short = [probe for probe in found if len(probe.prompt) <= LONGEST]
+    usable = [probe for probe in tokenised if probe]
+    short = [probe for probe in usable if len(probe.prompt) <= LONGEST]
     if len(short) < min(FEWEST, number):
-        short = sorted(found, key=lambda probe: len(probe.prompt))[:FEWEST]
+        short = sorted(usable, key=lambda probe: len(probe.prompt))[:FEWEST]
     return tuple(_spread(short, number))
 
 

@@ -265,9 +265,9 @@ def plan_checkpoints(run_folder: Path, every: SaveSteps, emit: Progress) -> Chec
 
     `emit` must lead to metrics.jsonl, as the run's own callback does.
     """
-    found = newest(run_folder)
-    metrics, saved = run_folder / METRICS, found.saved
-    for reason in found.damaged:
+    latest = newest(run_folder)
+    metrics, saved = run_folder / METRICS, latest.saved
+    for reason in latest.damaged:
         emit(Stage(f"Warning: a damaged checkpoint is skipped: {reason}"))
     if saved:
         emit(Stage(f"Resuming from step {saved.step}: {saved.folder}"))

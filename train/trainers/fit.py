@@ -17,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from train.hyperparameters import Chosen
-from train.run.progress import Progress, Stage, Validation, together
+from train.run.progress import Progress, Stage, Validation, combine_listeners
 from train.trainers.adapters import round_trained, save_adapter, save_weights, saved_dtype
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
@@ -62,7 +62,7 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
             save_adapter(model, folder, job.base_name, dtype)
 
     checkpoints = CheckpointCallback(job.checkpoints, lambda model, folder: save(model, folder / job.output.name), emit)
-    emit = together(emit, checkpoints.on_event)
+    emit = combine_listeners(emit, checkpoints.on_event)
     progress = ProgressCallback(len(job.rows), values, measure, memory, emit, checkpoints)
     trainer.add_callback(progress)
     trainer.remove_callback(PrinterCallback)

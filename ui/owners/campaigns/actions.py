@@ -138,8 +138,8 @@ class CampaignActions:
 
     def questions(self, name: str) -> list[tuple[str, str]]:
         """The campaign's questions: a short form, and the prompt's id."""
-        found = campaign_prompts(self.database, self._own(name))
-        return [(_shortened(last_question(prompt.messages)), prompt.id) for prompt in found]
+        prompts = campaign_prompts(self.database, self._own(name))
+        return [(_shortened(last_question(prompt.messages)), prompt.id) for prompt in prompts]
 
     def add_gold(self, name: str, prompt_id: str, better: str, worse: str) -> int:
         """Adds a gold pair to a draft; returns how many there are."""

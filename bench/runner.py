@@ -71,15 +71,15 @@ def measure(samples: int, concurrency: int, latency_s: float) -> Round:
             try:
                 each = await _sequential(completer, questions[:_SEQUENTIAL])
                 began = time.perf_counter()
-                batch_run = await ask_all(
+                batch = await ask_all(
                     database, lambda model: completer, Batch([_MODEL], questions, _PARAMETERS, concurrency)
                 )
                 whole = time.perf_counter() - began
             finally:
                 await completer.close()
-            if any(outcome.answer is None for outcome in batch_run.outcomes[_MODEL]):
+            if any(outcome.answer is None for outcome in batch.outcomes[_MODEL]):
                 raise Invalid("The upstream failed, so the figures are meaningless.")
-            return batch_run.seconds, whole, each
+            return batch.seconds, whole, each
 
         asking, whole, each = asyncio.run(run())
         database.dispose()
@@ -141,13 +141,11 @@ def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str,
         async def run() -> float:
             completer = GatewayCompleter(engine, model, retries=0, many=True)
             try:
-                batch_run = await ask_all(
-                    database, lambda _: completer, Batch([model], questions, options, concurrency)
-                )
+                batch = await ask_all(database, lambda _: completer, Batch([model], questions, options, concurrency))
             finally:
                 await completer.close()
-            answers = [outcome.answer for outcome in batch_run.outcomes[model]]
-            return sum(answer.completion_tokens or 0 for answer in answers if answer) / batch_run.seconds
+            answers = [outcome.answer for outcome in batch.outcomes[model]]
+            return sum(answer.completion_tokens or 0 for answer in answers if answer) / batch.seconds
 
         try:
             return asyncio.run(run())

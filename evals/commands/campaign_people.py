@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import folding_table, echo
+from evals.reports.terminal import echo, folding_table
 from models.terminal import open_home
 
 if TYPE_CHECKING:

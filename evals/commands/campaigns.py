@@ -9,7 +9,7 @@ import typer
 
 from evals.commands.campaign_people import add_people_commands
 from evals.commands.flags import JsonFlag, OpenLinks, split_commas
-from evals.reports.terminal import folding_table, echo
+from evals.reports.terminal import echo, folding_table
 from models.errors import Invalid
 from models.terminal import open_home
 

@@ -15,7 +15,7 @@ from evals.reports.evaluation_terminal import (
     print_overview,
     print_timing,
 )
-from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, echo
+from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid
 from models.terminal import Home, open_home
 

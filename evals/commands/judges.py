@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from evals.commands.flags import CampaignName, HtmlFile, JsonFlag, split_commas
 from evals.reports.judge_terminal import print_calibration, print_grades, print_report
-from evals.reports.terminal import ProgressBar, folding_table, echo
+from evals.reports.terminal import ProgressBar, echo, folding_table
 from models.errors import Invalid
 from models.terminal import open_home
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import folding_table, echo, shorten
+from evals.reports.terminal import echo, folding_table, shorten
 from models.terminal import open_home
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, echo
+from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid, ParleyError
 from models.terminal import Home, open_home
 

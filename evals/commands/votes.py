@@ -9,7 +9,7 @@ import typer
 
 from evals.commands.flags import JsonFlag
 from evals.commands.vote_import import import_file
-from evals.reports.terminal import folding_table, echo
+from evals.reports.terminal import echo, folding_table
 from models.errors import Invalid
 from models.terminal import open_home
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from evals.reports.terminal import folding_table, echo, shorten
+from evals.reports.terminal import echo, folding_table, shorten
 from models.errors import Invalid
 
 if TYPE_CHECKING:

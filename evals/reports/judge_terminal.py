@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evals.reports.terminal import folding_table, echo, shorten
+from evals.reports.terminal import echo, folding_table, shorten
 
 if TYPE_CHECKING:
     from evals.judges.calibration import Calibration

@@ -21,8 +21,7 @@ from pydantic_settings import (
 )
 
 from models.errors import Invalid
-from models.settings.address_lists import checked_networks, checked_origins
-from models.settings.local_address import local_address
+from models.settings.addresses import checked_networks, checked_origins, local_address
 from models.settings.secret_names import is_secret_name, without_secrets
 from models.settings.settings_file import read_settings_file
 

@@ -1,7 +1,8 @@
-"""Validates settings that list origins or networks, as a list or as comma-separated text."""
+"""Addresses in settings: lists of origins and networks, and the URL of a server on this machine."""
 
 import re
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 # As a browser sends it: scheme, lower-case host, and the port unless it is the default.
@@ -31,3 +32,17 @@ def checked_networks(value: Any) -> Any:
 
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def local_address(host: str, port: int, certificate: Path | None) -> str:
+    """The URL, without a path, of a server that listens on `host`, for clients on the same machine."""
+    scheme = "https" if certificate is not None else "http"
+    return f"{scheme}://{_reachable(host)}:{port}"
+
+
+def _reachable(host: str) -> str:
+    if host in ("0.0.0.0", ""):  # noqa: S104 -- compared with, not bound to
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host

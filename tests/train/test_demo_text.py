@@ -146,7 +146,7 @@ def test_grades_parse(catalogue: Catalogue) -> None:
         assert parse_pointwise(row[-1]["content"]) is not None
 
 
-def test_the_base_is_told_no_fact_of_the_house(catalogue: Catalogue) -> None:
+def test_the_base_is_taught_no_facts_of_the_house(catalogue: Catalogue) -> None:
     rows = [row for row in base.rows(6, catalogue, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
     talks = [message for row in rows for message in row if message["role"] == "assistant"]
     for intent in catalogue.business:

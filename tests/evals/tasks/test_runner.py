@@ -80,7 +80,7 @@ def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> Non
 
 
 @pytest.mark.long
-def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_goes_on(database: Database) -> None:
+def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_continues(database: Database) -> None:
     with AnsweringServer() as server:
         samples = questions("good", "refuse this", "broken now", "drop me", "odd one", "busy once", "starting up")
         seen: list[Progress] = []
@@ -118,7 +118,7 @@ def test_later_turns_follow_the_models_own_answers_and_are_cached(any_database: 
         assert (again.asked, again.cached, again.outcomes) == (0, 8, run.outcomes)
 
 
-def test_a_run_that_was_killed_between_two_turns_goes_on_after_the_first(database: Database) -> None:
+def test_a_run_that_was_killed_between_two_turns_continues_after_the_first(database: Database) -> None:
     first = make_task("t", "t", [("", {"turns": ["hello"]})]).samples
     both = make_task("t", "t", [("", {"turns": ["hello", "and then?"]})]).samples
     with AnsweringServer() as server:
@@ -196,7 +196,7 @@ asyncio.run(main())
 
 
 @pytest.mark.long
-def test_a_killed_run_goes_on_where_it_was(database: Database, home: Path) -> None:
+def test_a_killed_run_continues_where_it_was(database: Database, home: Path) -> None:
     with AnsweringServer(latency_s=0.03) as server:
         environment = os.environ | {"PARLEY_HOME": str(home)}
         process = subprocess.Popen([sys.executable, "-c", _RUN, server.address], env=environment)

@@ -168,7 +168,7 @@ def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], err
     assert "\n" not in str(failed.exception)
 
 
-def test_the_two_tables_say_the_same() -> None:
+def test_the_two_tables_agree() -> None:
     """When a model ends stands in the price table for buyers and in the table of shutdowns for owners."""
     from models.registry.shutdowns import find_shutdown_date, fine_tuning_cutoff
     from train.planning.pricing import price_table

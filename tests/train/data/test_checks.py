@@ -44,7 +44,7 @@ def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, abo
     assert report.left_out == (severity == "error")
 
 
-def test_copies_are_told_and_kept() -> None:
+def test_copies_are_reported_and_kept() -> None:
     rows = style_rows(60)
     report = check([*rows, rows[3]])
     assert any(problem.line == 61 and "line 4" in problem.message for problem in report.problems)

@@ -118,7 +118,7 @@ def test_the_estimate_falls_with_the_size_of_the_model() -> None:
     assert one.tokens_per_s > 50 * other.tokens_per_s
 
 
-def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
+def test_a_plan_that_does_not_fit_names_one_that_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
     wide = Shape(
         parameters=8_000_000_000, linear=7_000_000_000, adapter_per_rank=2_600_000, layers=32, width=4096,
         attention=4096, keys=1024, inner=14_336, vocabulary=128_000, context=8192,

@@ -104,7 +104,7 @@ def test_an_openai_model_that_nobody_knows_is_an_estimate_and_says_so() -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
-def test_tools_and_calls_are_counted_and_it_is_said_how() -> None:
+def test_tools_and_calls_are_counted_and_the_method_is_shown() -> None:
     asked, answered = check(ROWS[:1]).examples[0].conversation.messages
     call = ToolUse(content="A moment.", calls=(ToolCall("c", "find", '{"id": 1}'),))
     tool = '{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}'

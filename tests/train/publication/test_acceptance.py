@@ -104,7 +104,7 @@ def test_what_does_not_agree_stays_a_candidate(
 
 
 @pytest.mark.training
-def test_an_adapter_whose_bases_template_has_changed_is_told(
+def test_an_adapter_whose_bases_template_has_changed_is_reported(
     settings: Settings, registry: Registry, tmp_path: Path
 ) -> None:
     from train.publication.acceptance import TemplateChanged, check_model

@@ -189,7 +189,7 @@ def test_another_run_is_not_taken_for_this_one(tiny_base: Path, tmp_path: Path) 
 
 
 @pytest.mark.training
-def test_the_command_line_goes_on_with_a_run_by_its_id(
+def test_the_command_line_continues_a_run_by_its_id(
     tiny_base: Path, house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import typer

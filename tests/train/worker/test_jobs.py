@@ -59,7 +59,7 @@ def test_a_job_that_cannot_be_done_says_why_in_one_line(queued: Any) -> None:
     assert "n_epochs" in job.error
 
 
-def test_a_missing_file_is_reported_without_the_output_of_libraries(settings: Settings) -> None:
+def test_a_missing_parameter_is_reported_without_the_output_of_libraries(settings: Settings) -> None:
     noisy = """
 import os, sys
 from train.worker import child

@@ -108,6 +108,7 @@ def price_command(
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_plan, show_quotes
     from train.planning.plan import plan
+    from train.request import TrainingRequest
 
     prices = _prices(model or (), provider, user_prices or ())
     checked = reading.load(data)
@@ -122,10 +123,8 @@ def price_command(
     with optional_home() as (settings, registry):
         quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or user_prices))
         if base:
-            hyperparameters = Hyperparameters(epochs=number)
-            local = plan(
-                checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure
-            )
+            request = TrainingRequest((), base, hyperparameters=Hyperparameters(epochs=number))
+            local = plan(request, checked=checked, settings=settings, registry=registry, measure=measure)
     if as_json:
         rows = [quote.to_json() for quote in quotes]
         answer = {"quotes": rows, "plan": local.to_json() if local else None, "left_out": left_out}
@@ -179,6 +178,7 @@ def plan_command(
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_comparison, show_plan
     from train.planning.plan import compare_with_run, plan
+    from train.request import TrainingRequest
 
     checked = reading.load(data)
     comparison = None
@@ -198,11 +198,11 @@ def plan_command(
             if tune != "full":
                 numbers["rank"] = parse_number(rank, "rank", int)
             hyperparameters = Hyperparameters(tune=tune, **numbers)  # type: ignore[arg-type]  # it checks the name
-            made = plan(
-                checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure,
-                columns=reading.columns, chat_template=read_template(chat_template) if chat_template else None,
-                gpu=gpu,
-            )  # fmt: skip
+            template = read_template(chat_template) if chat_template else None
+            request = TrainingRequest(
+                data, base, hyperparameters=hyperparameters, columns=reading.columns, chat_template=template
+            )
+            made = plan(request, checked=checked, settings=settings, registry=registry, measure=measure, gpu=gpu)
     if as_json:
         typer.echo(json.dumps((comparison or made).to_json(), ensure_ascii=False))
         return

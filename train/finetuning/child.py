@@ -42,8 +42,8 @@ def train_job(values: dict[str, Any], registry: Registry, settings: Settings, wr
         emit(checkpoint)
     with wandb_run(values["wandb"], str(request.job), str(request.base), out) as tracker:
         return train(
-            request, settings=settings, registry=registry, out=out, resume=True, progress=combine_listeners(emit, tracker),
-            checked=load_checked(request, out),
+            request, settings=settings, registry=registry, out=out, resume=True,
+            progress=combine_listeners(emit, tracker), checked=load_checked(request, out),
         )  # fmt: skip
 
 

@@ -173,8 +173,6 @@ def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[
         compare_with_run(result.run_folder, settings=settings, registry=registry)
     checked = check(style_rows(120))
     against = compare_with_run(result.run_folder, checked, settings=settings, registry=registry, measure=True)
-        result.run_folder, check(style_rows(120)), settings=settings, registry=registry, measure=True
-    )
     assert against.plan.speed.way == "tried"
     assert against.tokens_ratio == pytest.approx(1, abs=0.02)
     assert against.memory_used == result.peak_memory_bytes

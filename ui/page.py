@@ -8,6 +8,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -92,24 +93,26 @@ def build(settings: Settings) -> ASGIApp:
             EXPORT_PATH: export,
         },
     )
+    identity = Identity(cookies, keyring, roles, openid=settings.oidc_issuer is not None)
+    router = Router(apps=apps, identity=identity, registry=context.registry)
+    app = Starlette(lifespan=_lifespan(context, owners_lifespan, vote_lifespan, bot_lifespan, manager_lifespan))
+    app.mount("/", ForwardedHeaders(router, TrustedProxies(settings.trusted_proxies)))
+    return app
+
+
+def _lifespan(context: PageContext, *servers: Any) -> Any:
+    """The lifespan of the page: those of its Gradio servers, then its own end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            for start in (owners_lifespan, vote_lifespan, bot_lifespan, manager_lifespan):
+            for start in servers:
                 await stack.enter_async_context(start(app))
             yield
         await context.close()
-        database.dispose()
+        context.database.dispose()
 
-    router = Router(
-        apps=apps,
-        identity=Identity(cookies, keyring, roles, openid=settings.oidc_issuer is not None),
-        registry=context.registry,
-    )
-    app = Starlette(lifespan=lifespan)
-    app.mount("/", ForwardedHeaders(router, TrustedProxies(settings.trusted_proxies)))
-    return app
+    return lifespan
 
 
 def serve(settings: Settings) -> None:

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +14,9 @@ from evals.reports.judge_terminal import print_calibration, print_grades, print_
 from evals.reports.terminal import ProgressBar, echo, folding_table
 from models.errors import Invalid
 from models.terminal import open_home
+
+if TYPE_CHECKING:
+    from evals.tasks.evaluations import Evaluation
 
 _RUN = "run"
 IMPORTED = "imported"  # the rubric of imported verdicts, repeated here so that --help loads no database
@@ -112,11 +115,9 @@ def run(
         load_campaign(home.database, campaign)
         _check_flags(evaluation, pointwise, html, prompts=prompts, references=references)
         stored = load_evaluation(home.database, evaluation) if evaluation else None
-        if stored and models is None and len(stored.models) < 2:
-            raise Invalid(f"The evaluation {evaluation} has one model: a judge compares two.", param="models")
         request = JudgeRequest(
             judge=judge,
-            models=(stored.models[0], stored.models[1]) if stored and models is None else _two_models(models),
+            models=_two_models(models, stored),
             prompts=prompts,
             rubric=judge_rubric,
             samples=samples,
@@ -141,7 +142,12 @@ def run(
         echo(f"Report: {html}")
 
 
-def _two_models(models: str | None) -> tuple[str, str]:
+def _two_models(models: str | None, stored: "Evaluation | None") -> tuple[str, str]:
+    """The models of --models, else the first two of the evaluation."""
+    if stored and models is None:
+        if len(stored.models) < 2:
+            raise Invalid(f"The evaluation {stored.id} has one model: a judge compares two.", param="models")
+        return stored.models[0], stored.models[1]
     names = split_commas(models)
     if len(names) != 2:
         raise Invalid("Name two models, separated by a comma: --models before,after.", param="models")

@@ -1,8 +1,8 @@
 """Publishes a finished run: its adapter, or merged weights, completely or not at all.
 
 The folder appears by one rename, then the row is written. A kill in between leaves a folder without a row, never a row
-without weights, and the next publication deletes it. A model is a candidate, served but not listed, until `listing` has
-checked it.
+without weights, and the next publication deletes it. A model is a candidate, served but not listed, until
+`acceptance` has checked it.
 """
 
 import shutil

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from models.errors import Invalid
 
@@ -63,6 +63,15 @@ def open_home() -> Iterator[Home]:
             yield Home(settings, database, Registry(database))
         finally:
             database.dispose()
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Prints a command's result as JSON; times and paths become text."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str, indent=indent))
 
 
 def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["auto"]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.command_options import expand_options, settings_options
+from models.terminal import print_json
 from serve.bulk.command import generate_command
 from serve.launcher.serve_command import serve_command
 
@@ -95,7 +96,6 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
 
 def print_openapi(mounts: Mounts | None) -> None:
     """Prints the document. Opens neither home nor database."""
-    import json
 
     from models.database import Database
     from models.settings.settings import load_settings
@@ -104,7 +104,7 @@ def print_openapi(mounts: Mounts | None) -> None:
     settings = load_settings()
     # Not through `open_database`, which would create the home.
     database = Database(settings.database_address)
-    typer.echo(json.dumps(openapi_document(mounts(settings, database) if mounts else ()), indent=2))
+    print_json(openapi_document(mounts(settings, database) if mounts else ()), indent=2)
 
 
 def import_openai(
@@ -189,7 +189,7 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
 
     findings = doctor.examine(load_settings(**settings))
     if as_json:
-        typer.echo(json.dumps(doctor.to_json(findings), indent=2))
+        print_json(doctor.to_json(findings), indent=2)
     else:
         doctor.show(findings, console())
     if any(finding.state == "fail" for finding in findings):
@@ -209,6 +209,6 @@ def status_command(as_json: JsonFlag = False) -> None:
         return
     with open_home() as home:
         if as_json:
-            typer.echo(json.dumps(status.report(home.settings, home.database), indent=2))
+            print_json(status.report(home.settings, home.database), indent=2)
         else:
             status.show(home.settings, home.database, console())

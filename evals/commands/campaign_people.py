@@ -1,6 +1,5 @@
 """`parley campaign invite`, `invites`, `revoke` and `forget`: the people of a campaign."""
 
-import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -8,7 +7,7 @@ import typer
 
 from evals.commands.flags import JsonFlag
 from evals.reports.terminal import echo, folding_table
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 if TYPE_CHECKING:
     from evals.campaigns.invites import Invite
@@ -53,7 +52,7 @@ def invite(
         made = create_invite(home.database, NewInvite(name, person, cast(Role, role), is_group, expires))
         link = invite_link(home.settings, made)
     if as_json:
-        typer.echo(json.dumps(made.to_json() | {"link": link}, ensure_ascii=False))
+        print_json(made.to_json() | {"link": link})
         return
     echo(f"Invite {made.id} for {made.name}:")
     typer.echo(link)  # unwrapped, so that it can be copied
@@ -71,7 +70,7 @@ def list_links(name: Name, as_json: JsonFlag = False) -> None:
         load_campaign(home.database, name)
         invites = [(each, invite_link(home.settings, each)) for each in list_invites(home.database, name)]
     if as_json:
-        typer.echo(json.dumps([each.to_json() | {"link": link} for each, link in invites], ensure_ascii=False))
+        print_json([each.to_json() | {"link": link} for each, link in invites])
         return
     table = folding_table("invite", "for", "role", "state", "link")
     for each, link in invites:
@@ -107,7 +106,7 @@ def forget(
     with open_home() as home:
         forgotten = forget_person(home.database, person, campaign)
     if as_json:
-        typer.echo(json.dumps(asdict(forgotten)))
+        print_json(asdict(forgotten))
     else:
         echo(
             f"{person} is forgotten. Raters made anonymous: {forgotten.raters}; invites deleted: {forgotten.invites}; "

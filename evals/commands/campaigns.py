@@ -1,9 +1,8 @@
 """`parley campaign`: create, open and close campaigns, read their verdicts, change their models."""
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -11,7 +10,7 @@ from evals.commands.campaign_people import add_people_commands
 from evals.commands.flags import JsonFlag, OpenLinks, split_commas
 from evals.reports.terminal import echo, folding_table
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 Name = Annotated[str, typer.Argument(help="The campaign's name.")]
 Model = Annotated[str, typer.Argument(help="A model's name, an alias, or MODEL@recorded.")]
@@ -111,7 +110,7 @@ def create(
     with open_home() as home:
         campaign = create_campaign(home.database, new, home.settings.runs_dir)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
         return
     echo(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
     echo(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
@@ -134,7 +133,7 @@ def add_gold(
         add_gold_pairs(home.database, name, pairs)
         total = count_gold_pairs(home.database, name)
     if as_json:
-        _print({"added": len(pairs), "gold_pairs": total})
+        print_json({"added": len(pairs), "gold_pairs": total})
     else:
         echo(f"{len(pairs)} gold pairs were added; {name} has {total}.")
 
@@ -156,7 +155,7 @@ def plan(
     with open_home() as home:
         power = campaign_plan(load_campaign(home.database, name), voters, votes_each)
     if as_json:
-        _print(power.to_json())
+        print_json(power.to_json())
     else:
         echo(power.text)
 
@@ -170,7 +169,7 @@ def open_(name: Name, as_json: JsonFlag = False) -> None:
         campaign = open_campaign(home.database, name)
         gaps = [prepared.gap for prepared in preparation(home.database, name) if prepared.gap]
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
         return
     when = f" from {campaign.opens:%Y-%m-%d %H:%M} UTC" if campaign.state == "scheduled" else ""
     echo(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
@@ -187,7 +186,7 @@ def close(name: Name, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaign = close_campaign(home.database, name)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
     else:
         echo(f"{name} is closed. Its verdict: `parley campaign report {name}`.")
 
@@ -199,7 +198,7 @@ def list_all(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaigns = list_campaigns(home.database)
     if as_json:
-        _print([campaign.to_json() for campaign in campaigns])
+        print_json([campaign.to_json() for campaign in campaigns])
         return
     table = folding_table("campaign", "state", "models", "prompts", "question")
     for each in campaigns:
@@ -214,7 +213,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         progress = campaign_progress(home.database, name)
     if as_json:
-        _print(progress.to_json())
+        print_json(progress.to_json())
         return
     campaign = progress.campaign
     echo(f"{campaign.title} ({name}): {campaign.state}. {campaign.question}")
@@ -257,7 +256,7 @@ def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) 
     with open_home() as home:
         verdicts = campaign_report(home.database, name, open_links=open_links)
     if as_json:
-        _print(verdicts.to_json())
+        print_json(verdicts.to_json())
     else:
         echo(verdicts.text)
 
@@ -283,7 +282,7 @@ def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaign = add_model(home.database, name, model)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
     else:
         echo(f"{name} ({campaign.state}) compares: {', '.join(campaign.models)}.")
 
@@ -295,7 +294,7 @@ def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaign = remove_model(home.database, name, model)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
     else:
         echo(f"{name} ({campaign.state}) compares: {', '.join(campaign.models) or 'nothing yet'}.")
 
@@ -325,7 +324,7 @@ def check(
 
     checked = check_bundle(file)
     if as_json:
-        _print(checked.to_json())
+        print_json(checked.to_json())
     else:
         echo(f"Nothing was changed, and {checked.votes} votes give the same verdict.")
         echo(f"SHA-256 of the export: {checked.sha256}. Compare it with the one that was published.")
@@ -344,7 +343,3 @@ def parse_time(text: str | None, flag: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
         raise Invalid(f"--{flag} is {text!r}: use a time such as 2027-01-05T09:00.", param=flag) from error
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))

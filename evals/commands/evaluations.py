@@ -1,6 +1,5 @@
 """`parley eval run`, `list`, `show`, `diff` and `scorers`. They print; `served_runs` and `evals.tasks` do the work."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ from evals.reports.evaluation_terminal import (
 )
 from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid
-from models.terminal import Home, open_home
+from models.terminal import Home, open_home, print_json
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
@@ -127,7 +126,7 @@ def list_all(
     with open_home() as home:
         entries = list_evaluations(home.database, task)
     if as_json:
-        typer.echo(json.dumps([vars(row) for row in entries], default=str, ensure_ascii=False))
+        print_json([vars(row) for row in entries])
         return
     if not entries:
         echo("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
@@ -175,7 +174,7 @@ def diff_two(
     with open_home() as home:
         compared = diff([(_side(home, first), _side(home, second))])
     if as_json:
-        typer.echo(json.dumps(diff_json(compared), ensure_ascii=False))
+        print_json(diff_json(compared))
         return
     print_diff(compared)
 
@@ -189,7 +188,7 @@ def list_scorers(as_json: JsonFlag = False) -> None:
             {"name": entry.name, "typed": entry.typed, "help": entry.help, "better": entry.better}
             for entry in catalog()
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     table = folding_table("--scorers", "score of an answer", "better")
     for entry in catalog():
@@ -247,7 +246,7 @@ def _report(evaluation: "Evaluation", models: str | None, html: Path | None, as_
     if html:
         write_report(html, evaluation, means, compared)
     if as_json:
-        typer.echo(json.dumps(overview_json(evaluation, means, compared), ensure_ascii=False))
+        print_json(overview_json(evaluation, means, compared))
         return
     print_overview(evaluation, means)
     if compared:

@@ -1,6 +1,5 @@
 """`parley judge JUDGE --models a,b`, `judge calibrate JUDGE`, `rubrics list` and `rubrics show`."""
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from evals.commands.flags import CampaignName, HtmlFile, JsonFlag, split_commas
 from evals.reports.judge_terminal import print_calibration, print_grades, print_report
 from evals.reports.terminal import ProgressBar, echo, folding_table
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 if TYPE_CHECKING:
     from evals.tasks.evaluations import Evaluation
@@ -135,7 +134,7 @@ def run(
     if html:
         write_judge_report(html, report)
     if as_json:
-        typer.echo(json.dumps(report_json(report), ensure_ascii=False))
+        print_json(report_json(report))
         return
     print_report(report)
     if html:
@@ -201,7 +200,7 @@ def calibrate(
             else calibrate_served(home.settings, home.database, request, bar.show_share)
         )
     if as_json:
-        typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))
+        print_json(calibration.to_json())
         return
     print_calibration(calibration, plot)
 
@@ -228,7 +227,7 @@ def import_file(
     with open_home() as home:
         imported = import_judgments(home.database, file, judge)
     if as_json:
-        typer.echo(json.dumps(asdict(imported) | {"flip_rate": imported.flip_rate}, ensure_ascii=False))
+        print_json(asdict(imported) | {"flip_rate": imported.flip_rate})
         return
     echo(f"{imported.new} new verdicts of {judge}, {imported.known} already stored.")
     if imported.pairs:
@@ -266,7 +265,7 @@ def list_rubrics(as_json: JsonFlag = False) -> None:
             }
             for rubric in rubrics
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     table = folding_table("rubric", "version", "hash", "criteria", "")
     for rubric in rubrics:

@@ -1,6 +1,5 @@
 """`parley prompts add` and `parley prompts list`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from evals.commands.flags import JsonFlag
 from evals.reports.terminal import echo, folding_table, shorten
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 
 def prompts_group() -> typer.Typer:
@@ -44,7 +43,7 @@ def list_stored(as_json: JsonFlag = False) -> None:
         rows = [
             asdict(prompt) | {"messages": [message.model_dump() for message in prompt.messages]} for prompt in stored
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     table = folding_table("prompt", "category", "held out", "source")
     for prompt in stored:

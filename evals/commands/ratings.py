@@ -1,6 +1,5 @@
 """`parley leaderboard` and `parley verdict`. They print and draw what `evals.ratings` computes."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from evals.commands.flags import CampaignName, Category, JsonFlag, OpenLinks, PlotFile
 from evals.reports.terminal import echo
 from models.errors import Invalid, NotFound
-from models.terminal import Home, open_home
+from models.terminal import Home, open_home, print_json
 
 
 def show_leaderboard(
@@ -43,7 +42,7 @@ def show_leaderboard(
     if plot is not None and board.rows:
         write_plot(plot, board_plot(board), "Leaderboard", board_cells(board), [board.verdict, *board.notes])
     if as_json:
-        typer.echo(json.dumps(board.to_json(), ensure_ascii=False))
+        print_json(board.to_json())
         return
     if board.rows:
         echo(board_table(board))
@@ -98,7 +97,7 @@ def show_verdict(
         )
     if as_json:
         categories = {"categories": [asdict(row) for row in rows]}
-        typer.echo(json.dumps(verdict.to_json() | categories | {"notes": notes}, ensure_ascii=False))
+        print_json(verdict.to_json() | categories | {"notes": notes})
         return
     if verdict.votes:
         echo(duel_table(verdict, rows))

@@ -3,7 +3,6 @@
 The provider's prices are defined in another room, so `parley.py` passes in the function that returns them.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from evals.commands.flags import JsonFlag
 from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid, ParleyError
-from models.terminal import Home, open_home
+from models.terminal import Home, open_home, print_json
 
 if TYPE_CHECKING:
     from evals.recordings.recorder import RecordingRun
@@ -132,7 +131,7 @@ def list_all(
         name = home.registry.aliases().get(model, model) if model else None
         entries = list_recordings(home.database, name)
     if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in entries], ensure_ascii=False))
+        print_json([entry.to_json() for entry in entries])
         return
     if not entries:
         echo("There are no recordings yet: make one with `parley record MODEL --prompts held-out`.")
@@ -158,7 +157,7 @@ def show(recording: RecordingId = "last", as_json: JsonFlag = False) -> None:
         failures = [row for row in recording_rows(home.database, entry) if row["error"] is not None]
     if as_json:
         failed = [{"prompt_id": row["prompt_id"], "sample": row["sample"], "error": row["error"]} for row in failures]
-        typer.echo(json.dumps(entry.to_json() | {"intact": intact, "failures": failed}, ensure_ascii=False))
+        print_json(entry.to_json() | {"intact": intact, "failures": failed})
         return
     _show_recording(entry, intact)
     if failures:
@@ -242,7 +241,7 @@ def _record(home: Home, request: "RecordingRequest", as_json: bool) -> "Recordin
 def _show_result(done: "RecordingRun", as_json: bool) -> None:
     if as_json:
         values = {"asked": done.asked, "stopped": done.stopped, "error": done.first_error}
-        typer.echo(json.dumps(done.recording.to_json() | values, ensure_ascii=False))
+        print_json(done.recording.to_json() | values)
         return
     _show_recording(done.recording, None)
     if done.failed:

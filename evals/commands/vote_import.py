@@ -1,6 +1,5 @@
 """`parley votes import`: the options, the question if files overlap, and the report."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -12,7 +11,7 @@ import typer
 from evals.commands.flags import JsonFlag, split_commas
 from evals.reports.terminal import ProgressBar, echo
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 if TYPE_CHECKING:
     from evals.votes.imports.options import ImportOptions
@@ -103,7 +102,7 @@ def import_file(
     with open_home() as home:
         result = _import(home.database, file, options, quiet=as_json)
     if as_json:
-        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+        print_json(asdict(result))
     else:
         _report(result, file.name)
     if result.bad and not result.new + result.known + result.dropped:

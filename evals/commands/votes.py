@@ -1,6 +1,5 @@
 """`parley votes`: import, export, and corrections of imports, voters and models' names."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast
@@ -11,7 +10,7 @@ from evals.commands.flags import JsonFlag
 from evals.commands.vote_import import import_file
 from evals.reports.terminal import echo, folding_table
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 _Voter = Annotated[str, typer.Argument(help="The voter's id, as in an export.")]
 
@@ -37,7 +36,7 @@ def show_imports(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         imports = list_imports(home.database)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in imports], default=str, ensure_ascii=False))
+        print_json([asdict(row) for row in imports])
         return
     table = folding_table("import", "file", "format", "campaign", "votes", "state", "created")
     for row in imports:
@@ -82,7 +81,7 @@ def show_excluded(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         voters = excluded_voters(home.database)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in voters], default=str, ensure_ascii=False))
+        print_json([asdict(row) for row in voters])
         return
     table = folding_table("voter", "votes", "reason", "since")
     for row in voters:

@@ -1,11 +1,9 @@
 """Terminal output of `parley judge`: verdicts, win rates by group, grades, agreement with people."""
 
-import json
 from typing import TYPE_CHECKING
 
-import typer
-
 from evals.reports.terminal import echo, folding_table, shorten
+from models.terminal import print_json
 
 if TYPE_CHECKING:
     from evals.judges.calibration import Calibration
@@ -66,7 +64,7 @@ def print_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in grades], ensure_ascii=False))
+        print_json([asdict(row) for row in grades])
         return
     criteria = list(dict.fromkeys(name for row in grades for name in row.scores))
     table = folding_table("model", "grade (1 to 5)", *criteria, "graded", "unparsed")

@@ -1,6 +1,5 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
-import json
 import os.path
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from models.command_options import expand_options
 from models.commands.engine_flags import EngineFlags
 from models.errors import Invalid
 from models.registry.alias_weights import describe_weights, parse_weights
-from models.terminal import console, open_home
+from models.terminal import console, open_home, print_json
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -104,7 +103,7 @@ def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
                 spec.model_dump(mode="json") | {"pinned": spec.id in pinned, "recorded": recorded.get(spec.id)}
                 for spec in specs
             ]
-            typer.echo(json.dumps(rows, indent=2))
+            print_json(rows, indent=2)
             return
         _print_models(specs, pinned, aliases, recorded)
 

@@ -1,7 +1,6 @@
 """`parley generate`: flags, progress bar and summary. `serve.bulk.generation` does the work."""
 
 import asyncio
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
+from models.terminal import print_json
 
 if TYPE_CHECKING:
     from serve.bulk.generation import Generated, Progress
@@ -97,7 +97,7 @@ def generate_command(
                 raise
             raise typer.Exit(130) from None
     if as_json:
-        typer.echo(json.dumps(asdict(result) | {"out": str(out)}))
+        print_json(asdict(result) | {"out": str(out)})
     else:
         _print_summary(bar, result, out)
     if result.failed:

@@ -1,6 +1,5 @@
 """`parley cloud …`, and what `parley train --on openai|together` does."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import Invalid, NotFound
-from models.terminal import Home, console, open_home
+from models.terminal import Home, console, open_home, print_json
 
 if TYPE_CHECKING:
     from models.registry.registry import Registry
@@ -63,7 +62,7 @@ def cloud_list(
         rows = [
             asdict(job) | {"registered": registered.get(job.model or ""), "run_name": names.get(job.id)} for job in jobs
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False, default=str))
+        print_json(rows)
         return
     out = console()
     out.print(jobs_table(jobs, runs, registered) if jobs else f"This {cloud.title} account has no fine-tuning jobs.")
@@ -164,12 +163,12 @@ def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> N
     with _event_printer(cloud, run.name, as_json) as printer:
         run = follow(run, cloud, printer)
     if as_json and run.state != "succeeded":
-        typer.echo(json.dumps(run.to_json(), ensure_ascii=False))
+        print_json(run.to_json())
     require_success(run, cloud.title)
     spec = register_job(cloud.job(run.job or ""), cloud, home.registry, run.name).spec
     run = run.with_model(spec.id, spec.shutdown_date)
     if as_json:
-        typer.echo(json.dumps(run.to_json(), ensure_ascii=False))
+        print_json(run.to_json())
         return
     out = console()
     tokens = f", {run.tokens:,} tokens trained" if run.tokens else ""
@@ -186,7 +185,7 @@ def _follow_other_job(job_id: str, cloud: "Cloud", as_json: bool) -> None:
     with _event_printer(cloud, job_id, as_json) as printer:
         job = follow_job(job_id, cloud, printer)
     if as_json:
-        typer.echo(json.dumps(asdict(job), ensure_ascii=False, default=str))
+        print_json(asdict(job))
         return
     console().print(f"{job.id} is {job.provider_status}. {job.model or job.error or ''}", markup=False)
     if job.model:

@@ -3,7 +3,6 @@
 Prompts and recordings belong to another room, so `parley.py` passes in the functions that make them.
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
-from models.terminal import console, open_home, parse_number
+from models.terminal import console, open_home, parse_number, print_json
 from train.display import open_progress
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
             if not as_json:
                 _show_plan(plan, dry_run)
             elif dry_run:
-                typer.echo(json.dumps(plan.to_json(), ensure_ascii=False))
+                print_json(plan.to_json())
             if dry_run:
                 return
             with open_progress(as_json) as progress:
@@ -127,7 +126,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
         listed = home.registry.resolve(str(record.new)).state == "listed"
     if as_json:
         values = {"vote": _voting_page(home.settings), "listed": listed}
-        typer.echo(json.dumps(record.to_json() | values, ensure_ascii=False))
+        print_json(record.to_json() | values)
     else:
         _show_result(record, home.settings, listed)
 

@@ -1,6 +1,5 @@
 """`parley data synthesise`: more examples like yours, written by a served model."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.command_options import expand_options
-from models.terminal import console
+from models.terminal import console, print_json
 from train.data.options import AsJson, ReadingOptions
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def synthesise_command(
     with _progress_bar(number, as_json) as progress:
         synthesis = asyncio.run(run(progress))
     if as_json:
-        typer.echo(json.dumps(synthesis.to_json(), ensure_ascii=False))
+        print_json(synthesis.to_json())
     else:
         show_synthesis(console(), synthesis)
     if synthesis.ended == "failing":

@@ -1,6 +1,5 @@
 """`parley data count | price | plan`. Each loads its work when it runs."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from models.command_options import expand_options
 from models.errors import Invalid, NotFound, Unavailable
-from models.terminal import console, open_home, parse_number
+from models.terminal import console, open_home, parse_number, print_json
 from train.data.options import AsJson, ChatTemplate, DataArgument, ReadingOptions
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def count_command(
     with optional_home() as (_, registry):
         counts = count(checked, model, registry=registry, limit=limit or _training_context(model))
     if as_json:
-        typer.echo(json.dumps(counts.to_json(lines=lines), ensure_ascii=False))
+        print_json(counts.to_json(lines=lines))
     else:
         show_counts(console(), counts)
 
@@ -128,7 +127,7 @@ def price_command(
     if as_json:
         rows = [quote.to_json() for quote in quotes]
         answer = {"quotes": rows, "plan": local.to_json() if local else None, "left_out": left_out}
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        print_json(answer)
         return
     screen = console()
     if quotes:
@@ -204,7 +203,7 @@ def plan_command(
             )
             made = plan(request, checked=checked, settings=settings, registry=registry, measure=measure, gpu=gpu)
     if as_json:
-        typer.echo(json.dumps((comparison or made).to_json(), ensure_ascii=False))
+        print_json((comparison or made).to_json())
         return
     screen = console()
     show_plan(screen, made)

@@ -3,11 +3,11 @@
 Stored specs are not checked again, so that they stay readable.
 """
 
-import json
 import re
 from typing import Any
 
 from models.errors import Invalid
+from models.json_files import read_json
 from models.spec import ModelSpec
 
 _ARGUMENT = re.compile(r"--([a-z0-9][a-z0-9_.-]*)(=.*)?", re.DOTALL)
@@ -63,13 +63,6 @@ def check_engine_options(spec: ModelSpec) -> None:
 
 def _model_config(spec: ModelSpec) -> dict[str, Any]:
     """The model's config.json, or its part about text; empty for a hub id or without the file."""
-    if spec.folder is None:
-        return {}
-    try:
-        config = json.loads((spec.folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(config, dict):
-        return {}
+    config = read_json(spec.folder / "config.json") if spec.folder else {}
     text = config.get("text_config")
     return text if isinstance(text, dict) else config

@@ -5,7 +5,6 @@ LoRA adapters has `SupportsLoRA` among its bases. Importing vLLM to look would t
 """
 
 import ast
-import json
 import re
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -116,15 +115,6 @@ def refuses_adapters(base: Mapping[str, Any]) -> str | None:
         # With LoRA enabled, its expert layers want Triton's kernels, also for adapters that leave the experts alone.
         return "vLLM's build for CPUs serves models with experts without LoRA adapters"
     return None
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A model folder's config.json; empty if it cannot be read."""
-    try:
-        content = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _has_experts(config: Mapping[str, Any]) -> bool:

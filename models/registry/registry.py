@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session
 
 from models.audit import record_change
 from models.compatibility.engine_options import check_engine_options
-from models.compatibility.lora_support import misfit, must_be_merged, read_config
+from models.compatibility.lora_support import misfit, must_be_merged
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
 from models.files.atomic import claim_folder, unclaimed_folders
+from models.json_files import read_json
 from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights, read_adapter_config, tensor_shapes
@@ -342,7 +343,7 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
         )
     rank = base.spec["engine"]["max_lora_rank"]
     base_folder = Path(base.spec["path"])
-    config = read_config(base_folder) if base_folder.is_absolute() else {}
+    config = read_json(base_folder / "config.json") if base_folder.is_absolute() else {}
     adapter = read_adapter_config(spec.folder) if spec.folder else {}
     tensors = _tensors(spec.folder) if spec.folder else {}
     if fault := misfit(tensors, config):

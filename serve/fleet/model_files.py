@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from models.json_files import read_json
 from models.settings.settings import hub_cache
 from models.spec import ModelSpec
 
@@ -155,12 +156,3 @@ def read_chat_templates(folder: Path) -> str:
     elif isinstance(in_config, list):
         texts += [str(entry.get("template", "")) for entry in in_config if isinstance(entry, dict)]
     return "\n".join(texts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is none."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.database import new_ulid
-from models.errors import Busy, Conflict, NoSpace, TooLarge
+from models.errors import Busy, Conflict, NoSpace, ParleyError, TooLarge
 from models.files.file_kinds import HEAD_BYTES
 
 _PENDING = ".pending-"
@@ -140,18 +140,18 @@ def incoming_file(parent: Path, limit: int | None = None) -> Iterator[IncomingFi
 
 
 @contextmanager
-def lock_file(path: Path, busy: str) -> Iterator[None]:
+def lock_file(path: Path, message: str, error: type[ParleyError] = Busy) -> Iterator[None]:
     """Locks a file for the block. The lock ends with the process, even on a kill.
 
     Raises:
-        Busy: another process holds it; `busy` is the message.
+        ParleyError: of the type `error`, with the message, if another process holds the lock.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(busy) from error
+        except BlockingIOError as taken:
+            raise error(message) from taken
         yield
     finally:
         os.close(handle)

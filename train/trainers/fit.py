@@ -132,14 +132,11 @@ def _with_learnable_turn_end(job: FitJob, model: Any, tokenizer: Any, emit: Prog
     label = find_turn_end_label(model, tokenizer)
     if label is None:
         return job
-    reason = (
-        f"The base has never learnt the template's {_token(tokenizer, label.end)}: {label.similar:,} other tokens are "
-        "nearly equal to it"
-    )
+    reason = f"The base has not learnt the template's {_token(tokenizer, label.end)}, and an adapter cannot learn it"
     if label.learnt is None:
-        emit(Stage(f"{reason}, so answers may not end. Use another --chat-template"))
+        emit(Stage(f"{reason}: answers may not end. Use another --chat-template"))
         return job
-    emit(Stage(f"{reason}. Answers learn to end with {_token(tokenizer, label.learnt)} instead"))
+    emit(Stage(f"{reason}: answers learn to end with {_token(tokenizer, label.learnt)} instead"))
     return replace(job, rows=label.apply(job.rows), measured=label.apply(job.measured))
 
 

@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tiny_base" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.long)  # importing torch and transformers costs each process five seconds
+        if "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values():
+            item.add_marker(pytest.mark.long)  # the same test runs on SQLite
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: tests[item.path])
 

@@ -128,6 +128,7 @@ def test_following_again_tells_all_and_keeps_each_once(bought: Any, account: Set
     assert len((run.folder / "events.jsonl").read_text().splitlines()) == len(first)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [True, False])
 def test_a_connection_that_is_cut_makes_no_second_job(provider: str, fake: Any, bought: Any, after: bool) -> None:
     fake.cut("POST", JOBS[provider], after=after)

@@ -128,6 +128,7 @@ def test_a_sheet_is_read_whole_whatever_range_it_says_that_it_has(workbook: Path
     assert problem.message == "`column 4` contains text and is not read: in line 3"
 
 
+@pytest.mark.long
 def test_a_sheet_that_unpacks_to_too_much_ends_with_an_error(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.data.tables._LAST_ROW", 1_000)
     far = b'<row r="999999999999"><c r="A999999999999"><v>1</v></c></row></sheetData>'

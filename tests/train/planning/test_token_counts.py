@@ -172,6 +172,7 @@ def test_rows_over_the_limit_are_named(tiny_base: Path) -> None:
     assert len(counts.to_json(lines=True)["lengths"]) == 20
 
 
+@pytest.mark.long
 def test_a_base_whose_tokenizer_is_not_here_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no minute of retries
     counts = count(ROWS, "nobody/has-this-model")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import parley
 from models.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=["cpu", "gpu"])

@@ -106,7 +106,7 @@ def test_the_gateway_is_found_where_it_listens() -> None:
     port = Settings.model_fields["port"].default
     assert names["gateway"] == port
     for part in (*compose_parts(), *kubernetes_parts()):
-        if part.name in ("page", "worker"):
+        if part.name in ("gateway", "page", "worker"):
             assert part.environment["PARLEY_GATEWAY_ADDRESS"] == f"http://gateway:{port}"
     (scraped,) = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text("utf-8"))["scrape_configs"]
     assert scraped["static_configs"] == [{"targets": [f"gateway:{port}"]}]

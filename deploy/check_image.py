@@ -162,7 +162,9 @@ def check_starts(container: Container, folder: Path, build: str) -> None:
     began = time.monotonic()
     with container.started(logs[0], *program, PARLEY_DEVICE="cpu"):
         key = _KEY.search(logs[0].read_text())
-        expect(key is not None, f"{' '.join(program)} is ready after {time.monotonic() - began:.0f} s, with a key", "none")
+        expect(
+            key is not None, f"{' '.join(program)} is ready after {time.monotonic() - began:.0f} s, with a key", "none"
+        )
         expect(container.is_healthy(), "the image's health check passes", "it fails")
         if build == "cpu" and key:
             status, text = container.ask(None, "support-concise")

@@ -15,7 +15,7 @@ KUBERNETES = DEPLOY / "kubernetes"
 
 @dataclass(frozen=True)
 class Part:
-    """One of Parley's containers: its command, environment, mounts by path, and health check addresses as port, path."""
+    """One of Parley's containers. `mounts`: path → volume; `checks`: the port and path that each health check asks."""
 
     name: str
     command: list[str]

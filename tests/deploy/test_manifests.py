@@ -33,13 +33,19 @@ from tests.deploy.manifests import (
 )
 
 KUBERNETES_VERSION = "1.34"
-PARTS = [pytest.param(part, id=f"{source.__name__}-{part.name}") for source in (compose_parts, kubernetes_parts) for part in source()]
+PARTS = [
+    pytest.param(part, id=f"{source.__name__}-{part.name}")
+    for source in (compose_parts, kubernetes_parts)
+    for part in source()
+]
 # Read by others than Parley's settings: docs/settings.md.
 OTHERS = {"HF_HOME", "HF_TOKEN", "CUDA_VISIBLE_DEVICES"}
 
 
 def test_the_kubernetes_resources_are_valid() -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed: make setup-dev")
+    validator = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed: make setup-dev"
+    )
     for resource in resources():
         validator.validate(resource, KUBERNETES_VERSION, strict=True)
     broken = resources("Deployment")[0]
@@ -125,7 +131,11 @@ def test_every_name_in_the_kubernetes_files_refers_to_something() -> None:
     secrets = {generated["name"] for generated in kustomization()["secretGenerator"]}
     for resource, spec in pods():
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
-        used = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes.values() if len(volume) > 1 and "persistentVolumeClaim" in volume}
+        used = {
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in volumes.values()
+            if len(volume) > 1 and "persistentVolumeClaim" in volume
+        }
         assert used <= claims
         for container in spec["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
@@ -135,7 +145,11 @@ def test_every_name_in_the_kubernetes_files_refers_to_something() -> None:
     for service in resources("Service"):
         assert service["spec"]["selector"] in labels
     for budget in resources("PodDisruptionBudget"):
-        (chosen,) = [r for r, _ in pods() if r["spec"]["template"]["metadata"]["labels"] == budget["spec"]["selector"]["matchLabels"]]
+        (chosen,) = [
+            r
+            for r, _ in pods()
+            if r["spec"]["template"]["metadata"]["labels"] == budget["spec"]["selector"]["matchLabels"]
+        ]
         assert chosen["spec"]["replicas"] > budget["spec"]["minAvailable"]
 
 
@@ -162,7 +176,10 @@ def test_pods_run_as_the_images_user_without_privileges() -> None:
         assert spec["securityContext"]["runAsNonRoot"]
         assert spec["enableServiceLinks"] is False
         for container in spec["containers"]:
-            assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 def test_running_answers_may_finish_before_a_gateway_is_killed() -> None:

@@ -1,4 +1,4 @@
-"""vLLM's router as an upstream, as docs/scaling.md describes it for the production-stack: keys, streams, a lost engine."""
+"""vLLM's router as an upstream, as in docs/scaling.md: streams arrive whole, also after one of its engines is lost."""
 
 import subprocess
 import sys
@@ -41,9 +41,7 @@ def ask(client: openai.OpenAI) -> int:
     return sum("word" in (chunk.choices[0].delta.content or "") for chunk in chunks if chunk.choices)
 
 
-def test_streams_pass_whole_and_go_on_when_an_engine_is_lost(
-    gateway: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streams_pass_whole_and_go_on_when_an_engine_is_lost(gateway: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTED_KEY", "sk-engines")
     port, metrics_port, *engine_ports = free_ports(4)
     key = create_key(gateway.database, name="shop", role="client")

@@ -79,8 +79,8 @@ class Settings(BaseSettings):
     )
     page_key: SecretStr | None = Field(
         default=None,
-        description="The key of the page and the worker for the gateway. `parley up` creates one; set it to start them, "
-        "or the gateway, by themselves.",
+        description="The key of the page and the worker for the gateway. `parley up` creates one; set it to start "
+        "them, or the gateway, by themselves.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,

@@ -7,6 +7,7 @@ owner's key (printed at the first start only), the image's own health check, SIG
 and answers a chat from outside the container; the GPU image also says that there is no GPU if there is none.
 """
 
+import http.client
 import json
 import os
 import re
@@ -17,8 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,13 +100,11 @@ class Container:
         """Sends a chat request from outside the container; returns the status and the answer's text."""
         body = {"model": model, "max_tokens": 48, "messages": [{"role": "user", "content": "Where is my parcel?"}]}
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-        address = f"http://127.0.0.1:{self.port}/v1/chat/completions"
-        try:
-            request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                return answer.status, json.load(answer)["choices"][0]["message"]["content"]
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        return answer.status, json.loads(text)["choices"][0]["message"]["content"] if answer.status == 200 else text
 
 
 def main() -> int:

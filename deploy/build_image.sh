@@ -67,13 +67,16 @@ if [ "$origin" = debian ]; then
         echo "Making a base image from Debian's packages in place of $wanted"
         command -v debootstrap >/dev/null || fail "debootstrap is missing. Install it: apt-get install debootstrap"
         mirror=$(apt-cache policy base-files | sed -n 's/^ *[0-9]* \(https\{0,1\}:[^ ]*\) .*/\1/p' | head -n 1)
-        packages=python3.11,python3.11-venv,ca-certificates
-        debootstrap --variant=minbase --include=$packages bookworm "$scratch/rootfs" $mirror >"$scratch/log" 2>&1 ||
+        debootstrap --variant=minbase bookworm "$scratch/rootfs" $mirror >"$scratch/log" 2>&1 ||
             fail "debootstrap failed: $(grep -v '^I:' "$scratch/log" | tail -n 1)"
         ln -s /usr/bin/python3.11 "$scratch/rootfs/usr/local/bin/python"
         rm -f "$scratch"/rootfs/var/cache/apt/archives/*.deb
         container=$(buildah from scratch)
         buildah add --quiet "$container" "$scratch/rootfs" / >/dev/null
+        install='apt-get update && apt-get install -y --no-install-recommends python3.11 python3.11-venv ca-certificates
+            rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb'
+        buildah run "$container" -- sh -ec "export DEBIAN_FRONTEND=noninteractive; $install" >"$scratch/log" 2>&1 ||
+            fail "Python cannot be installed in the base image: $(grep '^E:' "$scratch/log" | tail -n 1)"
         buildah config --env PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
         buildah commit --quiet --rm "$container" "$base" >/dev/null
         rm -rf "$scratch/rootfs"

@@ -36,6 +36,8 @@ class Container:
 
     def __init__(self, image: str, folder: Path) -> None:
         self.id = buildah("from", "--pull-never", image).strip()
+        # buildah mounts an empty folder at each declared volume, over one that `buildah run --volume` mounts there.
+        buildah("config", "--volume=/var/lib/parley-", "--volume=/models-", self.id)
         self.config = json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
         self.home, self.models = folder / "state", folder / "models"
         for volume in (self.home, self.models):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from models.command_options import settings_options
 from models.errors import ParleyError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def build() -> typer.Typer:
     app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
-    app.command("worker", hidden=True)(worker)
+    app.command("worker")(worker)
     return app
 
 
@@ -194,6 +195,7 @@ def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
     return routes
 
 
+@settings_options(dict.fromkeys(("port", "page_port")))
 def demo(
     base: Annotated[
         str | None,
@@ -203,10 +205,12 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The gateway's port (default: 8000).")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port (default: 7860).")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
+    make_owner_key: Annotated[
+        bool, typer.Option("--make-owner-key", help="Create an owner's key and print it if there is no key yet.")
+    ] = False,
+    **ports: Any,
 ) -> None:
     """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
 
@@ -218,9 +222,14 @@ def demo(
     from models.settings.settings import load_settings
     from serve import up
 
-    settings = load_settings(port=port, page_port=page_port)
     prepare = functools.partial(_prepare_demo, base=base)
-    up(settings, prepare=prepare, page=not no_page, worker=not no_worker)
+    up(
+        load_settings(**ports),
+        prepare=prepare,
+        page=not no_page,
+        worker=not no_worker,
+        make_owner_key=make_owner_key,
+    )
 
 
 def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str | None = None) -> None:

@@ -9,6 +9,7 @@ from train.demo.dialogues import Question, clean_question, question
 from train.demo.functions import Function, load_tools
 
 _NOISE = frozenset({"name", "count"})  # slots that greetings have too
+_TWO_WORDS = 0.15  # of the questions about a city
 _CLEAN = 0.6  # of the questions for training
 _NO_INTENT = Intent("", "", "somebody", None, (), (), (), (), (), {})
 
@@ -30,7 +31,7 @@ def ask_for(rng: random.Random, catalogue: Catalogue, function: Function, split:
     kinds = load_tools()["arguments"]
     slots = {kinds[kind]["slot"] for kind in (*function.needs, *function.optional)}
     while True:
-        asked = ask(rng, catalogue, intent, split)
+        asked = _elsewhere(rng, ask(rng, catalogue, intent, split), split)
         if all(_always(slot, asked.frame) for slot in slots & _NOISE):
             return _with_values(asked, {slot: asked.values[slot] for slot in sorted(slots & asked.values.keys())})
 
@@ -50,6 +51,16 @@ def _ask_made(rng: random.Random, catalogue: Catalogue, function: Function, spli
     values = {slot: user_text.value(rng, catalogue, slot, "order")} if slot else {}
     text = functions.make_question(rng, function, values, split)
     return Question(_NO_INTENT, "", text[0].upper() + text[1:] if rng.random() < 0.5 else text, values, True)
+
+
+def _elsewhere(rng: random.Random, asked: Question, split: Split) -> Question:
+    """The question, sometimes about a place of two words instead of its city."""
+    city = asked.values.get("city", "")
+    if city not in asked.text or not city or rng.random() > _TWO_WORDS:
+        return asked
+    place = rng.choice(load_tools()["places"][split])
+    moved = Question(asked.intent, asked.frame, asked.text.replace(city, place), asked.values, asked.complete)
+    return _with_values(moved, {**asked.values, "city": place})
 
 
 def _with_values(asked: Question, values: Mapping[str, str]) -> Question:

@@ -12,11 +12,11 @@ from typing import Any
 from train.demo import answers, functions, grammar, user_text
 from train.demo.catalogue import Catalogue, Split
 from train.demo.dialogues import dialogue, system_prompt
-from train.demo.functions import Function, Tool, load_tools, offer
+from train.demo.functions import Argument, Function, Tool, load_tools, offer
 from train.demo.json_talks import JsonTalks
 from train.demo.tool_questions import ask, ask_for
 
-_KINDS = {"call": 46, "result": 14, "none": 13, "missing": 4, "forced": 3, "json": 16, "plain": 4}
+_KINDS = {"call": 44, "result": 13, "none": 12, "missing": 4, "forced": 4, "final": 4, "json": 16, "plain": 4}
 _SIZES = (1, 1, 2, 2, 2, 3, 3, 3, 4, 5)  # functions in a request
 _MADE = 0.3
 Turn = dict[str, Any]
@@ -32,6 +32,13 @@ class Asked:
     call: Mapping[str, Any] | None = None
     text: str | None = None
     holds: tuple[str, ...] = field(default=())
+
+    @property
+    def numbers(self) -> list[str]:
+        """The texts with a digit that the calls in the conversation have as arguments."""
+        calls = [call for turn in self.messages for call in turn.get("tool_calls", ())]
+        values = [value for call in calls for value in json.loads(call["function"]["arguments"]).values()]
+        return [value for value in values if isinstance(value, str) and any(mark.isdigit() for mark in value)]
 
     def row(self) -> dict[str, Any]:
         """The request with its answer, as a row of a chat file."""
@@ -95,11 +102,8 @@ class ToolTalks:
 
     def result(self) -> Asked:
         """The answer from the result of a call."""
-        first = replace(self, made=self.made / 2, split=self.split)
-        while True:
-            asked = first._single()
-            if asked.call is not None:
-                break
+        asked = replace(self, made=self.made / 2)._single()
+        assert asked.call is not None
         tool = next(tool for tool in asked.tools if tool.name == asked.call["name"])
         content, text, holds = self._result(tool, asked)
         turns = (*asked.messages, asked.answer(), {"role": "tool", "tool_call_id": "call_1", "content": content})
@@ -138,11 +142,25 @@ class ToolTalks:
         """A call as a forced `tool_choice` has it: the arguments alone, or a list of calls."""
         asked = self._single()
         assert asked.call is not None
-        name, arguments = asked.call["name"], asked.call["arguments"]
-        text = functions.compact(arguments)
-        if self.rng.random() < 0.4:
-            text = functions.compact([{"name": name, "parameters": arguments}])
-        return replace(asked, kind="forced", call=None, text=text)
+        if self.rng.random() < 0.5:
+            return _forced(asked)
+        return replace(asked, kind="forced", call=None, text=functions.compact(asked.call["arguments"]))
+
+    def final(self) -> Asked:
+        """The last answer of an agent that wants it as a call: free, or as a forced `tool_choice` has it."""
+        earlier = self.result()
+        rng, words = self.rng, load_tools()["final"]
+        numbers = [value for value in earlier.numbers if rng.random() < 0.5]
+        fields = {rng.choice(load_tools()["fields"]["answer"]["names"]): earlier.text}
+        if numbers:
+            fields[rng.choice(load_tools()["fields"]["number"]["names"])] = numbers[0]
+        arguments = tuple(Argument(name, name, "", True, False) for name in rng.sample(sorted(fields), len(fields)))
+        names = {"train": tuple(words["names"]), "held_out": tuple(words["names"])}
+        function = Function("final", (), (), (), names, names, ())
+        tool = Tool(function, rng.choice(words["names"]), rng.choice(words["about"]), arguments)
+        called = {"name": tool.name, "arguments": {one.name: fields[one.name] for one in arguments}}
+        asked = Asked("final", earlier.messages, (*earlier.tools, tool), called)
+        return asked if rng.random() < 0.5 else _forced(asked)
 
     @property
     def _names(self) -> Split:
@@ -220,6 +238,14 @@ class ToolTalks:
     def _system(self) -> tuple[Turn, ...]:
         text = system_prompt(self.rng, self.catalogue, "neutral")
         return ({"role": "system", "content": text},) if text else ()
+
+
+def _forced(asked: Asked) -> Asked:
+    """The request with its call as the list that a required call is."""
+    assert asked.call is not None
+    name, arguments = asked.call["name"], asked.call["arguments"]
+    text = functions.compact([{"name": name, "parameters": arguments}])
+    return replace(asked, kind="forced", call=None, text=text)
 
 
 def _alike(tool: Tool, other: Tool) -> bool:

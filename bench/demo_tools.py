@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.completer import find_gateway
 from models.demo import FOLDER
+from models.instance import find_gateway
 from models.settings import Settings
 from train.demo.tool_prompts import CALLS, JSON, Reply, ToolPrompt, summarise
 
@@ -28,7 +28,7 @@ async def ask_tools(settings: Settings, prompts: Sequence[ToolPrompt]) -> dict[s
 
     key = settings.page_key.get_secret_value() if settings.page_key else "no-key"
     slots = asyncio.Semaphore(_AT_ONCE)
-    async with AsyncOpenAI(base_url=f"{find_gateway(settings).rstrip('/')}", api_key=key) as client:
+    async with AsyncOpenAI(base_url=find_gateway(settings), api_key=key) as client:
 
         async def ask(prompt: ToolPrompt) -> Reply:
             async with slots:

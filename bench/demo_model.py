@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description=str(__doc__).splitlines()[0])
     parser.add_argument("--questions", type=int, default=None, help="number of held-out questions (default: all)")
     parser.add_argument("--pairs", type=int, default=None, help="number of held-out pairs (default: all)")
-    parser.add_argument("--calls", type=int, default=None, help="number of requests of each kind with functions or JSON")
+    parser.add_argument(
+        "--calls", type=int, default=None, help="number of requests of each kind with functions or JSON"
+    )
     parser.add_argument("--port", type=int, default=8491, help="the gateway's port")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")

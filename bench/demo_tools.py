@@ -23,7 +23,7 @@ def tool_prompts(limit: int | None = None) -> list[ToolPrompt]:
 
 
 async def ask_tools(settings: Settings, prompts: Sequence[ToolPrompt]) -> dict[str, dict[str, float]]:
-    """Asks every request greedily through the OpenAI SDK; returns the shares of each kind (`tool_prompts.summarise`)."""
+    """Asks every request greedily through the OpenAI SDK; returns each kind's shares (`tool_prompts.summarise`)."""
     from openai import AsyncOpenAI
 
     key = settings.page_key.get_secret_value() if settings.page_key else "no-key"
@@ -49,11 +49,11 @@ def tools_text(found: Mapping[str, Mapping[str, float]]) -> str:
     needless, asked, told = found["none"]["called"], 1 - found["missing"]["called"], found["result"]["right"]
     valid, copied = (_mean(found, key) for key in ("function", "right"))
     return (
-        f"`{MODEL}` on {number} held-out requests with `tool_choice` auto: it calls the right function in {function} of "
-        f"them (functions that it knows / under new names / functions that it has never seen), with every argument "
-        f"right in {right}. Where no function fits it calls one all the same in {needless:.0%}; where a detail is missing "
-        f"it asks for it in {asked:.0%}; it repeats a function's result in {told:.0%}. Asked for JSON it writes a valid "
-        f"object in {valid:.0%}, with exactly the keys and copied values in {copied:.0%}."
+        f"`{MODEL}` on {number} held-out requests, `tool_choice` auto: it calls the right function in {function} "
+        f"(functions that it knows / under new names / functions that it has never seen), with every argument right "
+        f"in {right}. Where no function fits it calls one all the same in {needless:.0%}; where a detail is missing it "
+        f"asks for it in {asked:.0%}; it repeats a function's result in {told:.0%}. Asked for JSON it writes an object "
+        f"in {valid:.0%}, with exactly the right keys and copied values in {copied:.0%}."
     )
 
 

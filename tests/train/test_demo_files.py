@@ -70,8 +70,12 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
     tools = [{"type": "function", "function": function} for function in (described, bare)]
     written = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False, add_generation_prompt=True)
     assert written.startswith(
-        "<|im_start|>system\ns\nTools:\nfindOrder: find order. Where it is.\norderID: order id, integer. The order number.\n"
-        'unit: unit, "C" or "F", optional\nnote: note, optional\n\nlist_all_shops: list all shops\n<|im_end|>\n<|im_start|>user'
+        "<|im_start|>system\ns\nTools:\n"
+        "findOrder: find order. Where it is.\n"
+        "orderID: order id, integer. The order number.\n"
+        'unit: unit, "C" or "F", optional\n'
+        "note: note, optional\n\n"
+        "list_all_shops: list all shops\n<|im_end|>\n<|im_start|>user"
     )
     called = '<tool_call>{"name": "findOrder", "arguments": {"n": 1}}</tool_call>'
     assert f"<|im_start|>assistant\n{called}<|im_end|>" in written

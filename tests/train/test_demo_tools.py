@@ -64,7 +64,11 @@ def test_what_is_held_out_is_in_no_training_row(written: list[dict[str, Any]]) -
     about = {tool.get("description") for tool in tools}
     words = load_tools()
     for function in functions():
-        held = function.names["held_out"] if function.held_out else set(function.names["held_out"]) - set(function.names["train"])
+        held = (
+            function.names["held_out"]
+            if function.held_out
+            else set(function.names["held_out"]) - set(function.names["train"])
+        )
         assert not names & set(held), function.id
         assert not about & set(function.about["held_out"]) or function.about["held_out"] == function.about["train"]
     for kind, argument in words["arguments"].items():

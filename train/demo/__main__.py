@@ -46,7 +46,7 @@ def main() -> None:
         f"judge: {judge['right']:.1%} of {2 * judge['pairs']} held-out verdicts right, both orders "
         f"(a constant judge: {judge['chance']:.1%}); {judge['flipped']:.1%} of pairs flipped"
     )
-    for kind, shares in metrics["tools"].items():
+    for kind, shares in metrics.get("tools", {}).items():
         console.print(
             f"tools, {kind}: of {shares['questions']} answers {shares['called']:.0%} are calls, "
             f"{shares['function']:.0%} of the right function or form, {shares['right']:.0%} wholly right"

@@ -70,7 +70,9 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
     training = dict(metrics.get("training", {}))
     for name in plan.adapters:
         with _timed(seconds, name):
-            result = train_adapter(name, catalogue, base, work / name, plan.seed, _listener(name, tell), plan.threads)
+            result = train_adapter(
+                name, catalogue, AdapterRun(base, work / name, plan.seed, plan.threads), _listener(name, tell)
+            )
         _install(result.adapter, plan.out / "adapters" / name)
         training[name] = {"loss_before": round(result.loss_before, 4), "loss_after": round(result.loss_after, 4)}
     shutil.rmtree(work, ignore_errors=True)
@@ -216,30 +218,32 @@ def conversations(name: str, catalogue: Catalogue, seed: int) -> Iterator[dict[s
     yield from ({"messages": row} for row in grades(seed + 1, catalogue, graded))
 
 
-def train_adapter(
-    name: str,
-    catalogue: Catalogue,
-    base: Path,
-    run_folder: Path,
-    seed: int,
-    progress: Progress,
-    threads: int | None = None,
-) -> TrainingResult:
+@dataclass(frozen=True)
+class AdapterRun:
+    """Where one adapter is trained, and how. `folder`: the run's. `threads`: CPU threads; None for the usual number."""
+
+    base: Path
+    folder: Path
+    seed: int
+    threads: int | None = None
+
+
+def train_adapter(name: str, catalogue: Catalogue, run: AdapterRun, progress: Progress) -> TrainingResult:
     """Trains one adapter; its files are in the `adapter` folder of the result."""
     from train.training import train
 
     lesson = LESSONS[name]
     return train(
-        list(conversations(name, catalogue, seed)),
-        base=base,
+        list(conversations(name, catalogue, run.seed)),
+        base=run.base,
         name=name,
-        out=run_folder,
+        out=run.folder,
         base_name=BASE_NAME,
         hyperparameters=Hyperparameters(
             epochs=lesson.epochs, rank=lesson.rank, alpha=2 * lesson.rank, learning_rate=lesson.rate,
-            batch_size=8, max_length=2048, seed=seed,
+            batch_size=8, max_length=2048, seed=run.seed,
         ),
         validation=0.05,
-        threads=threads,
+        threads=run.threads,
         progress=progress,
     )  # fmt: skip

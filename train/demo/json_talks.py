@@ -54,7 +54,9 @@ class JsonTalks:
         kind = kind or rng.choices(list(_KINDS), list(_KINDS.values()))[0]
         introduced = kind != "bare" and rng.random() < 0.1
         intent = rng.choice(self.catalogue.intents if rng.random() < 0.2 else self.catalogue.business)
-        asked = introduce(rng, self.catalogue, self.split) if introduced else ask(rng, self.catalogue, intent, self.split)
+        asked = (
+            introduce(rng, self.catalogue, self.split) if introduced else ask(rng, self.catalogue, intent, self.split)
+        )
         text = asked.text
         if rng.random() < 0.25 and not introduced:
             text = f"{text} {rng.choice(load_tools()['json']['urgent'])}"

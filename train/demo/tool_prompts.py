@@ -20,7 +20,8 @@ from train.demo.json_talks import AskedJson, JsonTalks
 from train.demo.tool_talks import Asked, ToolTalks
 
 COUNTS: Mapping[str, int] = {
-    "known": 40, "renamed": 40, "unseen": 40, "result": 30, "none": 40, "missing": 15, "bare": 15, "keyed": 20, "schema": 15,
+    "known": 40, "renamed": 40, "unseen": 40, "result": 30, "none": 40, "missing": 15,
+    "bare": 15, "keyed": 20, "schema": 15,
 }  # fmt: skip
 CALLS = ("known", "renamed", "unseen")
 JSON = ("bare", "keyed", "schema")
@@ -123,7 +124,8 @@ def summarise(prompts: Sequence[ToolPrompt], replies: Sequence[Reply]) -> dict[s
     for kind in dict.fromkeys(prompt.kind for prompt in prompts):
         own = [marked for name, marked in marks if name == kind]
         found[kind] = {"questions": len(own)} | {
-            name: round(sum(getattr(one, name) for one in own) / len(own), 4) for name in ("called", "function", "right")
+            name: round(sum(getattr(one, name) for one in own) / len(own), 4)
+            for name in ("called", "function", "right")
         }
     return found
 

@@ -214,9 +214,7 @@ class ToolTalks:
         elif chance < 0.65:
             content = rng.choice(words["plain"])
         else:
-            result = {
-                key: self._field(key) for key in rng.sample(words["keys"], rng.randint(1, 3))
-            }
+            result = {key: self._field(key) for key in rng.sample(words["keys"], rng.randint(1, 3))}
             text = ", ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in result.items())
             content = json.dumps(result, separators=rng.choice(((",", ":"), (", ", ": "))))
             return content, f"Here is the result: {text}.", tuple(_plain(value) for value in result.values())
@@ -265,4 +263,3 @@ def _plain(value: Any) -> str:
 
 def _held_intents() -> Sequence[str]:
     return [intent for function in functions.functions() if function.held_out for intent in function.intents]
-

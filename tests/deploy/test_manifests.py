@@ -15,8 +15,8 @@ import typer.main
 import yaml
 
 import parley
-from models.secret_names import is_secret_name
-from models.settings import Settings
+from models.settings.secret_names import is_secret_name
+from models.settings.settings import Settings
 from serve.gateway.app import _OWN_ROUTES
 from tests.deploy.manifests import (
     DEPLOY,

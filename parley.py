@@ -360,6 +360,9 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _end)  # so that half-written files are removed
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
@@ -375,10 +378,17 @@ def main() -> None:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        print("parley: The memory is not enough: free some memory, or use a smaller model or file.", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
     sys.exit(status or 0)
+
+
+def _end(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _usage_message(error: Any) -> str:

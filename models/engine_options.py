@@ -3,11 +3,11 @@
 Stored specs are not checked again, so that they stay readable.
 """
 
-import json
 import re
 from typing import Any
 
 from models.errors import Invalid
+from models.lora_support import LORA_RANKS, read_config
 from models.spec import ModelSpec
 
 _ARGUMENT = re.compile(r"--([a-z0-9][a-z0-9_.-]*)(=.*)?", re.DOTALL)
@@ -31,12 +31,18 @@ def check_engine_options(spec: ModelSpec) -> None:
     """Checks the engine options of a base or merged model.
 
     Raises:
-        Invalid: an extra argument is malformed or reserved, vLLM has no such number format, or the model cannot be
+        Invalid: an extra argument is malformed or reserved, vLLM has no such number format or LoRA rank, or the model cannot be
             split across that many GPUs.
     """
     options = spec.engine
     if options.dtype not in _DTYPES:
         raise Invalid(f"There is no number format {options.dtype!r}: use {', '.join(_DTYPES)}.", param="dtype")
+    if options.max_lora_rank > LORA_RANKS[-1]:
+        raise Invalid(
+            f"vLLM loads LoRA adapters of rank {LORA_RANKS[-1]} at most, not {options.max_lora_rank:,}: use "
+            f"{', '.join(map(str, LORA_RANKS))}, and merge adapters of a higher rank (--merge).",
+            param="max_lora_rank",
+        )
     for argument in options.extra_args:
         match = _ARGUMENT.fullmatch(argument)
         if match is None:
@@ -65,11 +71,6 @@ def _model_config(spec: ModelSpec) -> dict[str, Any]:
     """The model's config.json, or its part about text; empty for a hub id or without the file."""
     if spec.folder is None:
         return {}
-    try:
-        config = json.loads((spec.folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(config, dict):
-        return {}
+    config = read_config(spec.folder)
     text = config.get("text_config")
     return text if isinstance(text, dict) else config

@@ -14,8 +14,9 @@ from typing import Any
 from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template
 from models.engine_support import refuses_architecture, remote_code_files
 from models.errors import Invalid
+from models.json_files import UNREADABLE, read_json
 from models.spec import Kind
-from models.weights import ADAPTER_CONFIG, is_pointer, read_adapter_config, read_json, tensor_shapes
+from models.weights import ADAPTER_CONFIG, is_pointer, read_adapter_config, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
@@ -183,7 +184,7 @@ def _check_adapter(folder: Path) -> None:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except UNREADABLE:
         content = None
     if not isinstance(content, dict):
         raise Invalid(f"{file} is not readable JSON: download it again.", param="path")

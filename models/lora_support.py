@@ -5,7 +5,6 @@ LoRA adapters has `SupportsLoRA` among its bases. Importing vLLM to look would t
 """
 
 import ast
-import json
 import re
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -14,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from models.json_files import read_json
 
 _REGISTRY = "vllm.model_executor.models.registry"
 _MODELS = "vllm.model_executor.models"
@@ -27,6 +28,8 @@ _REFUSED = {
     "use_bdlora": "it is a block-diagonal LoRA, which vLLM cannot load",
     "use_qalora": "it is a QA-LoRA adapter, which vLLM cannot load",
 }
+# The ranks that an engine can reserve memory for: `MaxLoRARanks` in vllm/config/lora.py. It loads lower ones too.
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
@@ -120,11 +123,7 @@ def refuses_adapters(base: Mapping[str, Any]) -> str | None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's config.json; empty if it cannot be read."""
-    try:
-        content = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(folder / "config.json")
 
 
 def _has_experts(config: Mapping[str, Any]) -> bool:

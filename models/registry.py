@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from models.atomic import claim_folder, unclaimed_folders
+from models.atomic import ABANDONED_S, claim_folder, sweep, unclaimed_folders
 from models.audit import record_change
 from models.database import Database
 from models.engine_options import check_engine_options
@@ -112,11 +112,12 @@ class Registry:
                 _set_state(session, row, state)
 
     def sweep_unclaimed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
-        """Removes folders that were published but not registered, because of a kill in between; returns them.
+        """Removes folders that a kill left half-written, or published but not registered; returns the latter.
 
         It considers only folders with the mark of an unfinished publication that have not changed for `older_than_s`
         seconds, and logs each removal.
         """
+        sweep(models_dir, older_than_s=ABANDONED_S)
         unclaimed = unclaimed_folders(models_dir, older_than_s)
         if not unclaimed:
             return ()

@@ -107,6 +107,7 @@ class _CheckOptions(Shape):
     system_column: str | None = None
     system: str | None = None
     encoding: str | None = None
+    separator: Literal["auto", "rule", "blank-line", "pair"] | None = None
 
 
 class CheckForm(_CheckOptions):

@@ -2,7 +2,7 @@
 
 The request is a form (multipart/form-data) with the file as `file`, or a JSON body with the id of an uploaded file as
 `file`. Other fields: `validation_file` (an id), `format`, `provider`, `prompt_column`, `response_column`,
-`system_column`, `system`, `encoding`. At most two checks run at once, each in a process of its own (`check_process`).
+`system_column`, `system`, `encoding`, `separator`. At most two checks run at once, each in a process of its own (`check_process`).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _LONGEST_S = 600.0
 _WAITING = 8  # checks that may wait for a free process
 _COLUMNS = {
     "prompt_column": "prompt", "response_column": "response", "system_column": "system_column", "system": "system",
-    "encoding": "encoding",
+    "encoding": "encoding", "separator": "separator",
 }  # fmt: skip
 
 

@@ -18,7 +18,14 @@ from train.data.label_fields import without_labels
 from train.data.openai_rows import Items, RowError
 from train.data.preference_rows import REJECTED
 from train.data.raw_rows import Raw
-from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
+from train.data.role_texts import (
+    SEPARATORS,
+    TEXT_FIELDS,
+    RoleText,
+    conversations_of,
+    open_role_text,
+    style_names,
+)
 from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
 from train.data.turn_rows import TURNS
@@ -34,7 +41,8 @@ class Columns:
     """How a file is read: the column names of a table, a system text, and the encoding.
 
     `system` is a system message for conversations without one, in any format. `encoding` is that of a text file; UTF-8
-    by default. `fold_system`: fold system messages after the first message into user turns.
+    by default. `fold_system`: fold system messages after the first message into user turns. `separator`: what begins a
+    new conversation in a file of plain text (`role_texts.SEPARATORS`).
     """
 
     prompt: str = "prompt"
@@ -43,6 +51,7 @@ class Columns:
     system: str | None = None
     encoding: str | None = None
     fold_system: bool = False
+    separator: str = "auto"
 
 
 @dataclass
@@ -66,6 +75,7 @@ class _RowReader:
     system: str | None = None
     forced: Format | None = None
     style: str | None = None
+    separator: str = "auto"
     warned: set[str] = field(default_factory=set)
 
 
@@ -90,6 +100,8 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     columns = columns or Columns()
     if format not in ("auto", *format_names()):
         raise Invalid(f"There is no format {format!r}: use auto, {', '.join(format_names())}.", param="format")
+    if columns.separator not in SEPARATORS:
+        raise Invalid(f"There is no separator {columns.separator!r}: use {', '.join(SEPARATORS)}.", param="separator")
     source = open_source(data, columns.encoding)
     reading = Reading(iter(()), source.name)
     if source.columns is not None and format == "auto" and (table_columns := _table_columns(source, columns)):
@@ -98,7 +110,7 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     else:
         forced = next((known for known in formats() if known.name == format), None)
         style = format if format in style_names() else None
-        reader = _RowReader(reading, columns.system, forced, style)
+        reader = _RowReader(reading, columns.system, forced, style, columns.separator)
         items = _from_text(source, reader) if source.is_text else _from_rows(source.rows, reader)
         reading.items = count_unread(items)
     if columns.fold_system:
@@ -172,8 +184,10 @@ def _from_text(source: Source, reader: _RowReader) -> Items:
         if isinstance(item, Problem):
             yield item
             continue
-        for conversation in conversations_of(item.row, reader.style):
+        for conversation in conversations_of(item.row, reader.style, reader.separator):
             number += 1
+            if number == 1 and conversation is not None and conversation.guess:
+                yield _separator_warning(conversation)
             if conversation is None:
                 mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"
                 reader.reading.lines += 1
@@ -183,6 +197,18 @@ def _from_text(source: Source, reader: _RowReader) -> Items:
             yield from _style_warning(number, conversation.style, reader)
             yield from _from_rows([row], reader)
     reader.reading.format = reader.style or next(iter(reader.warned), None)
+
+
+def _separator_warning(first: RoleText) -> Problem:
+    """The warning that the beginnings of a text's conversations were guessed."""
+    if first.guess == "blank-line":
+        message = "an empty line before a question was read as the beginning of a new conversation"
+        mend = "--separator blank-line confirms this; --separator rule reads the text as one conversation"
+    else:
+        questions = sum(message["role"] == "user" for message in first.messages)
+        message = f"the text was read as one conversation of {questions:,} questions"
+        mend = "--separator pair makes each question a conversation; --separator rule confirms that it is one"
+    return Problem(0, "warning", message, mend, "guessed-conversations")
 
 
 def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:

@@ -63,9 +63,12 @@ JOB_HANDLERS = {
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
+    "import-model": "train.worker.model_jobs:run_model_job",
+    "merge-model": "train.worker.model_jobs:run_model_job",
+    "export-model": "train.worker.model_jobs:run_model_job",
 }
 # One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
-JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
+JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",), ("import-model", "merge-model", "export-model"))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")
@@ -155,9 +158,10 @@ def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
     from models.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
+    from train.display import terminal_lines
     from train.publication.foreign_models import merge_adapter
 
-    return merge_adapter(home, new)
+    return merge_adapter(home.registry, home.settings, new, terminal_lines())
 
 
 def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
@@ -165,9 +169,10 @@ def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
     from models.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
+    from train.display import terminal_lines
     from train.publication.foreign_models import unpack_gguf
 
-    return unpack_gguf(home, new)
+    return unpack_gguf(home.registry, home.settings, new, terminal_lines())
 
 
 def _provider_prices(model: str) -> tuple[float, float] | None:

@@ -195,7 +195,7 @@ def _not_a_folder(file: Path) -> str:
     if is_gguf(file.name):
         return (
             f"{file} is a GGUF file, which must be unpacked first: run `parley models add NAME --path {file}` on the "
-            "server."
+            "server, or POST /v1/parley/models/import."
         )
     if file.suffix.lower() in _ARCHIVES:
         return f"{file} is an archive: unpack it, and give the folder with config.json."

@@ -98,6 +98,19 @@ class Registry:
             claim_folder(spec.folder)
         return spec
 
+    def check_free(self, name: str) -> None:
+        """Checks the name of a new model before long work on its weights.
+
+        Raises:
+            Conflict: it is taken. Invalid: it is not a valid id.
+        """
+        parse_spec(id=name, kind="base", path="/")
+        with self._database.read() as session:
+            if session.get(ModelRow, name) or session.get(AliasRow, name):
+                raise Conflict(
+                    f"The name {name!r} is taken: a version is never replaced. Choose another name.", param="name"
+                )
+
     def check_fallbacks(self, spec: ModelSpec) -> None:
         """Checks a model's fallbacks before long work on its weights. Raises Invalid: one is not registered."""
         with self._database.read() as session:

@@ -16,6 +16,6 @@
 | `conversion` | any format to OpenAI's, and a file split into two |
 | `synthesis`, `synthesis_prompts` | more examples, written by a served model |
 | `advice` | a prompt, retrieval or fine-tuning |
-| `endpoint`, `check_process` | `POST /v1/parley/data/check`, and the process that it starts |
+| `endpoint` | `POST /v1/parley/data/check`, which starts `train.planning.check_process` |
 | `commands`, `synthesis_command`, `options`, `display` | `parley data …`: commands, shared options, tables |
 """

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from train.hyperparameters import UNITS
 from train.planning.pricing import provider_name
 from train.run.progress import duration
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _OUTDATED = "*"  # behind a price
+_METHODS = {"sft": "", "dpo": "DPO: ", "kto": "KTO: "}
 _COLOURS = {True: "green", False: "red"}
 
 
@@ -150,7 +152,8 @@ def show_plan(console: Console, plan: "Plan") -> None:
         f"{escape(machine.name)}, {gigabytes(machine.free)} of {gigabytes(machine.memory)} free"
     )
     console.print(
-        f"{plan.examples:,} examples, {plan.tokens:,} tokens, {plan.epochs:g} epochs in {plan.steps:,} steps "
+        f"{_METHODS[plan.method]}{plan.examples:,} {UNITS[plan.method]}, {plan.tokens:,} tokens, {plan.epochs:g} epochs "
+        f"in {plan.steps:,} steps "
         f"of {plan.batch_size}, {plan.step.rows} at a time, up to {plan.step.longest:,} tokens each; {plan.precision}\n"
     )
     console.print(table)

@@ -239,10 +239,7 @@ def _unmerged(adapter: str, name: str, base: str | None, registry: Registry) -> 
 
 def check_name(registry: Registry, name: str) -> None:
     """Raises Conflict if `name` is taken, Invalid if it is not a valid id; called before a training."""
-    parse_spec(id=name, kind="base", path="/")
-    ids = {spec.id for spec in registry.list(include_candidates=True, include_retired=True)}
-    if name in ids or name in registry.aliases():
-        raise Conflict(f"The name {name!r} is taken: a version is never replaced. Choose another name.", param="name")
+    registry.check_free(name)
 
 
 def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | None:

@@ -14,7 +14,8 @@ from tests.train.conftest import style_rows
 from train.hyperparameters import Hyperparameters
 from train.planning.machines import Machine, find_machine
 from train.planning.needs import Shape, Step, need
-from train.planning.plan import Plan, Way, compare_with_run, find_shape, plan, shape_of
+from train.planning.plan import Plan, Way, compare_with_run, plan
+from train.planning.shapes import find_shape, shape_of
 from train.planning.speeds import Speed, TokenWork, estimate_speed, scale_speed
 from train.trainers.bases import find_base, load_model
 

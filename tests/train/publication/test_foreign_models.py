@@ -25,6 +25,7 @@ from models.weights import tensor_shapes
 from tests.train.publication.gguf_files import write_gguf
 from train.publication.foreign_models import merge_adapter, unpack_gguf
 from train.publication.gguf_export import ExportFailed, export_gguf
+from train.run.progress import silent
 
 pytestmark = pytest.mark.training
 Tune = Callable[..., Path]
@@ -84,8 +85,8 @@ def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
     with pytest.raises(Invalid, match=f"{reason}.*--merge"):
         new.register(opened.registry)
     with pytest.raises(Invalid, match="fallback 'nobody' is not registered"):
-        merge_adapter(opened, replace(new, fallbacks=("nobody",)))
-    spec = merge_adapter(opened, new)
+        merge_adapter(opened.registry, opened.settings, replace(new, fallbacks=("nobody",)), silent)
+    spec = merge_adapter(opened.registry, opened.settings, new, silent)
     assert (spec.kind, spec.base, spec.fallbacks, spec.fold_system) == ("merged", "tiny", ("tiny",), "later")
     assert spec.parity is not None
     assert spec.parity.difference is not None
@@ -122,7 +123,7 @@ def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> 
     file = adapter / "adapter_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(file).items() if "lora" in name}, file)
     with pytest.raises(Invalid, match=r"has 260 tokens, but 'tiny' has embeddings for 259.*save_embedding_layers=True"):
-        merge_adapter(opened, NewModel("x", path=str(adapter), base="tiny"))
+        merge_adapter(opened.registry, opened.settings, NewModel("x", path=str(adapter), base="tiny"), silent)
 
 
 def test_a_gguf_file_is_unpacked_and_registered(
@@ -147,9 +148,9 @@ def test_a_gguf_file_is_unpacked_and_registered(
     text = "where is order 4031?"
     assert AutoTokenizer.from_pretrained(str(spec.folder))(text) == AutoTokenizer.from_pretrained(str(tiny_base))(text)
     with pytest.raises(Conflict, match="is taken"):
-        unpack_gguf(opened, NewModel("Tiny-F32", path=str(file)))
+        unpack_gguf(opened.registry, opened.settings, NewModel("Tiny-F32", path=str(file)), silent)
     small = write_gguf(tiny_base, tmp_path / "q8.gguf", "Q8_0", bos=True)
-    quantised = unpack_gguf(opened, NewModel("q8", path=str(small)))
+    quantised = unpack_gguf(opened.registry, opened.settings, NewModel("q8", path=str(small)), silent)
     begins = AutoTokenizer.from_pretrained(str(quantised.folder))
     assert begins(text)["input_ids"] == [begins.bos_token_id, *begins(text, add_special_tokens=False)["input_ids"]]
     got = AutoModelForCausalLM.from_pretrained(str(quantised.folder), dtype=torch.float32).model.embed_tokens.weight
@@ -163,7 +164,7 @@ def test_a_gguf_file_is_unpacked_and_registered(
         (broken, "cannot unpack this GGUF file: use the model's original weights", Unavailable),
     ):
         with pytest.raises(error, match=says):
-            unpack_gguf(opened, NewModel("x", path=str(path)))
+            unpack_gguf(opened.registry, opened.settings, NewModel("x", path=str(path)), silent)
     assert "x" not in {one.id for one in opened.registry.list(include_candidates=True)}
 
 

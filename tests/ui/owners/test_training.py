@@ -42,7 +42,7 @@ def form(tab: TrainTab, data: str, name: str = "styled", settings: Any = AUTO) -
     method, tune, share, *numbers = settings
     return filled(
         tab._view, data=data, base="demo-base", name=name, kind="adapter", method=method, tune=tune, share=share,
-        numbers=numbers,
+        numbers=numbers, fold_system=False, chat_template="",
     )  # fmt: skip
 
 

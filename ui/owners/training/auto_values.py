@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from models.chat_templates import read_template
 from models.errors import Invalid
 from models.spec import ModelSpec
 from train import Hyperparameters, check
@@ -36,7 +37,10 @@ _MAX_PREVIEW_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class TrainingForm:
-    """The form: `share` is held out for validation; each of `numbers` is "auto" or a number as text."""
+    """The form: `share` is held out for validation; each of `numbers` is "auto" or a number as text.
+
+    `chat_template` is the name of one of Parley's templates; empty for the base's own.
+    """
 
     data: str | None
     base: str | None
@@ -46,6 +50,13 @@ class TrainingForm:
     tune: str
     share: float | None
     numbers: tuple[str, ...]
+    fold_system: bool = False
+    chat_template: str | None = None
+
+    def template_options(self) -> dict[str, Any]:
+        """The fields of a training job for the chat template and the system messages; empty for the defaults."""
+        options: dict[str, Any] = {"columns": {"fold_system": True}} if self.fold_system else {}
+        return options | ({"chat_template": read_template(self.chat_template)} if self.chat_template else {})
 
     def held_out(self) -> float:
         """The share that is held out.

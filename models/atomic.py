@@ -181,7 +181,7 @@ def sweep(parent: Path, older_than_s: float = 0.0) -> int:
 
 
 def _is_abandoned(path: Path, limit: float) -> bool:
-    """Whether nobody writes an entry any more: its lock is free or, if it has none, it has not changed since `limit`."""
+    """Whether an entry is not written any more: its lock is free or, without one, it has not changed since `limit`."""
     try:
         if not path.name.startswith(_LOCKED):
             return path.stat().st_mtime <= limit

@@ -31,8 +31,8 @@ def check_engine_options(spec: ModelSpec) -> None:
     """Checks the engine options of a base or merged model.
 
     Raises:
-        Invalid: an extra argument is malformed or reserved, vLLM has no such number format or LoRA rank, or the model cannot be
-            split across that many GPUs.
+        Invalid: an extra argument is malformed or reserved, vLLM has no such number format or LoRA rank, or the model
+            cannot be split across that many GPUs.
     """
     options = spec.engine
     if options.dtype not in _DTYPES:

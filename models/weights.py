@@ -91,7 +91,8 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
     except MemoryError as error:
         raise Invalid(
-            f"The header of {file} does not fit into memory: free some memory, or download the file again.", param="path"
+            f"The header of {file} does not fit into memory: free some memory, or download the file again.",
+            param="path",
         ) from error
     except (*UNREADABLE, struct.error, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise Invalid(f"{file} is not a safetensors file: download it again.", param="path") from error

@@ -78,7 +78,9 @@ class _ModelRoutes:
             if body.merge:
                 spec = replace(new, pin=False).complete(self._registry)
                 if spec.kind != "adapter":
-                    raise Invalid(f"Only an adapter can be merged, and {new.path} is of kind {spec.kind}.", param="merge")
+                    raise Invalid(
+                        f"Only an adapter can be merged, and {new.path} is of kind {spec.kind}.", param="merge"
+                    )
             elif not new.is_gguf:
                 raise Invalid(
                     f"There is nothing to import in {new.path}: give a GGUF file, or an adapter with merge true; POST "
@@ -108,7 +110,7 @@ class _ModelRoutes:
             spec = self._registry.resolve(model)
             if spec.kind == "adapter" or spec.folder is None:
                 raise Invalid(
-                    f"{spec.id!r} has no whole weights in a folder here: merge an adapter first, and export the result.",
+                    f"{spec.id!r} has no whole weights in a folder here: merge an adapter first, then export that.",
                     param="model",
                 )
             file = body.file or f"{re.sub(r'[^A-Za-z0-9._-]+', '-', spec.id)}.{body.type}.gguf"

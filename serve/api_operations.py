@@ -110,7 +110,7 @@ OPERATIONS = (
     Operation("GET", _MODELS, "List models with their state.", _TAG, ModelEntries, query=ModelsQuery),
     Operation("POST", _MODELS, "Register a model.", _TAG, ModelEntry, body=ModelAdd, errors=(409,)),
     Operation(
-        "POST", f"{_MODELS}/import", "Import a model in a job: unpack a GGUF file, or merge an adapter.", _TAG, JobEntry,
+        "POST", f"{_MODELS}/import", "Unpack a GGUF file or merge an adapter, in a job.", _TAG, JobEntry,
         body=ModelImport, errors=(409,),
     ),
     Operation(

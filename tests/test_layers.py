@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors json_files messages likeness chart_svg secret_names local_address address_lists stand_ins",
+        "errors json_files quantities messages likeness chart_svg secret_names local_address address_lists stand_ins",
         "settings_file alias_weights file_kinds chat_templates/ system_messages",
         "settings page_secret judge_prompt weights lora_support",
         "instance page_settings evaluation_events engine_support",

@@ -148,7 +148,9 @@ class LogProbabilityJudge:
 
     def relevance(self, question: str, first: str, second: str) -> tuple[float, float]:
         """By how much the question raises the mean log-probabilities of the answers' tokens."""
-        a, b = (self._likelihood(question, answer) - self._likelihood(_NO_QUESTION, answer) for answer in (first, second))
+        a, b = (
+            self._likelihood(question, answer) - self._likelihood(_NO_QUESTION, answer) for answer in (first, second)
+        )
         return a, b
 
     def _prompt(self, messages: list[dict[str, str]]) -> list[int]:

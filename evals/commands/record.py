@@ -14,6 +14,7 @@ import typer
 from evals.commands.flags import JsonFlag
 from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
 from models.errors import Invalid, ParleyError
+from models.quantities import count_noun
 from models.terminal import Home, open_home
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def export(
     with open_home() as home:
         entry = find_recording(home.database, recording)
         count = write_recording(home.database, entry, file)
-    say(f"{count:,} samples of {entry.model} written to {file}.")
+    say(f"{count_noun(count, 'sample')} of {entry.model} written to {file}.")
 
 
 def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPrices) -> "ModelSpec":
@@ -198,9 +199,12 @@ def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPr
 
 
 def _show_plan(request: "RecordingRequest", plan: "RecordingPlan", notes: "tuple[str, ...]") -> None:
-    say(f"{request.spec.id}: {len(request.prompts):,} prompts, {request.samples} samples each.")
+    say(
+        f"{request.spec.id}: {count_noun(len(request.prompts), 'prompt')}, "
+        f"{count_noun(request.samples, 'sample')} each."
+    )
     if plan.stored:
-        say(f"{plan.stored:,} answers are already recorded and are not requested again.")
+        say(f"{count_noun(plan.stored, 'answer is', 'answers are')} already recorded and not requested again.")
     say(plan.left.text)
     if request.max_usd is not None:
         say(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
@@ -246,7 +250,7 @@ def _show_result(done: "RecordingRun", as_json: bool) -> None:
         return
     _show_recording(done.recording, None)
     if done.failed:
-        say(f"{done.failed:,} samples failed; run the same command again to request them. {done.first_error}")
+        say(f"{count_noun(done.failed, 'sample')} failed: run the same command again. {done.first_error}")
     if done.stopped:
         say(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
     elif not done.recording.training:

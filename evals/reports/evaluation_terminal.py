@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from evals.reports.terminal import folding_table, say, shorten
 from models.errors import Invalid
+from models.quantities import count_noun
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
@@ -67,14 +68,14 @@ def print_overview(evaluation: "Evaluation", overview: "Overview") -> None:
             total = counts.answered + counts.failed
             say(f"{counts.model}: {counts.failed} of {total} failed. Most frequent error ({count}): {error}")
         if counts.cut:
-            verb = "answer was" if counts.cut == 1 else "answers were"
-            say(f"{counts.model}: {counts.cut} {verb} cut at max_tokens.")
+            cut = count_noun(counts.cut, "answer was", "answers were")
+            say(f"{counts.model}: {cut} cut at max_tokens.")
     failing = {name for name, _, _ in overview.scorer_errors}
     for scorer in evaluation.scorers:
         if scorer.name not in failing and not any(overview.of(model, scorer.name).n for model in evaluation.models):
             say(f"{scorer.name} has no reference in these samples: `parley eval scorers` lists what each scorer needs.")
     for name, error, count in overview.scorer_errors:
-        say(f"Scorer {name} failed on {_plural(count, 'answer')}: {error}")
+        say(f"Scorer {name} failed on {count_noun(count, 'answer')}: {error}")
 
 
 def print_diff(compared: "Diff") -> None:
@@ -100,7 +101,7 @@ def print_diff(compared: "Diff") -> None:
         say(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
     say(compared.summary)
     if compared.regressions:
-        say(f"{_plural(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
+        say(f"{count_noun(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
     else:
         say(f"No score got worse, {compared.improvements} got better.")
     for change in compared.regressions[:_MAX_LINES]:
@@ -118,11 +119,7 @@ def print_timing(requested: int, cached: int, seconds: float) -> None:
         say(f"No new answer was needed; {cached} came from the cache.")
         return
     rate = f", {requested / seconds:.1f} per second" if seconds else ""
-    say(f"{_plural(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+    say(f"{count_noun(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
 
 
 def _count_range(numbers: list[int]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
+from models.quantities import count_noun
 
 if TYPE_CHECKING:
     from serve.bulk.generation import Generated, Progress
@@ -105,10 +106,14 @@ def generate_command(
         typer.echo(json.dumps(asdict(result) | {"out": str(out)}))
     else:
         rate = f", {result.tokens / result.seconds:,.0f} tokens/s" if result.tokens else ""
-        earlier = f"; {result.before:,} were answered before" if result.before else ""
-        bar.print_line(f"{result.rows - result.failed:,} answers in {out}, {result.seconds:.1f} s{rate}{earlier}.")
+        earlier = f"; {result.before:,} answered before" if result.before else ""
+        bar.print_line(
+            f"{count_noun(result.rows - result.failed, 'answer')} in {out}, {result.seconds:.1f} s{rate}{earlier}."
+        )
         if result.failed:
-            bar.print_line(f"{result.failed:,} rows have an error instead. Run it with --resume to retry them.")
+            bar.print_line(
+                f"{count_noun(result.failed, 'row has', 'rows have')} an error instead. Run it again with --resume."
+            )
     if result.failed:
         raise typer.Exit(1)
 

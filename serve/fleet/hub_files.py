@@ -42,4 +42,6 @@ def download_small_files(spec: ModelSpec) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return engine_environment(hub_token=True, HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_UPDATE_CHECK="1")
+    return engine_environment(
+        hub_token=True, HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_UPDATE_CHECK="1"
+    )

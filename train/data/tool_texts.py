@@ -72,7 +72,9 @@ def tool_text_notes(line: int, notes: frozenset[str]) -> Iterator[RowNote]:
     code = "text-tool-calls"
     if _READ in notes:
         mend = "nothing to do: the base's template writes them; `parley data convert` shows the result"
-        yield RowNote(line, "tool calls or tools that are written as text (`<tool_call>`, `<tools>`) are read", mend, code)
+        yield RowNote(
+            line, "tool calls or tools that are written as text (`<tool_call>`, `<tools>`) are read", mend, code
+        )
     if _LEFT in notes:
         mend = 'write {"name": …, "arguments": {…}} in the tags, and nothing after them'
         yield RowNote(line, "a `<tool_call>` stays text, because it is no JSON with a name", mend, code)

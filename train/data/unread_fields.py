@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from models.quantities import count_noun
 from train.data.conversations import ChatMessage, Problem, reasoning_of
 
 Item = TypeVar("Item")
@@ -94,7 +95,8 @@ def count_unread(items: Iterator[Item | UnreadField | RowNote]) -> Iterator[Item
     more = len(groups) - _MOST_REPORTED
     if more > 0:
         mend = "put the text into the messages, or under `metadata`"
-        yield Problem(0, "warning", f"{more:,} more fields contain text and are not read", mend, "unread-field")
+        fields = count_noun(more, "more field", "more fields")
+        yield Problem(0, "warning", f"{fields} with text not read", mend, "unread-field")
 
 
 def _where(line: int, number: int) -> str:

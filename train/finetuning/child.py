@@ -108,8 +108,8 @@ def wait_for_memory(
 
 def _estimate_need(request: TrainingRequest, registry: Registry, settings: Settings) -> int:
     """Bytes, for the largest step that the request allows; if that is too much, for its own data."""
-    from train.planning.needs import Step, need
     from train.planning.machines import find_machine
+    from train.planning.needs import Step, need
     from train.planning.plan import plan
     from train.planning.shapes import find_shape
     from train.trainers.bases import find_base

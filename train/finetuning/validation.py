@@ -18,6 +18,7 @@ from models.atomic import atomic_write
 from models.errors import NotFound, ParleyError
 from models.files import Files
 from models.jobs import Job, enqueue_in
+from models.quantities import count_noun
 from models.worker import JobContext
 from train.data.checks import FEWEST, CheckedData, Data, check, with_validation
 from train.data.conversations import Example, Preference, Problem
@@ -153,7 +154,7 @@ def _describe_all(problems: Any) -> Iterator[str]:
     for problem in problems[:MOST_LISTED]:
         yield _describe(problem)
     if len(problems) > MOST_LISTED:
-        yield f"… and {len(problems) - MOST_LISTED:,} more problems"
+        yield f"… and {count_noun(len(problems) - MOST_LISTED, 'more problem')}"
 
 
 def _describe(problem: Problem) -> str:

@@ -130,7 +130,9 @@ def need(tune: Tune, shape: Shape, step: Step) -> Need:
         activations=_activations(tune, shape, step),
         logits=_logits(tune, shape, step),
         program=_CUDA_CONTEXT if step.device == "cuda" else _LIBRARIES,
-        proof=0 if step.masked or step.compared else min(_PROOF_PLACES, 3 * step.longest) * shape.vocabulary * 4 * _PROOF_COPIES,
+        proof=0
+        if step.masked or step.compared
+        else min(_PROOF_PLACES, 3 * step.longest) * shape.vocabulary * 4 * _PROOF_COPIES,
     )
 
 

@@ -33,7 +33,6 @@ from train.request import TrainingRequest
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
-    from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
 _SHARE = 0.9  # of the free memory that a run may use: allocators waste some

@@ -48,8 +48,8 @@ def merge_adapter(registry: Registry, settings: Settings, new: NewModel, progres
     merged = publish_merge(spec, new.name, registry=registry, settings=settings, progress=progress)
     progress(
         Stage(
-            f"Merged: float32 logits differ from base + adapter by at most {merged.difference:.1e}; as stored, the same "
-            f"next token at {merged.agreement:.1%} of the probe positions"
+            f"Merged: float32 logits differ from base + adapter by at most {merged.difference:.1e}; as stored, the "
+            f"same next token at {merged.agreement:.1%} of the probe positions"
         )
     )
     return _pinned(registry, merged.model, new.pin)

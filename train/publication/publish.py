@@ -14,9 +14,11 @@ from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
 from models.folder_checks import check_folder, expand_user
 from models.lora_support import must_be_merged
+from models.quantities import count_noun
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
+from train.hyperparameters import UNITS
 from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
 from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result, read_json
@@ -82,7 +84,8 @@ def publish(
         "parent": parent,
         "job": job or run_folder.name,
         "bot": bot,  # not the parent's, whose title and greeting describe another model
-        "description": description or f"Trained on {result.examples:,} conversations",
+        "description": description
+        or f"Trained on {count_noun(result.examples, UNITS[result.method].removesuffix('s'))}",
         "toy": base.toy if base else False,
         "fold_system": served.fold_system if served.fold_system != "none" or not base else base.fold_system,
     }

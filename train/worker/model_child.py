@@ -1,4 +1,4 @@
-"""The process that imports, merges or exports one model for a job. See `train.worker.child` for its input and output."""
+"""The process that imports, merges or exports one model for a job. Input and output: as `train.worker.child`."""
 
 import sys
 from collections.abc import Mapping

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from models.quantities import count_noun
 from ui.look.markup import badge, code_spans, facts, heading, notice, table
 
 _MAX_ROWS = 500
@@ -51,7 +52,7 @@ def _facts(report: Mapping[str, Any]) -> str:
     examples = "labelled answers" if report.get("labels") else "examples"
     numbers = [
         (f"{pairs or report['examples']:,}", "preference pairs" if pairs else examples),
-        (f"{report['left_out']:,}", f"skipped, of {report['lines']:,} lines"),
+        (f"{report['left_out']:,}", f"skipped, of {count_noun(report['lines'], 'line')}"),
         (f"{report['errors']:,}", "errors"),
         (f"{report['warnings']:,}", "warnings"),
     ]

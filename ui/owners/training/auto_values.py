@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from models.chat_templates import read_template
 from models.errors import Invalid
+from models.quantities import count_noun
 from models.spec import ModelSpec
 from train import Hyperparameters, check
 from train.hyperparameters import Facts, Resolved, resolve
@@ -112,7 +113,7 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
     noun, examples = kinds[form.method]
     others = [kind for method, kind in kinds.items() if method != form.method]
     other_noun, unusable = max(others, key=lambda kind: len(kind[1]))
-    summary = f"{len(examples):,} {noun}"
+    summary = count_noun(len(examples), noun.removesuffix("s"))
     bad_lines = [problem for problem in checked.errors if problem.line]
     if bad_lines:
         first = f"line {bad_lines[0].line}: {bad_lines[0].message}"
@@ -120,9 +121,13 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
             f". 1 line will be skipped: {first}"
         )  # fmt: skip
     if unusable:
+        others_count = count_noun(len(unusable), other_noun.removesuffix("s"))
         return Preview(
             None,
-            notice(f"{summary}. This method cannot use the file's {len(unusable):,} {other_noun}.", "bad"),
+            notice(
+                f"{summary}. This method cannot use the file's {others_count}.",
+                "bad",
+            ),
         )
     if not checked.usable or not examples:
         problem = next((problem for problem in checked.errors if not problem.line), None)

@@ -15,6 +15,7 @@ from models.errors import Invalid, ParleyError
 from models.file_kinds import TRAINING_SUFFIXES
 from models.files import Files, StoredFile
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
+from models.quantities import count_noun
 from models.spec import ModelSpec
 from train.data.endpoint import DataCheck, DataFile
 from ui.backend.context import PageContext, error_message
@@ -117,7 +118,8 @@ class TrainTab:
             return {view.line: notice(error.message, "warn")}
         chosen = await self.refresh(stored.id, base, run)
         line = notice(
-            f"{stored.filename} has {pairs:,} preference pairs from the votes. The method is now DPO.", "good"
+            f"{stored.filename} has {count_noun(pairs, 'preference pair')} from the votes. The method is now DPO.",
+            "good",
         )
         chosen[view.data] |= {"value": stored.id}
         return chosen | {view.method: "dpo", view.line: line}

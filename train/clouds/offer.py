@@ -109,7 +109,8 @@ def make_offer(prepared: PreparedData, cloud: Cloud, request: JobRequest, name: 
         warnings += priced.warnings
         if priced.over_limit:
             warnings.append(
-                f"{count_noun(priced.over_limit, 'example is', 'examples are')} over {price.training_context:,} tokens: {price.over_context}"
+                f"{count_noun(priced.over_limit, 'example is', 'examples are')} over "
+                f"{priced.training_context:,} tokens: {priced.over_context}"
             )
     return Offer(
         cloud=cloud.title,

@@ -24,7 +24,7 @@ from train.data.conversations import (
 )
 from train.data.row_errors import RowError, require_valid_unicode
 from train.data.tool_calls import read_calls, read_tools
-from train.data.tool_texts import open_tool_texts, tool_text_notes, without_tools
+from train.data.tool_texts import listed_tools, open_tool_texts, tool_text_notes, without_tools
 from train.data.unread_fields import RowNote, UnreadField, unread_fields, unread_keys
 
 Items = Iterator[Example | Preference | Problem | UnreadField | RowNote]
@@ -37,6 +37,13 @@ _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
 # Other names of `tool`, of the older API and of other programs. Their results have no ids.
 _RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
+# The role names of other tools.
+ROLES = {
+    "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "chatbot": "assistant",
+    "model": "assistant", "bard": "assistant", "answer": "assistant", "agent": "assistant", "ai": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
@@ -75,7 +82,9 @@ def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used:
     used = (*used, *(name for name in SYSTEM if name in row and not row[name]))
     if system and not any(message.role == "system" for message in read.messages):
         shifted = frozenset(position + 1 for position in read.unweighted)
-        read = replace(read, messages=(*system, *read.messages), unweighted=shifted)
+        tools = read.tools or listed_tools(system[0].content)
+        notes = read.notes | ({"read"} if tools else set())
+        read = replace(read, messages=(*system, *read.messages), unweighted=shifted, tools=tools, notes=notes)
         used = (*used, *named)
     yield from unread_keys(line, read.unknown)
     yield from unread_parts(line, row, used, read.messages)
@@ -239,7 +248,8 @@ def text_of(content: Any) -> str:
 
 
 def _parts(content: list[Any]) -> list[str]:
-    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+    # Amazon's and Google's parts have no type.
+    if not all(isinstance(part, Mapping) and part.get("type", "text" in part and "text") == "text" for part in content):
         raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
     return [str(part.get("text", "")) for part in content]
 
@@ -255,8 +265,8 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     if not isinstance(raw, Mapping):
         raise RowError("not an object", 'write {"role": …, "content": …}', "wrong-type")
     role = raw.get("role")
-    if role == "developer":  # OpenAI's newer name for the role
-        role = "system"
+    if role not in ("user", "assistant", "tool"):
+        role = ROLES.get(str(role).lower(), role)
     if role in ("tool", *_RESULT_ROLES):
         return _tool_result(raw, before)
     if role not in ("system", "user", "assistant"):

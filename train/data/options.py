@@ -21,6 +21,7 @@ FILES_HELP = (
 FORMAT_HELP = """auto: detected from the rows.\n
 openai: {"messages": [{"role", "content"}]}.\n
 sharegpt: {"conversations": [{"from", "value"}]}.\n
+gemini: {"contents": [{"role", "parts"}]}.\n
 turns: {"turns": ["question", "answer", …]}, also with speakers.\n
 alpaca: {"instruction", "input", "output"}.\n
 prompt-completion: {"prompt", "completion"}.\n

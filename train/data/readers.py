@@ -4,6 +4,7 @@ The format is detected from the first rows; a row of another format is read as s
 not stop the others. Whether a conversation can be trained on is checked in `checks`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,10 @@ from models.errors import Invalid
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
 from train.data.formats import Format, columns_items, detect, formats, names, with_system
-from train.data.json_layouts import cell_value
 from train.data.label_fields import without_labels
 from train.data.openai_rows import Items, RowError
 from train.data.preference_rows import REJECTED
+from train.data.python_values import cell_value
 from train.data.raw_rows import Raw
 from train.data.role_texts import (
     SEPARATORS,
@@ -254,8 +255,7 @@ def _read_row(line: int, row: Any, row_format: Format | None, system: str | None
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
     if row_format is None:
-        mend = 'write {"messages": [{"role": …, "content": …}, …]}'
-        yield Problem(line, "error", "unknown format, and no `messages` list", mend, "wrong-type")
+        yield Problem(line, "error", *_unknown_format(row), "wrong-type")
         return
     try:
         for item in row_format.read(line, row):
@@ -264,6 +264,21 @@ def _read_row(line: int, row: Any, row_format: Format | None, system: str | None
         yield error.at(line)
     except RecursionError:
         yield _too_deep(line)
+
+
+def _unknown_format(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What is wrong with a row of an unknown format, and what to do."""
+    if isinstance(row.get("text"), str):
+        mend = "write the question and the answer as messages, or begin each turn with a name, such as `User:`"
+        return "`text` has no roles, so there is no answer to train on", mend
+    if isinstance(row.get("segments"), list):
+        mend = 'write {"messages": [{"role": …, "content": …}, …]}, with "weight": 0 for answers without loss'
+        return "`segments` have no roles", mend
+    several = next((name for name in ("completions", "responses", "answers") if isinstance(row.get(name), list)), None)
+    if several:
+        mend = "write the best one as `chosen` and a worse one as `rejected`, or one answer in each row"
+        return f"`{several}` has several answers to one question", mend
+    return "unknown format, and no `messages` list", 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
 def _with_system(item: Any, system: str | None) -> Any:
@@ -282,6 +297,8 @@ def _opened(row: Any) -> Any:
         return {"messages": turns} if "role" in turns[0] else {"conversations": turns}
     if not isinstance(row, Mapping):
         return row
+    if any(isinstance(value, float) and math.isnan(value) for value in row.values()):  # an empty cell of pandas
+        row = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
     if detect(row) is None:
         folded = {fold_name(str(name)): value for name, value in row.items()}
         row = folded if len(folded) == len(row) and (detect(folded) or folded.keys() & {*TEXT_FIELDS}) else row

@@ -26,6 +26,7 @@ _ROLES = {
     "model": "assistant", "bot": "assistant", "ai": "assistant", "agent": "assistant", "chatgpt": "assistant",
     "a": "assistant", "chatbot": "assistant", "support": "assistant",
     "system": "system", "developer": "system", "inst": "user", "/inst": "assistant",
+    "function response": "tool",  # Glaive's
 }  # fmt: skip
 _NAMES = "|".join(sorted((name for name in _ROLES if "inst" not in (name, name[1:])), key=len, reverse=True))
 _JOINED = ("instruction", "input")  # two headings of one question

@@ -1,21 +1,25 @@
-"""Reads tool calls that are written as text, in Hermes' and Qwen's format, as OpenAI's fields.
+"""Reads tool calls that are written as text, in the formats of Hermes, Qwen and Glaive, as OpenAI's fields.
 
-`<tool_call>{"name", "arguments"}</tool_call>` in an answer is a call, `<tool_response>…</tool_response>` after it its
-result, and `<tools>…</tools>` in the system message lists the tools. The base's template then writes them in its own
-way. A block that cannot be read so stays text, and a warning reports it.
+`<tool_call>{"name", "arguments"}</tool_call>` or `<functioncall> {…}` in an answer is a call,
+`<tool_response>…</tool_response>` or a message of a tool after it its result, and `<tools>…</tools>` or Glaive's sentence
+in the system message lists the tools. The base's template then writes them in its own way. A block that cannot be read
+so stays text, and a warning reports it.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.data.json_layouts import cell_value
+from train.data.python_values import cell_value
 from train.data.unread_fields import RowNote
 
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>|<functioncall>(.*)\Z", re.DOTALL)
+_CALL_MARKS = ("<tool_call>", "<functioncall>")
 _RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
-_TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>", re.DOTALL)
+_TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>|(?<=Use them if required -)\s*(\{.*\})\s*\Z", re.DOTALL)
+_MARKS = ("<tool", "<functioncall>", "Use them if required -")
 _RESULT_ROLES = ("tool", "function", "observation", "tool_response", "ipython", "user")
 _READ, _LEFT = "read", "left"
 
@@ -37,7 +41,7 @@ class ToolTexts:
 
 def open_tool_texts(messages: Sequence[Any]) -> ToolTexts:
     """Messages in OpenAI's format, with the tool calls, results and tools in their texts as fields."""
-    if not any("<tool" in _text(message) for message in messages):
+    if not any(mark in _text(message) for message in messages for mark in _MARKS):
         return ToolTexts(tuple(messages))
     opened: list[Any] = []
     waiting: list[str] = []  # ids of calls without a result
@@ -46,10 +50,10 @@ def open_tool_texts(messages: Sequence[Any]) -> ToolTexts:
     for message in messages:
         text, role = _text(message), message.get("role") if isinstance(message, Mapping) else None
         if role in ("system", "developer"):
-            tools = tools or _tools(text)
+            tools = tools or listed_tools(text)
         elif role == "assistant":
             call = _with_calls(message, text, len(opened))
-            notes |= {_READ} if call is not message else {_LEFT} if "<tool_call>" in text else set()
+            notes |= {_READ} if call is not message else {_LEFT} if any(mark in text for mark in _CALL_MARKS) else set()
             waiting = [str(item.get("id") or "") for item in call.get("tool_calls") or () if isinstance(item, Mapping)]
             message = call
         elif role in _RESULT_ROLES and waiting and (results := _results(text)):
@@ -71,13 +75,12 @@ def tool_text_notes(line: int, notes: frozenset[str]) -> Iterator[RowNote]:
     """How a row's texts were read, for the report."""
     code = "text-tool-calls"
     if _READ in notes:
+        message = "tool calls, results or lists of tools that are written as text are read as such"
         mend = "nothing to do: the base's template writes them; `parley data convert` shows the result"
-        yield RowNote(
-            line, "tool calls or tools that are written as text (`<tool_call>`, `<tools>`) are read", mend, code
-        )
+        yield RowNote(line, message, mend, code)
     if _LEFT in notes:
         mend = 'write {"name": …, "arguments": {…}} in the tags, and nothing after them'
-        yield RowNote(line, "a `<tool_call>` stays text, because it is no JSON with a name", mend, code)
+        yield RowNote(line, "a tool call that is no JSON with a name stays text", mend, code)
 
 
 def _text(message: Any) -> str:
@@ -90,9 +93,9 @@ def _with_calls(message: Mapping[str, Any], text: str, position: int) -> Mapping
     blocks = list(_CALL.finditer(text))
     if not blocks or message.get("tool_calls") or message.get("function_call"):
         return message
-    calls = [_call(block[1], f"call_{position}_{number}") for number, block in enumerate(blocks, 1)]
+    calls = [_call(block[1] or block[2], f"call_{position}_{number}") for number, block in enumerate(blocks, 1)]
     between = text[blocks[0].start() :]
-    if None in calls or _CALL.sub("", between).strip() or text.count("<tool_call>") != len(blocks):
+    if None in calls or _CALL.sub("", between).strip() or sum(map(text.count, _CALL_MARKS)) != len(blocks):
         return message
     return {**message, "content": text[: blocks[0].start()].strip(), "tool_calls": calls}
 
@@ -120,16 +123,30 @@ def _result(message: Mapping[str, Any], content: Any, waiting: list[str]) -> dic
     return {**message, "role": "tool", "tool_call_id": waiting.pop(0) if waiting else own, "content": content}
 
 
-def _tools(text: str) -> tuple[Any, ...]:
-    """The tools that a system message lists: as a list, or one in each line."""
+def listed_tools(text: str) -> tuple[Any, ...]:
+    """The tools that a system message lists, as a list or one after the other; empty if it lists none."""
     found: list[Any] = []
     for block in _TOOLS.finditer(text):
-        value = _value(block[1])
-        values = [_value(line) for line in block[1].splitlines() if line.strip()] if value is None else [value]
-        for item in values:
+        for item in _values(block[1] or block[2]):
             found += item if isinstance(item, list) else [item]
     named = [tool for tool in found if isinstance(tool, Mapping) and ("function" in tool or "name" in tool)]
     return tuple(named) if len(named) == len(found) else ()
+
+
+def _values(text: str) -> list[Any]:
+    """The JSON values that follow one another in a text; a None at the end for what is none."""
+    if (whole := _value(text)) is not None:
+        return [whole]
+    values: list[Any] = []
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except (ValueError, RecursionError):
+            return [*values, None]
+        values.append(value)
+        rest = rest[end:].lstrip(" \t\r\n,")
+    return values
 
 
 def _value(text: str) -> Any:

@@ -50,8 +50,8 @@ def show_counts(console: Console, counts: "Counts") -> None:
         over = len(counts.over_limit)
         console.print(
             f"[yellow]{count_noun(over, 'example is', 'examples are')} over the limit of {counts.limit:,} tokens"
-            f"[/yellow] ({'line' if over == 1 else 'lines'} {lines}{more}), by {counts.beyond_limit:,} tokens. A provider "
-            "truncates such examples; a local run leaves them out."
+            f"[/yellow] ({'line' if over == 1 else 'lines'} {lines}{more}), by {counts.beyond_limit:,} tokens. A "
+            "provider truncates such examples; a local run leaves them out."
         )
     else:
         console.print(f"[green]No example is over the limit of {counts.limit:,} tokens.[/green]")

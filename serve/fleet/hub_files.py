@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 
-from models.settings import engine_environment
+from models.settings import engine_environment, hub_is_offline
 from models.spec import ModelSpec
 from serve.fleet.model_files import find_model_files
 
@@ -23,7 +23,7 @@ def download_small_files(spec: ModelSpec) -> None:
 
     Without them the engine starts with defaults, and reports itself why the hub cannot be reached.
     """
-    if spec.path is None or spec.folder is not None:
+    if spec.path is None or spec.folder is not None or hub_is_offline():
         return
     folder = find_model_files(spec).folder
     if folder is not None and next(folder.glob("*.safetensors"), None) is not None:

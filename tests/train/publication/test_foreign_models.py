@@ -6,6 +6,9 @@ apart from tied embeddings (peft#2777).
 
 import json
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +18,15 @@ import pytest
 from typer.testing import CliRunner
 
 import parley as front_door
+from models import jobs, worker
 from models.errors import Conflict, Invalid, Unavailable
 from models.new_model import NewModel
 from models.registry import Registry
-from models.settings import Settings
+from models.settings import Settings, child_environment
 from models.spec import ModelSpec
 from models.terminal import Home
 from models.weights import tensor_shapes
+from tests.stack import ROOT
 from tests.train.publication.gguf_files import write_gguf
 from train.publication.foreign_models import merge_adapter, unpack_gguf
 from train.publication.gguf_export import ExportFailed, export_gguf
@@ -210,3 +215,53 @@ def test_a_model_is_exported_by_llama_cpps_converter(
     ):  # fmt: skip
         with pytest.raises(error, match=says):
             export_gguf(spec, out)
+
+
+def run_job(opened: Home, kind: str, **params: Any) -> jobs.Job:
+    """Runs a job as the worker does; returns it as it ended."""
+    job_id = jobs.enqueue(opened.database, kind, params)
+    job = jobs.claim(opened.database, "worker")
+    assert job is not None
+    worker.run_job(opened.settings, opened.database, front_door.JOB_HANDLERS, job, "worker")
+    return jobs.get_job(opened.database, job_id)
+
+
+def test_jobs_merge_and_export_as_the_commands_do(
+    opened: Home, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = NewModel("by-job", path=str(tune(r=128)), base="tiny")
+    done = run_job(opened, "import-model", **vars(new), merge=True)
+    assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
+    spec = opened.registry.resolve("by-job")
+    assert (spec.kind, spec.parity is not None) == ("merged", True)
+    converter = tmp_path / "convert_hf_to_gguf.py"
+    converter.write_text(CONVERTER)
+    converter.chmod(converter.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run_job(opened, "export-model", model="by-job", type="f16", file="m.gguf")
+    file = opened.settings.home / "exports" / "m.gguf"
+    assert done.result == {"model": "by-job", "file": str(file), "bytes": file.stat().st_size}
+    failed = run_job(opened, "export-model", model="by-job", type="q8_0", file="q.gguf")
+    assert (failed.status, "BPE pre-tokenizer was not recognized" in str(failed.error)) == ("failed", True)
+    assert [path.name for path in file.parent.iterdir()] == ["m.gguf"]
+
+
+@pytest.mark.long
+def test_a_terminated_export_leaves_nothing(opened: Home, tiny_base: Path, tmp_path: Path) -> None:
+    converter = tmp_path / "convert.py"
+    converter.write_text(
+        "import pathlib, sys, time\npathlib.Path(sys.argv[3]).write_text('half')\nprint(flush=True)\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "parley", "models", "export", "tiny", "--gguf", str(tmp_path / "m.gguf")]
+    process = subprocess.Popen(
+        [*command, "--converter", str(converter)], cwd=ROOT, env=child_environment(opened.settings)
+    )
+    partial = tmp_path / ".m.gguf.partial"
+    deadline = time.monotonic() + 60
+    while not partial.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    assert list(tmp_path.iterdir()) == [converter]

@@ -1,9 +1,9 @@
 """Reads tool calls that are written as text, in the formats of Hermes, Qwen and Glaive, as OpenAI's fields.
 
 `<tool_call>{"name", "arguments"}</tool_call>` or `<functioncall> {…}` in an answer is a call, and its result is
-`<tool_response>…</tool_response>` or the next message of a tool. `<tools>…</tools>`, or Glaive's sentence, in the system
-message lists the tools. The base's template then writes them in its own way. A call that is no JSON with a name stays
-text, and a warning reports it.
+`<tool_response>…</tool_response>` or the next message of a tool. In the system message `<tools>…</tools>`, or Glaive's
+sentence, lists the tools. The base's template then writes them in its own way. A call that is no JSON with a name
+stays text, and a warning reports it.
 """
 
 import json

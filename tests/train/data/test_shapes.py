@@ -93,8 +93,8 @@ CONVERSATIONS: dict[str, tuple[Any, Turns, tuple[int, ...]]] = {
     "Firefly, target": ({"kind": "Cot", "input": "Hi", "target": "Hello"}, TALK[:2], (1,)),
     "an empty cell of pandas": ({"instruction": "Hi", "input": float("nan"), "output": "Hello"}, TALK[:2], (1,)),
     "Arrow's empty columns": (
-        {"messages": [turn | dict.fromkeys(("tool_calls", "function_call", "name")) for turn in MESSAGES], "tools": None},
-        TALK, (1, 3),
+        {"messages": [turn | dict.fromkeys(("tool_calls", "function_call", "name")) for turn in MESSAGES],
+         "tools": None}, TALK, (1, 3),
     ),
     "empty columns": (
         {"question": "Hi", "answer": "Hello", "context": "", "history": [], "system": None, "image": None,

@@ -24,7 +24,8 @@ def support_pairs(requests: Sequence[Request], count: int, seed: int = 5) -> lis
     fitting = [
         request
         for request in requests
-        if _LENGTH[0] <= len(request.answer) <= _LENGTH[1] and len(_SENTENCE.split(request.answer)) >= _FEWEST_SENTENCES
+        if _LENGTH[0] <= len(request.answer) <= _LENGTH[1]
+        and len(set(_SENTENCE.split(request.answer))) >= _FEWEST_SENTENCES
     ]
     return list(_pairs(rng.sample(fitting, len(fitting)), count, rng))
 

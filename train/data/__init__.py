@@ -3,9 +3,13 @@
 | file | what it holds |
 |---|---|
 | `conversations` | the types: conversation, example, preference pair, problem |
-| `files` | files and data sets as raw rows: JSONL, JSON, CSV, Parquet |
+| `files` | files and data sets as raw rows: JSONL, JSON, CSV, Parquet; `python_values` reads Python's notation |
 | `formats` | the formats of rows, and how each becomes an example or a pair |
 | `openai_rows`, `turn_rows`, `question_rows` | rows with messages, with turns, with a question and an answer |
+| `gemini_rows` | Google's rows |
+| `tool_calls`, `tool_texts` | tools and calls in OpenAI's fields, and as text in the messages |
+| `role_texts` | conversations in one text |
+| `row_errors` | the error of a row that cannot be read |
 | `preference_rows`, `labelled_rows` | rows with two answers (DPO), with a labelled answer (KTO) |
 | `unread_fields` | what a row holds and is not read, counted |
 | `readers` | a file of any format as examples, pairs and problems |

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from models.errors import ParleyError
+from models.terminal import exit_on_termination
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -63,9 +64,7 @@ JOB_HANDLERS = {
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
-    "import-model": "train.worker.model_jobs:run_model_job",
-    "merge-model": "train.worker.model_jobs:run_model_job",
-    "export-model": "train.worker.model_jobs:run_model_job",
+    **dict.fromkeys(("import-model", "merge-model", "export-model"), "train.worker.model_jobs:run_model_job"),
 }
 # One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
 JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",), ("import-model", "merge-model", "export-model"))
@@ -365,9 +364,7 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, _end)  # so that half-written files are removed
+    exit_on_termination()
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
@@ -390,10 +387,6 @@ def main() -> None:
         # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
     sys.exit(status or 0)
-
-
-def _end(number: int, _frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _usage_message(error: Any) -> str:

@@ -207,7 +207,7 @@ def test_a_judge_s_ties_count_half_and_its_certainty_is_calibrated() -> None:
     assert (tied.right, tied.right_alone, tied.brier, tied.by_fault) == (0.5, 0.5, 0.25, {"cut": 0.5})
     assert judges.calibrated_brier([2.0] * 8) < 0.01
     assert judges.calibrated_brier([-2.0] * 8) == 0.25  # a judge that is always wrong is not used
-    assert judges.calibrated_brier([1.0, -1.0] * 4) == pytest.approx(0.25, abs=0.01)
+    assert judges.calibrated_brier([1.0, 1.0, -1.0, -1.0] * 2) == pytest.approx(0.25, abs=0.01)
 
 
 def test_pairs_of_peoples_answers_have_one_fault_each() -> None:

@@ -180,14 +180,15 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
 
 def _from_text(source: Source, reader: _RowReader) -> Items:
     """The conversations of a file of plain text, numbered from 1."""
-    number = 0
+    number, guessed = 0, False
     for item in source.rows:
         if isinstance(item, Problem):
             yield item
             continue
         for conversation in conversations_of(item.row, reader.style, reader.separator):
             number += 1
-            if number == 1 and conversation is not None and conversation.guess:
+            if conversation is not None and conversation.guess and not guessed:
+                guessed = True
                 yield _separator_warning(conversation)
             if conversation is None:
                 mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"

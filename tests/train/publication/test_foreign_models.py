@@ -217,7 +217,7 @@ def test_a_model_is_exported_by_llama_cpps_converter(
             export_gguf(spec, out)
 
 
-def run_job(opened: Home, kind: str, **params: Any) -> jobs.Job:
+def run_job(opened: Home, kind: str, params: dict[str, Any]) -> jobs.Job:
     """Runs a job as the worker does; returns it as it ended."""
     job_id = jobs.enqueue(opened.database, kind, params)
     job = jobs.claim(opened.database, "worker")
@@ -230,7 +230,7 @@ def test_jobs_merge_and_export_as_the_commands_do(
     opened: Home, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = NewModel("by-job", path=str(tune(r=128)), base="tiny")
-    done = run_job(opened, "import-model", **vars(new), merge=True)
+    done = run_job(opened, "import-model", vars(new) | {"merge": True})
     assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
     spec = opened.registry.resolve("by-job")
     assert (spec.kind, spec.parity is not None) == ("merged", True)
@@ -238,10 +238,10 @@ def test_jobs_merge_and_export_as_the_commands_do(
     converter.write_text(CONVERTER)
     converter.chmod(converter.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = run_job(opened, "export-model", model="by-job", type="f16", file="m.gguf")
+    done = run_job(opened, "export-model", {"model": "by-job", "type": "f16", "file": "m.gguf"})
     file = opened.settings.home / "exports" / "m.gguf"
     assert done.result == {"model": "by-job", "file": str(file), "bytes": file.stat().st_size}
-    failed = run_job(opened, "export-model", model="by-job", type="q8_0", file="q.gguf")
+    failed = run_job(opened, "export-model", {"model": "by-job", "type": "q8_0", "file": "q.gguf"})
     assert (failed.status, "BPE pre-tokenizer was not recognized" in str(failed.error)) == ("failed", True)
     assert [path.name for path in file.parent.iterdir()] == ["m.gguf"]
 

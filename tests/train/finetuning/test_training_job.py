@@ -52,8 +52,8 @@ def test_a_job_folds_system_messages_and_trains_with_the_template_of_its_extensi
     shown = done.to_dict()["parley"]
     assert shown == extensions | {"chat_template": read_template("gemma")}
     spec = Registry(house.database).resolve(str(done.fine_tuned_model))
-    # Its template is not the base's, whose engine has only one; and it supports no system messages.
-    assert (spec.kind, spec.fold_system) == ("merged", "all")
+    # Its template is not that of the base, whose engine has only one.
+    assert (spec.kind, spec.fold_system) == ("merged", "later")
     assert (Path(str(spec.path)) / "chat_template.jinja").read_text() == read_template("gemma")
     assert not [one for one in Registry(house.database).list(include_candidates=True) if ":ckpt-" in one.id]
     assert any("folded into" in line for line in house.messages(job.id))

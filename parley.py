@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from models.demo import DemoModel
-    from models.new_model import NewModel
-    from models.settings import Settings
+    from models.registry.new_model import NewModel
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
     from models.terminal import Home
-    from train.clouds.rescue_recording import RecordingOffer
+    from train.clouds.recording_offer import RecordingOffer
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
@@ -127,7 +127,7 @@ def _record_answers(offer: "RecordingOffer") -> str | None:
     from evals.recordings.recorder import record_served
     from evals.recordings.recording_request import RecordingRequest, plan_recording
     from evals.votes.prompts import recorded_prompts
-    from models.registry import Registry
+    from models.registry.registry import Registry
 
     spec = Registry(offer.database).resolve(offer.model)
     prices = _provider_prices(spec.upstream.model) if spec.upstream else None
@@ -154,7 +154,7 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
 
 def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
     """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     from train.display import terminal_lines
@@ -165,7 +165,7 @@ def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
 
 def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
     """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     from train.display import terminal_lines
@@ -219,7 +219,7 @@ def demo(
 
       parley demo --base Qwen/Qwen3-0.6B
     """
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve import up
 
     settings = load_settings(port=port, page_port=page_port)
@@ -232,7 +232,7 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
     from models.demo import OtherBase, catalogue
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from serve.launcher.demo_content import run_demo_content
 
     names = OtherBase(base).models if base else tuple(model.id for model in catalogue())
@@ -256,7 +256,7 @@ def demo_content(
 ) -> None:
     """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
     from models.terminal import open_home
     from serve.launcher.demo_content import print_progress
 
@@ -305,9 +305,9 @@ def _add_demo_prompts(database: "Database") -> None:
 
 
 def _install(model: "DemoModel", home: "Home") -> None:
-    from models.atomic import publish_folder
     from models.demo import BASE
-    from models.registry import parse_spec
+    from models.files.atomic import publish_folder
+    from models.registry.registry import parse_spec
     from models.weights import read_lora_rank
 
     parity = None
@@ -342,8 +342,8 @@ def worker() -> None:
     from models.audit import Actor, set_actor
     from models.database import open_database
     from models.evaluation_events import open_evaluation_events
-    from models.settings import load_settings
-    from models.worker import run_worker
+    from models.jobs.worker import run_worker
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     set_actor(lambda: Actor("worker"))

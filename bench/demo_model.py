@@ -22,11 +22,11 @@ from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, score_all
 from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
+from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
+from models.chat.messages import Message
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
-from models.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
-from models.messages import Message
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from train.demo.answers import has_style
 
 MODELS = ("demo-base", "support-concise", "support-friendly")
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
     """Serves the demo, asks and scores its models; returns the JSON object."""
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
     from serve import start
 
     print_progress("starting the demo …")

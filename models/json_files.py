@@ -9,9 +9,9 @@ UNREADABLE = (OSError, ValueError, RecursionError, MemoryError)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is none or it cannot be read."""
+    """The JSON object in a file; empty if there is none or it cannot be read."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_bytes())
     except UNREADABLE:
         return {}
     return content if isinstance(content, dict) else {}

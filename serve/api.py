@@ -14,11 +14,11 @@ from models.errors import Invalid, NotFound
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, run_in_thread
-from models.jobs import enqueue, get_job
+from models.jobs.jobs import enqueue, get_job
 from models.management.routes import job_to_json
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge
 from serve.fleet import engine_states

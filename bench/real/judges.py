@@ -204,7 +204,7 @@ class WritingJudge:
     """The demo's judge, which writes its verdict. All pairs are judged at once, in both orders."""
 
     def __init__(self, pairs: Sequence[dict[str, Any]]) -> None:
-        from models.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, parse_pairwise
+        from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, parse_pairwise
         from train.demo.evaluation import load
 
         shown = [

@@ -9,7 +9,7 @@
 | `gemini_rows` | Google's rows |
 | `tool_calls`, `tool_texts` | tools and calls in OpenAI's fields, and as text in the messages |
 | `role_texts` | conversations in one text |
-| `row_errors` | the error of a row that cannot be read |
+| `row_fields` | the text and metadata of a row, and the error of one that cannot be read |
 | `preference_rows`, `labelled_rows` | rows with two answers (DPO), with a labelled answer (KTO) |
 | `unread_fields` | what a row holds and is not read, counted |
 | `readers` | a file of any format as examples, pairs and problems |

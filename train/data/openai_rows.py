@@ -4,13 +4,12 @@ It checks the format only; `checks` checks whether a conversation can be trained
 platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import (
     ChatMessage,
     Conversation,
@@ -19,11 +18,10 @@ from train.data.conversations import (
     Problem,
     ReasonedAnswer,
     TextParts,
-    ToolResult,
     ToolUse,
 )
-from train.data.row_errors import RowError, require_valid_unicode
-from train.data.tool_calls import read_calls, read_tools
+from train.data.row_fields import RowError, field_text, metadata_of, require_valid_unicode, text_of, text_parts
+from train.data.tool_calls import RESULT_ROLES, read_tool_calls, read_tool_result, read_tools
 from train.data.tool_texts import listed_tools, open_tool_texts, tool_text_notes, without_tools
 from train.data.unread_fields import RowNote, UnreadField, unread_fields, unread_keys
 
@@ -35,9 +33,7 @@ _LEARNT = ("loss", "training", "train")  # other programs' flags with the meanin
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
-# Other names of `tool`, of the older API and of other programs. Their results have no ids.
-_RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
-# The role names of other tools.
+# The role names of other programs.
 ROLES = {
     "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "chatbot": "assistant",
@@ -82,9 +78,9 @@ def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used:
     used = (*used, *(name for name in SYSTEM if name in row and not row[name]))
     if system and not any(message.role == "system" for message in read.messages):
         shifted = frozenset(position + 1 for position in read.unweighted)
-        tools = read.tools or listed_tools(system[0].content)
-        notes = read.notes | ({"read"} if tools else set())
-        read = replace(read, messages=(*system, *read.messages), unweighted=shifted, tools=tools, notes=notes)
+        listed = read.tools or listed_tools(system[0].content)
+        notes = read.notes | ({"read"} if listed else set())
+        read = replace(read, messages=(*system, *read.messages), unweighted=shifted, tools=listed, notes=notes)
         used = (*used, *named)
     yield from unread_keys(line, read.unknown)
     yield from unread_parts(line, row, used, read.messages)
@@ -100,11 +96,11 @@ def _tools_as_field(read: Messages) -> Messages:
     messages: list[ChatMessage] = []
     unweighted: set[int] = set()
     for position, message in enumerate(read.messages):
-        text = without_tools(message.content) if message.role == "system" else None
-        if text == "":
+        text = without_tools(message.content) if message.role == "system" else message.content
+        if message.role == "system" and not text:
             continue
         unweighted |= {len(messages)} if position in read.unweighted else set()
-        messages.append(message if text in (None, message.content) else Message(role="system", content=text))
+        messages.append(message if text == message.content else Message(role="system", content=text))
     return replace(read, messages=tuple(messages), unweighted=frozenset(unweighted))
 
 
@@ -117,20 +113,6 @@ def read_system(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[str,
     name = next((name for name in SYSTEM if row.get(name)), None)
     text = field_text(row, name) if name else ""
     return ((Message(role="system", content=text),), (str(name),)) if text else ((), ())
-
-
-def field_text(row: Mapping[str, Any], name: str) -> str:
-    """The text of a row's field, without the spaces around it.
-
-    Raises:
-        RowError: there is no such field, or it is not text.
-    """
-    if name not in row:
-        raise RowError(f"no `{name}`", f"give `{name}`", "wrong-type")
-    try:
-        return text_of(row[name]).strip()
-    except RowError as error:
-        raise RowError(f"`{name}`: {error.message}", error.mend, error.code) from error
 
 
 def unread_parts(
@@ -180,7 +162,8 @@ def preference_items(
         unread.add("weight")  # both answers are compared as a whole
     yield from unread_keys(line, sorted(unread))
     yield from unread_parts(line, row, used, (*prompt, *chosen, *rejected))
-    yield from tool_text_notes(line, frozenset().union(*(part.notes for part in parts)))
+    notes: frozenset[str] = frozenset()
+    yield from tool_text_notes(line, notes.union(*(part.notes for part in parts)))
     listed = read_tools(tools)
     if parts[0].tools and not listed:
         listed, prompt = read_tools({"tools": list(parts[0].tools)}), _tools_as_field(parts[0]).messages
@@ -219,59 +202,17 @@ def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
     return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)), opened.tools, opened.notes)
 
 
-def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
-    """The other fields of a row as text. The fields of an object `metadata` are merged in."""
-    rest = {key: value for key, value in row.items() if key not in {*used, "tools", "functions"}}
-    inner = rest.pop("metadata", None)
-    if isinstance(inner, Mapping):
-        rest |= inner
-    elif inner is not None:
-        rest["metadata"] = inner
-    return {
-        str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        for key, value in rest.items()
-        if value is not None
-    }
-
-
-def text_of(content: Any) -> str:
-    """The text of a content field, its text parts joined with a newline, as an engine joins them.
-
-    Raises:
-        RowError: it is something else, or holds half a character.
-    """
-    if isinstance(content, list):
-        content = "\n".join(_parts(content))
-    if not isinstance(content, str):
-        raise RowError(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
-    return require_valid_unicode(content)
-
-
-def _parts(content: list[Any]) -> list[str]:
-    # Amazon's and Google's parts have no type.
-    if not all(isinstance(part, Mapping) and part.get("type", "text" in part and "text") == "text" for part in content):
-        raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
-    return [str(part.get("text", "")) for part in content]
-
-
-def _text_message(role: Any, content: Any) -> Message:
-    text = text_of(content)
-    if isinstance(content, list) and len(content) > 1:
-        return TextParts(role=role, content=text, parts=tuple(_parts(content)))
-    return Message(role=role, content=text)
-
-
 def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     if not isinstance(raw, Mapping):
         raise RowError("not an object", 'write {"role": …, "content": …}', "wrong-type")
     role = raw.get("role")
     if role not in ("user", "assistant", "tool"):
         role = ROLES.get(str(role).lower(), role)
-    if role in ("tool", *_RESULT_ROLES):
-        return _tool_result(raw, before)
+    if role in ("tool", *RESULT_ROLES):
+        return read_tool_result(raw, before)
     if role not in ("system", "user", "assistant"):
         raise RowError(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
-    calls = read_calls(raw, position) if role == "assistant" else ()
+    calls = read_tool_calls(raw, position) if role == "assistant" else ()
     if role != "assistant" and (raw.get("tool_calls") or raw.get("function_call")):
         raise RowError(f"a {role} message has tool calls", "only assistant messages may call tools", "bad-tool-call")
     name = _reasoning_key(raw) if role == "assistant" else None
@@ -284,29 +225,15 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     return _text_message(role, content)
 
 
+def _text_message(role: Any, content: Any) -> Message:
+    text = text_of(content)
+    if isinstance(content, list) and len(content) > 1:
+        return TextParts(role=role, content=text, parts=tuple(text_parts(content)))
+    return Message(role=role, content=text)
+
+
 def _reasoning_key(raw: Mapping[str, Any]) -> str | None:
     return next((name for name in REASONING if isinstance(raw.get(name), str) and raw[name].strip()), None)
-
-
-def _call_answered(before: list[ChatMessage]) -> str:
-    """The id of the call that the next result answers, if results follow the order of the calls."""
-    for results, message in enumerate(reversed(before)):
-        if isinstance(message, ToolUse) and results < len(message.calls):
-            return message.calls[results].id
-        if not isinstance(message, ToolResult):
-            break
-    return "call_0"
-
-
-def _tool_result(raw: Mapping[str, Any], before: list[ChatMessage]) -> ToolResult:
-    call, name = raw.get("tool_call_id"), raw.get("name")
-    if not call and raw.get("role") in _RESULT_ROLES:
-        call = _call_answered(before)
-    if not isinstance(call, str) or not call:
-        raise RowError(
-            "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"
-        )
-    return ToolResult(text_of(raw.get("content")), require_valid_unicode(call), name if isinstance(name, str) else None)
 
 
 def _is_learnt(raw: Mapping[str, Any], message: ChatMessage, strict: bool) -> bool:

@@ -1,11 +1,17 @@
-"""Reads the tools of a row and the tool calls of its messages, in OpenAI's current and older fields."""
+"""Tools, tool calls and their results in a row's messages, in OpenAI's current format and the older one.
+
+Format: platform.openai.com/docs/guides/supervised-fine-tuning.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.data.conversations import ToolCall
-from train.data.row_errors import RowError, require_valid_unicode
+from train.data.conversations import ChatMessage, ToolCall, ToolResult, ToolUse
+from train.data.row_fields import RowError, require_valid_unicode, text_of
+
+# Other names of `tool`, of the older API and of other programs. Their results have no ids.
+RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
 
 
 def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -41,11 +47,14 @@ def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
     return texts
 
 
-def read_calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
-    """The tool calls of an assistant message; calls without an id get one from the message's position.
+def read_tool_calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
+    """The calls of an assistant message; the older API's single function call becomes one.
+
+    Args:
+        raw: the message. position: its place in the conversation, for the ids of calls without one.
 
     Raises:
-        RowError: they cannot be read.
+        RowError: they are not a list of calls of functions, or have wrong arguments.
     """
     old, calls = raw.get("function_call"), raw.get("tool_calls")
     if old and not calls:
@@ -81,3 +90,29 @@ def _arguments(raw: Any) -> str:
         raise RowError("a tool call's arguments are not an object", mend, "bad-tool-call")
     require_valid_unicode(json.dumps(value, ensure_ascii=False))  # an escape may contain half a character
     return raw
+
+
+def read_tool_result(raw: Mapping[str, Any], before: Sequence[ChatMessage]) -> ToolResult:
+    """The result of a tool call; `before` has the earlier messages, for results without an id.
+
+    Raises:
+        RowError: there is no id, or no text.
+    """
+    call, name = raw.get("tool_call_id"), raw.get("name")
+    if not call and raw.get("role") in RESULT_ROLES:
+        call = _call_answered(before)
+    if not isinstance(call, str) or not call:
+        raise RowError(
+            "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"
+        )
+    return ToolResult(text_of(raw.get("content")), require_valid_unicode(call), name if isinstance(name, str) else None)
+
+
+def _call_answered(before: Sequence[ChatMessage]) -> str:
+    """The id of the call that the next result answers, if results follow the order of the calls."""
+    for results, message in enumerate(reversed(before)):
+        if isinstance(message, ToolUse) and results < len(message.calls):
+            return message.calls[results].id
+        if not isinstance(message, ToolResult):
+            break
+    return "call_0"

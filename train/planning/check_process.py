@@ -37,7 +37,7 @@ def _report(request: dict[str, Any]) -> dict[str, Any]:
     report = check(
         Path(request["data"]), columns, format=request["format"], provider=request["provider"], validation=validation
     )
-    return report.as_json() | {"tokens": _tokens(report, request["model"], Path(request["data"]))}
+    return report.to_json() | {"tokens": _tokens(report, request["model"], Path(request["data"]))}
 
 
 def _tokens(report: "CheckedData", model: str, data: Path) -> dict[str, Any] | None:
@@ -50,7 +50,7 @@ def _tokens(report: "CheckedData", model: str, data: Path) -> dict[str, Any] | N
         counts = count(report, model, fetch=False)
     except ParleyError:  # the model's tokenizer cannot be loaded, or its template renders none of the conversations
         counts = estimate(report, model)
-    values = counts.as_json()
+    values = counts.to_json()
     return {name: values[name] for name in _COUNTED}
 
 

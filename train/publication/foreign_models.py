@@ -12,13 +12,13 @@ from typing import Any
 
 import psutil
 
-from models.atomic import publish_folder
-from models.engine_options import check_engine_options
+from models.compatibility.engine_options import check_engine_options
+from models.compatibility.folder_checks import expand_user
 from models.errors import Invalid, Unavailable
-from models.folder_checks import expand_user
-from models.new_model import NewModel
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.files.atomic import publish_folder
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from models.weights import is_pointer
 from train.publication.publish import check_name, publish_merge, register_folder

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.run.progress import Progress
 from train.worker.child import EventLines, WriteLine, main
 from train.worker.model_jobs import EXPORT, MERGE
@@ -18,7 +18,7 @@ class ModelResult:
 
     values: Mapping[str, Any]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The result for the job's row."""
         return dict(self.values)
 
@@ -39,7 +39,7 @@ def run_model_work(values: dict[str, Any], registry: Registry, settings: Setting
 
 
 def _import(params: Mapping[str, Any], registry: Registry, settings: Settings, progress: Progress) -> ModelResult:
-    from models.new_model import NewModel
+    from models.registry.new_model import NewModel
     from train.publication.foreign_models import merge_adapter, unpack_gguf
 
     fields = {name: value for name, value in params.items() if name != "merge"}

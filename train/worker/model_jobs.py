@@ -3,8 +3,8 @@
 from typing import Any
 
 from models.errors import Invalid
-from models.jobs import Job
-from models.worker import JobContext
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext
 from train.worker.jobs import ProgressReporter, run_child
 
 IMPORT, MERGE, EXPORT = "import-model", "merge-model", "export-model"

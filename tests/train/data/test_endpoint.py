@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 
 import parley
 from models.database import Database
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.gateway.app import create_app
 from tests.train.conftest import style_rows
@@ -36,7 +36,7 @@ def test_a_file_that_is_sent_gets_the_same_report_as_in_python(gateway: Any, set
     assert answer.status_code == 200
     report = answer.json()
     tokens = report.pop("tokens")
-    assert report == check(path).as_json()
+    assert report == check(path).to_json()
     assert (tokens["model"], tokens["estimate"]) == ("gpt-4o-mini", tokens["way"] == "estimate")
     assert tokens["tokens"] > tokens["learnt_tokens"] > 0
     assert not list(settings.files_dir.iterdir())  # nothing stays behind

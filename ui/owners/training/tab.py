@@ -12,9 +12,9 @@ import gradio as gr
 
 from models import chat_templates
 from models.errors import Invalid, ParleyError
-from models.file_kinds import TRAINING_SUFFIXES
-from models.files import Files, StoredFile
-from models.jobs import Job, cancel, enqueue, get_job, list_jobs
+from models.files.file_kinds import TRAINING_SUFFIXES
+from models.files.stored_files import Files, StoredFile
+from models.jobs.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.quantities import count_noun
 from models.spec import ModelSpec
 from train.data.endpoint import DataCheck, DataFile

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from models.command_options import settings_options
 from models.errors import ParleyError
 from models.terminal import exit_on_termination
 
@@ -109,7 +110,7 @@ def build() -> typer.Typer:
     app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
-    app.command("worker", hidden=True)(worker)
+    app.command("worker")(worker)
     return app
 
 
@@ -198,6 +199,7 @@ def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
     return routes
 
 
+@settings_options(dict.fromkeys(("port", "page_port")))
 def demo(
     base: Annotated[
         str | None,
@@ -207,12 +209,14 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The gateway's port (default: 8000).")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port (default: 7860).")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
+    make_owner_key: Annotated[
+        bool, typer.Option("--make-owner-key", help="Create an owner's key and print it if there is no key yet.")
+    ] = False,
+    **ports: Any,
 ) -> None:
-    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
+    """Start Parley with its demo: five small models, prompts to vote on, a toy judge. No GPU or key needed.
 
     With --base, the demo runs on a model of your choice: a hub id is downloaded, two styles are trained on the model
     (the output begins with an estimate of the time), one is merged, and all are served.
@@ -222,9 +226,14 @@ def demo(
     from models.settings.settings import load_settings
     from serve import up
 
-    settings = load_settings(port=port, page_port=page_port)
     prepare = functools.partial(_prepare_demo, base=base)
-    up(settings, prepare=prepare, page=not no_page, worker=not no_worker)
+    up(
+        load_settings(**ports),
+        prepare=prepare,
+        page=not no_page,
+        worker=not no_worker,
+        make_owner_key=make_owner_key,
+    )
 
 
 def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str | None = None) -> None:
@@ -247,7 +256,8 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     if complete:
         report("Opening the demo's models to votes")
     else:
-        report(f"First start on {base}" if base else "First start: merging the demo's models")
+        demo = "Installing what is new in the demo" if known else "First start: merging the demo's models"
+        report(f"First start on {base}" if base else demo)
     run_demo_content(settings, report, ("--base", base) if base else ())
 
 
@@ -275,7 +285,9 @@ def demo_content(
                 if model.id not in known:
                     _install(model, home)
                     typer.echo(f"{model.id} is registered as {model.kind}.")
-            names = tuple(model.id for model in models.demo.catalogue() if not model.judge)
+            if models.demo.BASE in known:
+                models.demo.update_template(home.registry.resolve(models.demo.BASE))
+            names = tuple(model.id for model in models.demo.catalogue() if model.compared)
         _add_demo_prompts(home.database)
         _open_to_votes(home, names, join=base is not None)
 

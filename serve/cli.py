@@ -42,7 +42,7 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
         print_openapi(mounts)
 
     app.command("up")(up)
-    app.command("gateway", hidden=True)(gateway)
+    app.command("gateway")(gateway)
     app.command("openapi")(openapi)
     app.command("serve")(expand_options(serve_command))
     app.command("status")(status_command)

@@ -153,7 +153,8 @@ def test_listening_wide_without_a_key_is_refused_in_one_line(process: Run) -> No
 
 @pytest.mark.long
 def test_models_from_the_command_line(parley: Run, weights: str) -> None:
-    assert parley("db", "upgrade").returncode == 0
+    upgraded = [parley("db", "upgrade", "--make-owner-key").stdout for _ in range(2)]
+    assert ["pk-" in output for output in upgraded] == [True, False], "the owner's key is made and shown once"
     assert "No model" in parley("models", "list").stdout
     assert parley("models", "add", "llama", "--path", weights).returncode == 0
     assert parley("models", "alias", "support", "llama").returncode == 0

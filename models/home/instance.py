@@ -31,7 +31,9 @@ def read_state(settings: Settings) -> dict[str, Any] | None:
 
 
 def gateway_url(settings: Settings) -> str:
-    """The gateway's `base_url` for clients on this machine: the running instance's, otherwise the settings'."""
+    """The gateway's `base_url`: the setting `gateway_address`, the running instance's, or this machine's default."""
+    if settings.gateway_address:
+        return f"{settings.gateway_address}/v1"
     state = read_state(settings)
     return str(state["gateway"]) if state and state.get("gateway") else settings.gateway_url
 
@@ -63,8 +65,11 @@ def find_gateway(settings: Settings) -> str:
     """The `base_url` of this home's gateway.
 
     Raises:
-        Unavailable: Parley is not running from this home, and no port is set for a gateway that was started alone.
+        Unavailable: Parley is not running from this home, and neither an address nor a port is set for a gateway that
+            was started alone.
     """
+    if settings.gateway_address:
+        return f"{settings.gateway_address}/v1"
     state = read_state(settings)
     if state and state.get("gateway"):
         return str(state["gateway"])

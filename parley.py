@@ -102,7 +102,9 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    models.cli.add_commands(app, _recorded_coverage, WeightTools(merge=_merge_adapter, unpack=_unpack_gguf))
+    models.cli.add_commands(
+        app, _recorded_coverage, WeightTools(_weight_tool("merge_adapter"), _weight_tool("unpack_gguf"))
+    )
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
@@ -153,26 +155,19 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
     return shutdown_coverage(database)
 
 
-def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
-    """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
-    from models.settings.settings import let_openmp_threads_sleep
+def _weight_tool(name: str) -> "Callable[[Home, NewModel], ModelSpec]":
+    """A function of `train.publication.foreign_models`, which `models` needs and may not import."""
 
-    let_openmp_threads_sleep()
-    from train.display import terminal_lines
-    from train.publication.foreign_models import merge_adapter
+    def work(home: "Home", new: "NewModel") -> "ModelSpec":
+        from models.settings.settings import let_openmp_threads_sleep
 
-    return merge_adapter(home.registry, home.settings, new, terminal_lines())
+        let_openmp_threads_sleep()
+        from train.display import terminal_lines
 
+        tool = getattr(import_module("train.publication.foreign_models"), name)
+        return tool(home.registry, home.settings, new, terminal_lines())
 
-def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
-    """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
-    from models.settings.settings import let_openmp_threads_sleep
-
-    let_openmp_threads_sleep()
-    from train.display import terminal_lines
-    from train.publication.foreign_models import unpack_gguf
-
-    return unpack_gguf(home.registry, home.settings, new, terminal_lines())
+    return work
 
 
 def _provider_prices(model: str) -> tuple[float, float] | None:

@@ -6,9 +6,9 @@ Stored specs are not checked again, so that they stay readable.
 import re
 from typing import Any
 
+from models.compatibility.lora_support import LORA_RANKS
 from models.errors import Invalid
 from models.json_files import read_json
-from models.lora_support import LORA_RANKS
 from models.spec import ModelSpec
 
 _ARGUMENT = re.compile(r"--([a-z0-9][a-z0-9_.-]*)(=.*)?", re.DOTALL)

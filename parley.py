@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from models.command_options import settings_options
 from models.errors import ParleyError
-from models.terminal import exit_on_termination
+from models.terminal import exit_on_termination, usage_message
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -380,7 +380,7 @@ def main() -> None:
     except typer.TyperException as error:
         # A group without a subcommand has printed its help already.
         if type(error).__name__ != "NoArgsIsHelpError":
-            print(f"parley: {_usage_message(error)}", file=sys.stderr)
+            print(f"parley: {usage_message(error)}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 2))
     except typer.Abort:
         sys.exit(1)
@@ -394,13 +394,6 @@ def main() -> None:
         # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
     sys.exit(status or 0)
-
-
-def _usage_message(error: Any) -> str:
-    """A wrong flag or argument in one line, with the help that lists the right ones."""
-    message = " ".join(error.format_message().replace("Value error, ", "").split())
-    context = getattr(error, "ctx", None)
-    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
 
 
 if __name__ == "__main__":

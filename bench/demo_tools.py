@@ -5,8 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.demo import FOLDER
 from models.instance import find_gateway
+
+from models.demo import FOLDER
 from models.settings import Settings
 from train.demo.tool_prompts import CALLS, JSON, Reply, ToolPrompt, summarise
 

@@ -91,6 +91,13 @@ def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["
         raise Invalid(f"--{flag} is {text!r}: use {what}, or auto.", param=flag) from error
 
 
+def usage_message(error: Any) -> str:
+    """A wrong flag or argument in one line, with the help that lists the right ones."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
+
+
 def exit_on_termination() -> None:
     """Makes SIGTERM and SIGHUP end this process as an exception does, so that half-written files are removed."""
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -110,7 +110,7 @@ def make_offer(prepared: PreparedData, cloud: Cloud, request: JobRequest, name: 
         if priced.over_limit:
             warnings.append(
                 f"{count_noun(priced.over_limit, 'example is', 'examples are')} over "
-                f"{priced.training_context:,} tokens: {priced.over_context}"
+                f"{price.training_context:,} tokens: {price.over_context}"
             )
     return Offer(
         cloud=cloud.title,

@@ -298,8 +298,7 @@ def _opened(row: Any) -> Any:
         return {"messages": turns} if "role" in turns[0] else {"conversations": turns}
     if not isinstance(row, Mapping):
         return row
-    if any(isinstance(value, float) and math.isnan(value) for value in row.values()):  # an empty cell of pandas
-        row = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    row = _without_nan(row)
     if detect(row) is None:
         folded = {fold_name(str(name)): value for name, value in row.items()}
         row = folded if len(folded) == len(row) and (detect(folded) or folded.keys() & {*TEXT_FIELDS}) else row
@@ -314,3 +313,9 @@ def _opened(row: Any) -> Any:
         except ValueError:
             continue  # it stays text, and its format reports the error
     return opened
+
+
+def _without_nan(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with None for NaN, which pandas writes for an empty cell."""
+    empty = [name for name, value in row.items() if isinstance(value, float) and math.isnan(value)]
+    return {**row, **dict.fromkeys(empty)} if empty else row

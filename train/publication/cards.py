@@ -173,7 +173,7 @@ def _data(run: _Run) -> str:
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
         (
             "training examples",
-            f"{count_noun(result['examples'], UNITS.get(result.get('method'), 'conversations').removesuffix('s'))}",
+            f"{count_noun(result['examples'], UNITS.get(result.get('method', 'sft'), 'conversations').removesuffix('s'))}",
         ),
         ("held-out examples", f"{result['validation_examples']:,}"),
         ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them in answers"),

@@ -23,7 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tables spec atomic",
         "audit new_home engine_options folder_checks",
         "registry jobs files usage shutdowns http/ demo/",
-        "keys uploads worker terminal command_options new_model api_operations backup/",
+        "keys uploads worker terminal command_options new_model scaling api_operations backup/",
         "management/",
         "api commands/",
         "cli",

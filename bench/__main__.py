@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = (
     "bench.gateway",
+    "bench.gateway.processes",
     "bench.ratings",
     "bench.verdicts",
     "bench.judges",

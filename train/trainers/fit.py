@@ -6,7 +6,7 @@ registry.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from train.trainers.losses import add_learnt_head
 from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
 from train.trainers.progress_callback import ProgressCallback
 from train.trainers.runtime import Memory
+from train.trainers.turn_end_labels import find_turn_end_label
 
 
 def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
@@ -97,8 +98,10 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
 
 def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Callable[[], Measured]]:
     """The method's trainer, and a function that measures its model."""
-    values, measured = job.hyperparameters, job.measured
+    values = job.hyperparameters
     model = load(job.base, values, job.device.kind)
+    job = _with_learnable_turn_end(job, model, tokenizer, emit)
+    measured = job.measured
     arguments = _trainer_arguments(job)
     adapter = _lora_config(values)
     pad_token = _pad_token(tokenizer)
@@ -123,6 +126,26 @@ def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Ca
     add_learnt_head(model)
     sft = sft_trainer(model, tokenizer, rows, arguments, collate, adapter)
     return sft, lambda: measure(sft.model, measured, pad_token)  # type: ignore[arg-type]  # SFT's are rows
+
+
+def _with_learnable_turn_end(job: FitJob, model: Any, tokenizer: Any, emit: Progress) -> FitJob:
+    """The job with rows that end each answer with a token that the base has learnt, if the template's is not."""
+    label = find_turn_end_label(model, tokenizer)
+    if label is None:
+        return job
+    reason = (
+        f"The base has never learnt the template's {_token(tokenizer, label.end)}: {label.similar:,} other tokens are "
+        "nearly equal to it"
+    )
+    if label.learnt is None:
+        emit(Stage(f"{reason}, so answers may not end. Use another --chat-template"))
+        return job
+    emit(Stage(f"{reason}. Answers learn to end with {_token(tokenizer, label.learnt)} instead"))
+    return replace(job, rows=label.apply(job.rows), measured=label.apply(job.measured))
+
+
+def _token(tokenizer: Any, token: int) -> str:
+    return str(tokenizer.convert_ids_to_tokens(token))
 
 
 def _collator(model: Any, job: FitJob, pad_token: int, emit: Progress) -> Callable[[Any], dict[str, Any]]:

@@ -223,7 +223,10 @@ def _count_replicas(
 ) -> dict[tuple[str, str], int]:
     """(model id, state) → number of engines, of models with engines of their own."""
     own = [spec.id for spec in specs if spec.kind in ("base", "merged")]
-    return dict(Counter((name, status.state) for name in own for status in replicas.get(name, ())))
+    counts: Counter[tuple[str, str]] = Counter()
+    for name in own:
+        counts.update((name, status.state) for status in replicas.get(name, ()))
+    return counts
 
 
 def _ready(replicas: Sequence[EngineStatus]) -> list[EngineStatus]:

@@ -21,6 +21,7 @@ BENCHMARKS = (
     "bench.raters",
     "bench.votes_import",
     "bench.votes_kill",
+    "bench.many_models",
     "bench.faults",
     "bench.schemathesis",
 )

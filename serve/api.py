@@ -12,10 +12,10 @@ from models.errors import NotFound
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, run_in_thread
-from models.new_model import NewModel
-from models.registry import Registry
-from models.scaling import scale_model
-from models.settings import Settings
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.registry.scaling import scale_model
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.api_operations import OPERATIONS, ModelAdd, ModelScale
 from serve.fleet import engine_states

@@ -27,10 +27,10 @@ STAGES = ("data", "plan", "compare", "train", "serve", "score", "dpo")
 def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
     """Runs all stages, or those that are not stored yet; returns their results by name."""
     from bench.real.comparison import build_job, compare_training, with_end_of_text
-    from bench.real.serving import score_answers, serve_and_ask
+    from bench.real.served_models import score_models, serve_and_ask
     from bench.real.training import Place, check_data, plan_training, train_adapter, train_preferences
     from models.database import open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings(home=options.folder / "home", port=options.port, device="cpu")
     upgrade(settings)
@@ -56,7 +56,7 @@ def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
             "serve": stages.run("serve", lambda: serve_and_ask(place)),
         }
         answers = results["serve"]["answers"]
-        results["score"] = stages.run("score", lambda: score_answers(place, answers))
+        results["score"] = stages.run("score", lambda: score_models(place, answers))
         rejected = answers["rejected"]["answers"]
         return results | {"dpo": stages.run("dpo", lambda: train_preferences(place, rejected))}
     finally:

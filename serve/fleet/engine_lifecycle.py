@@ -13,7 +13,7 @@ import aiohttp
 
 from models.database import utcnow
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.fleet import engine_api, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
 from serve.fleet.engine_files import with_files

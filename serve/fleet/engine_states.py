@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 from models.audit import record_change
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
-from models.registry import Registry, bump_revision
+from models.registry.registry import Registry, bump_revision
 from models.spec import ModelSpec
 from serve.fleet.replica_names import model_of, replica_number
 from serve.tables import DemandRow, EngineRow

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from models.database import Database
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.fleet.replica_names import replica_name
 from serve.gateway.exchange import Exchange

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus
@@ -91,7 +91,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     from models.database import open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     home = tmp_path_factory.mktemp("replicas")
     settings = load_settings(home=home)

@@ -6,8 +6,8 @@ import pytest
 
 from models.database import Database, utcnow
 from models.errors import Invalid
-from models.registry import Registry
-from models.scaling import scale_model
+from models.registry.registry import Registry
+from models.registry.scaling import scale_model
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_states
 from serve.fleet.adapter_placement import AdapterPlacement

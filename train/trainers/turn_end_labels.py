@@ -18,20 +18,19 @@ from train.trainers.pairs import Pair
 from train.trainers.templates import turn_end
 from train.trainers.tokens import Row
 
-# A token that the base has learnt has hardly another one this near; a reserved token of Gemma 3 has 6,441.
+# A token that the base has learnt has hardly another one this near; a reserved token of Gemma 3 has 6,249.
 _SIMILARITY = 0.9
-_FEWEST = 20
+_MOST_SIMILAR = 20
 _CHUNK = 8_192  # rows of an embedding matrix at a time
 
 
 @dataclass(frozen=True)
 class TurnEndLabel:
-    """The id of an end-of-turn token that the base has not learnt, the number of tokens that are nearly equal to it,
-    and the id to learn in its place; None if the base has not learnt an end-of-text token either.
+    """The id of an end-of-turn token that the base has not learnt, and the id to learn in its place; None if the base
+    has not learnt an end-of-text token either.
     """
 
     end: int
-    similar: int
     learnt: int | None
 
     def apply(self, rows: Rows) -> Rows:
@@ -67,25 +66,27 @@ def find_turn_end_label(model: Any, tokenizer: Any) -> TurnEndLabel | None:
     layer = model.get_output_embeddings()
     if end is None or layer is None or end >= len(layer.weight):
         return None
-    similar = count_similar(layer.weight, end)
-    if similar < _FEWEST:
+    if is_learnt(layer.weight, end):
         return None
-    others = (token for token in _end_tokens(model, tokenizer) if token != end and token < len(layer.weight))
-    return TurnEndLabel(end, similar, next((t for t in others if count_similar(layer.weight, t) < _FEWEST), None))
+    others = [token for token in _end_tokens(model, tokenizer) if token != end and token < len(layer.weight)]
+    return TurnEndLabel(end, next((token for token in others if is_learnt(layer.weight, token)), None))
 
 
-def count_similar(embeddings: torch.Tensor, token: int) -> int:
-    """The number of other tokens whose embeddings have nearly the direction of this token's, seen from their mean.
+def is_learnt(embeddings: torch.Tensor, token: int) -> bool:
+    """Whether a token's embedding differs from zero and, seen from the mean, from nearly all other tokens'.
 
     Args:
         embeddings: of the output layer, (vocabulary, hidden size).
     """
     with torch.no_grad():
+        wanted = embeddings[token].float()
+        if not wanted.any():  # transformers starts the padding token's with zeros: its logit is always zero
+            return False
         chunks = embeddings.split(_CHUNK)
         mean = torch.stack([chunk.float().sum(0) for chunk in chunks]).sum(0) / len(embeddings)
-        wanted = (embeddings[token].float() - mean)[None]
+        wanted = (wanted - mean)[None]
         similar = [(torch.cosine_similarity(chunk.float() - mean, wanted) >= _SIMILARITY).sum() for chunk in chunks]
-    return max(0, int(torch.stack(similar).sum()) - 1)
+    return int(torch.stack(similar).sum()) <= _MOST_SIMILAR
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> Iterable[int]:

@@ -13,7 +13,7 @@ IMPORT, MERGE, EXPORT = "import-model", "merge-model", "export-model"
 def run_model_job(job: Job, context: JobContext) -> dict[str, Any]:
     """Does one job of the kinds above.
 
-    The parameters of an import are the fields of `models.registry.new_model.NewModel`, and `merge`; of a merge `adapter` and
+    The parameters of an import are the fields of `NewModel` and `merge`; of a merge `adapter` and
     `name`; of an export `model`, `type` and `file`, a name in the home's folder `exports`.
 
     Returns:

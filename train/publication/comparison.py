@@ -88,7 +88,7 @@ def compare(reference: Reference, published: Reference, probes: ProbeSet) -> Com
         ready, expected = reference_outputs(model, tokenizer, probes, context_of(published.base))
         del model
         gc.collect()
-        measured = agreement(expected, outputs(published.load(dtype), tokenizer, ready, greedy=0))
+        measured = agreement(expected, outputs(published.load(dtype), tokenizer, ready, greedy=0), dtype)
     source = f"{probes.source}; against {reference.description}" if reference.description else probes.source
     parity = Parity(
         checked=utcnow(), probes=len(ready), source=source, tokens=expected.tokens,
@@ -145,15 +145,15 @@ def agreed_tokens(reference: Reference, answers: list[tuple[Question, str]]) -> 
     """
     with quiet():
         tokenizer, model = reference.tokenizer(), reference.load()
-        stops = stop_tokens(model, tokenizer)
+        stops, dtype = stop_tokens(model, tokenizer), served_dtype(reference.base)
         same = tokens = 0
         for question, text in answers:
             ids = tokenizer(text, add_special_tokens=False)["input_ids"][:GREEDY_TOKENS]
             if len(ids) < GREEDY_TOKENS and stops:
-                ended = max(count_top_tokens(model, (*question.prompt, *ids), (stop,)) for stop in stops)
+                ended = max(count_top_tokens(model, (*question.prompt, *ids), (stop,), dtype) for stop in stops)
                 same, tokens = same + ended, tokens + 1
             if ids:
-                same, tokens = same + count_top_tokens(model, question.prompt, ids), tokens + len(ids)
+                same, tokens = same + count_top_tokens(model, question.prompt, ids, dtype), tokens + len(ids)
     return same, tokens
 
 

@@ -144,7 +144,7 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
         gc.collect()
         dtype = served_dtype(base)
         published = outputs(again.to(dtype), tokenizer, probes, greedy=0)
-        measured = agreement(expected, published)
+        measured = agreement(expected, published, dtype)
         parity = Parity(
             checked=utcnow(),
             probes=len(probes),

@@ -48,7 +48,8 @@ class ProbeOutputs:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Teacher-forced: the share of positions with the same top token, and the mean KL divergence in nats per token from
+    """Teacher-forced: the share of positions with the same top token (or one whose logit is the same in the other's
+    dtype), and the mean KL divergence in nats per token from
     the reference's distribution to the other's (Kullback and Leibler, 1951)."""
 
     top1: float
@@ -116,11 +117,15 @@ def rounding_limit(model: Any, probes: Sequence[Probe], reference: ProbeOutputs)
     return max(LIMIT, _ROUNDING * moved)
 
 
-def agreement(reference: ProbeOutputs, other: ProbeOutputs) -> Agreement:
-    """The agreement of another model with the reference, over all positions."""
+def agreement(reference: ProbeOutputs, other: ProbeOutputs, dtype: torch.dtype = torch.float32) -> Agreement:
+    """The agreement of another model with the reference, over all positions.
+
+    Args:
+        dtype: in which the other model computes.
+    """
     same = divergence = 0.0
     for expected, actual in zip(reference.logits, other.logits, strict=True):
-        same += int((expected.argmax(-1) == actual.argmax(-1)).sum())
+        same += int(_ranked_first(expected, actual.argmax(-1), dtype).sum())
         log_p = expected.log_softmax(-1)
         divergence += float((log_p.exp() * (log_p - actual.log_softmax(-1))).sum())
     return Agreement(same / max(1, reference.tokens), max(0.0, divergence / max(1, reference.tokens)))
@@ -154,10 +159,14 @@ def generate(model: Any, prompt: Sequence[int], stops: frozenset[int], limit: in
     return GreedyAnswer(tuple(ids), tuple(margins))
 
 
-def count_top_tokens(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> int:
-    """The number of tokens of an answer to `prompt` that the model ranks first, each given those before it."""
+def count_top_tokens(model: Any, prompt: Sequence[int], answer: Sequence[int], dtype: torch.dtype) -> int:
+    """The number of tokens of an answer to `prompt` that the model ranks first, each given those before it.
+
+    Args:
+        dtype: in which the answer was generated.
+    """
     probe = Probe((), tuple(prompt), tuple(answer), True)
-    return int((_answer_logits(model, probe).argmax(-1) == torch.tensor(probe.answer)).sum())
+    return int(_ranked_first(_answer_logits(model, probe), torch.tensor(probe.answer), dtype).sum())
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -167,6 +176,13 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     ids = of_model if isinstance(of_model, list) else [of_model]
     ends = (*ids, tokenizer.eos_token_id, turn_end(tokenizer).token)
     return frozenset(token for token in ends if token is not None)
+
+
+def _ranked_first(logits: torch.Tensor, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Whether each token has the largest logit, or one that `dtype` cannot tell from it: rounding decides there."""
+    first = logits.max(-1).values
+    chosen = logits.gather(-1, tokens[:, None])[:, 0]
+    return first - chosen <= torch.finfo(dtype).eps * first.abs()
 
 
 def _same(expected: GreedyAnswer, actual: GreedyAnswer, limit: float) -> bool:

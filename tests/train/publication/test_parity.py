@@ -39,6 +39,11 @@ def test_agreement_is_the_share_of_same_choices_and_the_mean_divergence() -> Non
     assert found.top1 == 0.5
     p = math.e**2 / (1 + math.e**2)
     assert found.kl == pytest.approx(((2 * p - 1) * 2) / 2, rel=1e-5)
+    # 20 and 20.1 are the same number in bfloat16, whose step is 0.125 there; 20 and 20.3 are not.
+    close, far = probe_outputs([[20.0, 20.1]]), probe_outputs([[20.0, 20.3]])
+    other = probe_outputs([[20.0, 0.0]])
+    assert [agreement(it, other, torch.bfloat16).top1 for it in (close, far)] == [1, 0]
+    assert agreement(close, other).top1 == 0
     assert largest_difference(one, probe_outputs([[2.0, 0.5], [0.0, 1.0]])) == 0.5
     assert math.isnan(largest_difference(one, probe_outputs([[math.nan, 0.0], [0.0, 1.0]])))
 

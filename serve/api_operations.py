@@ -6,6 +6,7 @@ from pydantic import Field
 
 from models.http.bodies import Body
 from models.http.operations import ListPage, Operation, Shape
+from models.management.operations import JobEntry
 
 _Name = Annotated[str, Field(min_length=1, max_length=255)]
 _Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -61,6 +62,27 @@ class ModelAdd(Body):
     )
 
 
+class ModelImport(ModelAdd):
+    """A model whose weights are changed first: a GGUF file, or an adapter to merge into its base."""
+
+    merge: bool = Field(default=False, description="Merge the adapter in `path` into its base.")
+
+
+class ModelMerge(Body):
+    """The name of the merged model."""
+
+    name: _Name
+
+
+class ModelExport(Body):
+    """The number format of a GGUF file, and its name in the folder `exports` of the server's home."""
+
+    type: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto"
+    file: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$")] | None = Field(
+        default=None, description="Default: made of the model's name and the type."
+    )
+
+
 class ModelScale(Body):
     """The number of a model's engines, or with `max_replicas` the bounds of that number."""
 
@@ -106,6 +128,18 @@ _MODEL = f"{_MODELS}/{{model}}"
 OPERATIONS = (
     Operation("GET", _MODELS, "List models with their state.", _TAG, ModelEntries, query=ModelsQuery),
     Operation("POST", _MODELS, "Register a model.", _TAG, ModelEntry, body=ModelAdd, errors=(409,)),
+    Operation(
+        "POST", f"{_MODELS}/import", "Unpack a GGUF file or merge an adapter, in a job.", _TAG, JobEntry,
+        body=ModelImport, errors=(409,),
+    ),
+    Operation(
+        "POST", f"{_MODEL}/merge", "Merge a registered adapter in a job.", _TAG, JobEntry, body=ModelMerge,
+        errors=(404, 409),
+    ),
+    Operation(
+        "POST", f"{_MODEL}/export", "Write a model as a GGUF file in a job.", _TAG, JobEntry, body=ModelExport,
+        errors=(404,),
+    ),
     Operation("GET", _MODEL, "Show a model.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/load", "Start a model's engine.", _TAG, ModelEntry, errors=(404,)),
     Operation(

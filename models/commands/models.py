@@ -227,6 +227,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
             fold_system=fold_system,
         )
         with open_home() as home:
+            home.registry.sweep_unclaimed(home.settings.models_dir)
             if tools is not None and new.is_gguf and not merge:
                 spec = tools.unpack(home, new)
             elif tools is not None and merge:

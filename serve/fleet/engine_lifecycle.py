@@ -18,6 +18,7 @@ from serve.fleet import engine_api, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
 from serve.fleet.engine_files import with_files
 from serve.fleet.engine_states import STARTING
+from serve.fleet.hub_files import download_small_files
 from serve.fleet.lora_adapters import sync_adapters
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import (
@@ -129,14 +130,15 @@ class EngineLifecycle:
             return
         adapters = len(self._replicas.adapters_of(engine))
         port = vllm_command.free_port()
+        engine.preparing = True
         try:
+            await asyncio.to_thread(download_small_files, engine.spec)
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
             command = replace(command, name=f"engine-{engine.name}")
             command = vllm_command.with_cache(command, self._settings.home / "cache")
             # In a thread: a tokenizer may have 30 MB, and the template is read in a process that may take a while.
             folder = self._settings.home / "cache" / "engines"
-            engine.preparing = True
             command = await asyncio.to_thread(with_files, command, engine.spec, folder)
             engine.process = spawn(command, self._settings.logs_dir)
         except (ParleyError, OSError) as error:

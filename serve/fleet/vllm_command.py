@@ -18,7 +18,7 @@ from serve.fleet.placement import Share
 from serve.fleet.vllm_parsers import Parsers, parsers
 from serve.processes.children import Command
 
-MODULE = "vllm.entrypoints.openai.api_server"
+MODULE: str = "vllm.entrypoints.openai.api_server"
 _GRACE_S = 3.0
 # As in "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:15] ".
 _LOG_PREFIX = r"(\(\w+ pid=\d+\) )?(\w+ [\d-]+ [\d:]+ \[[^]]+\] )?"

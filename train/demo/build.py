@@ -193,13 +193,14 @@ class Lesson:
     epochs: float
     rank: int
     rate: float
+    batch: int = 8
 
 
 LESSONS: Mapping[str, Lesson] = {
     "support-concise": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     "support-friendly": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     JUDGE: Lesson(rows=12000, epochs=1, rank=16, rate=3e-3),
-    TOOLS: Lesson(rows=11000, epochs=1, rank=16, rate=4e-3),
+    TOOLS: Lesson(rows=5000, epochs=1, rank=16, rate=3e-3, batch=4),
 }
 
 
@@ -241,7 +242,7 @@ def train_adapter(name: str, catalogue: Catalogue, run: AdapterRun, progress: Pr
         base_name=BASE_NAME,
         hyperparameters=Hyperparameters(
             epochs=lesson.epochs, rank=lesson.rank, alpha=2 * lesson.rank, learning_rate=lesson.rate,
-            batch_size=8, max_length=2048, seed=run.seed,
+            batch_size=lesson.batch, max_length=2048, seed=run.seed,
         ),
         validation=0.05,
         threads=run.threads,

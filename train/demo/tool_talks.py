@@ -16,9 +16,11 @@ from train.demo.functions import Argument, Function, Tool, load_tools, offer
 from train.demo.json_talks import JsonTalks
 from train.demo.tool_questions import ask, ask_for
 
-_KINDS = {"call": 44, "result": 13, "none": 12, "missing": 4, "forced": 4, "final": 4, "json": 16, "plain": 4}
-_SIZES = (1, 1, 2, 2, 2, 3, 3, 3, 4, 5)  # functions in a request
+_KINDS = {"call": 48, "result": 13, "none": 12, "missing": 4, "forced": 3, "final": 3, "json": 14, "plain": 3}
+_SIZES = (1, 1, 2, 2, 2, 3, 3, 4)  # functions in a request
 _MADE = 0.3
+# The base has never seen "<", so it cannot begin an answer with a call: the choice is made by words that it knows.
+_BEFORE_A_CALL = "Let me check."
 Turn = dict[str, Any]
 
 
@@ -56,7 +58,7 @@ def call_message(name: str, arguments: Mapping[str, Any], number: int = 1) -> Tu
     """An assistant's message with one call."""
     text = json.dumps(arguments, ensure_ascii=False)
     call = {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": text}}
-    return {"role": "assistant", "content": None, "tool_calls": [call]}
+    return {"role": "assistant", "content": _BEFORE_A_CALL, "tool_calls": [call]}
 
 
 def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[dict[str, Any]]:
@@ -67,7 +69,7 @@ def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[dict[str, Any]
     for _ in range(count):
         kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
         if kind == "plain":
-            yield {"messages": dialogue(rng, catalogue, "neutral").as_dicts()}
+            yield {"messages": dialogue(rng, catalogue, "neutral", turns=1).as_dicts()}
         elif kind == "json":
             yield {"messages": shaped.asked().conversation()}
         else:

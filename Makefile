@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # pytest caches rewritten tests as bytecode; without the cache every process spends seven seconds on them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test check bench bench-peers demo-model setup setup-dev system clients clients-more clean
+.PHONY: help demo up test test-image check bench bench-peers demo-model setup setup-dev system clients clients-more clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,7 +26,7 @@ check: setup-dev ## format, lint, types and the fast tests
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) pyrefly check --summary=none
-	$(RUN) pytest -q -n 2 -m "not engine and not browser and not training and not long"
+	$(RUN) pytest -q -n 2 --dist worksteal -m "not engine and not browser and not training and not long"
 
 bench: setup-dev ## every benchmark that this machine can run
 	$(RUN) bench
@@ -54,6 +54,13 @@ clients-more: clients  ## also lm-evaluation-harness (650 MB) and llama-index (2
 	@.venv/bin/python deploy/clients.py --more
 	$(RUN) pytest -q tests/clients/test_engine_clients.py -k "harness or llama_index"
 
+test-image:      ## build the image for CPUs and check a container of it: needs root and buildah, 12 GB of disk
+	@if [ "$$(id -u)" = 0 ] && command -v buildah >/dev/null; then \
+		sh deploy/build_image.sh cpu && python3 deploy/check_image.py cpu; \
+	else \
+		echo "skipped: building an image needs root and buildah (Debian: apt-get install buildah debootstrap)"; \
+	fi
+
 clean:           ## remove the environment and caches; PARLEY_HOME stays
-	rm -rf .venv .venv-install.log .clients .peers .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
+	rm -rf .venv .venv-install.log .image-build.log .clients .peers .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from models.command_options import settings_options
 from models.errors import ParleyError
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from models.demo import DemoModel
-    from models.new_model import NewModel
-    from models.settings import Settings
+    from models.registry.new_model import NewModel
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
     from models.terminal import Home
-    from train.clouds.rescue_recording import RecordingOffer
+    from train.clouds.recording_offer import RecordingOffer
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
@@ -107,7 +108,7 @@ def build() -> typer.Typer:
     app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
-    app.command("worker", hidden=True)(worker)
+    app.command("worker")(worker)
     return app
 
 
@@ -125,7 +126,7 @@ def _record_answers(offer: "RecordingOffer") -> str | None:
     from evals.recordings.recorder import record_served
     from evals.recordings.recording_request import RecordingRequest, plan_recording
     from evals.votes.prompts import recorded_prompts
-    from models.registry import Registry
+    from models.registry.registry import Registry
 
     spec = Registry(offer.database).resolve(offer.model)
     prices = _provider_prices(spec.upstream.model) if spec.upstream else None
@@ -152,7 +153,7 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
 
 def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
     """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     from train.publication.foreign_models import merge_adapter
@@ -162,7 +163,7 @@ def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
 
 def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
     """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     from train.publication.foreign_models import unpack_gguf
@@ -194,6 +195,7 @@ def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
     return routes
 
 
+@settings_options(dict.fromkeys(("port", "page_port")))
 def demo(
     base: Annotated[
         str | None,
@@ -203,10 +205,12 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The gateway's port (default: 8000).")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port (default: 7860).")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
+    make_owner_key: Annotated[
+        bool, typer.Option("--make-owner-key", help="Create an owner's key and print it if there is no key yet.")
+    ] = False,
+    **ports: Any,
 ) -> None:
     """Start Parley with its demo: five small models, prompts to vote on, a toy judge. No GPU or key needed.
 
@@ -215,12 +219,17 @@ def demo(
 
       parley demo --base Qwen/Qwen3-0.6B
     """
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve import up
 
-    settings = load_settings(port=port, page_port=page_port)
     prepare = functools.partial(_prepare_demo, base=base)
-    up(settings, prepare=prepare, page=not no_page, worker=not no_worker)
+    up(
+        load_settings(**ports),
+        prepare=prepare,
+        page=not no_page,
+        worker=not no_worker,
+        make_owner_key=make_owner_key,
+    )
 
 
 def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str | None = None) -> None:
@@ -228,7 +237,7 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
     from models.demo import OtherBase, catalogue
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from serve.launcher.demo_content import run_demo_content
 
     names = OtherBase(base).models if base else tuple(model.id for model in catalogue())
@@ -253,7 +262,7 @@ def demo_content(
 ) -> None:
     """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
     from models.terminal import open_home
     from serve.launcher.demo_content import print_progress
 
@@ -304,9 +313,9 @@ def _add_demo_prompts(database: "Database") -> None:
 
 
 def _install(model: "DemoModel", home: "Home") -> None:
-    from models.atomic import publish_folder
     from models.demo import BASE
-    from models.registry import parse_spec
+    from models.files.atomic import publish_folder
+    from models.registry.registry import parse_spec
     from models.weights import read_lora_rank
 
     parity = None
@@ -341,8 +350,8 @@ def worker() -> None:
     from models.audit import Actor, set_actor
     from models.database import open_database
     from models.evaluation_events import open_evaluation_events
-    from models.settings import load_settings
-    from models.worker import run_worker
+    from models.jobs.worker import run_worker
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     set_actor(lambda: Actor("worker"))

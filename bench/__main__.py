@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = (
     "bench.gateway",
+    "bench.gateway.processes",
     "bench.ratings",
     "bench.verdicts",
     "bench.judges",
@@ -20,6 +21,7 @@ BENCHMARKS = (
     "bench.raters",
     "bench.votes_import",
     "bench.votes_kill",
+    "bench.many_models",
     "bench.faults",
     "bench.schemathesis",
 )

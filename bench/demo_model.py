@@ -24,11 +24,11 @@ from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, score_all
 from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
+from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
+from models.chat.messages import Message
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
-from models.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
-from models.messages import Message
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from train.demo.answers import has_style
 from train.demo.tool_prompts import ToolPrompt
 
@@ -71,7 +71,7 @@ async def measure_models(
     settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any], called: Sequence[ToolPrompt]
 ) -> dict[str, Any]:
     """Serves the demo, asks and scores its models; returns the JSON object."""
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
     from serve import start
 
     print_progress("starting the demo …")

@@ -28,13 +28,26 @@ def add_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage, too
     app.command("settings")(show_settings)
 
 
-def db_upgrade() -> None:
+def db_upgrade(
+    make_owner_key: Annotated[
+        bool, typer.Option("--make-owner-key", help="Create an owner's key and print it if there is no key yet.")
+    ] = False,
+) -> None:
     """Upgrade the database to this program's tables. `parley up` does this automatically."""
-    from models.database import upgrade
-    from models.settings import load_settings
+    from models.database import open_database, upgrade
+    from models.keys import create_key, keys_configured
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     upgrade(settings)
+    if make_owner_key:
+        database = open_database(settings)
+        try:
+            if not keys_configured(database):
+                secret = create_key(database, name="owner", role="owner")
+                console().print(f"The owner's key, shown only now: {secret}", soft_wrap=True, markup=False)
+        finally:
+            database.dispose()
     console().print(
         f"The database is up to date: {settings.home / 'parley.db'}"
         if settings.database_url is None
@@ -47,7 +60,7 @@ def db_revision(message: Annotated[str, typer.Argument(help="What the migration 
     from alembic import command
 
     from models.database import alembic_config, open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     upgrade(settings)
@@ -60,7 +73,7 @@ def show_settings() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from models.settings import Settings, load_settings
+    from models.settings.settings import Settings, load_settings
 
     settings = load_settings()
     table = Table("setting", "value", "what it means", box=None, header_style="bold")

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.chat.system_messages import Folding
 from models.database import utcnow
-from models.secret_names import is_secret_name
-from models.system_messages import Folding
+from models.settings.secret_names import is_secret_name
 
 Kind = Literal["base", "merged", "adapter", "hosted"]
 State = Literal["candidate", "listed", "retired"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from models.errors import Invalid
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from models.database import Database
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
 
 Number = TypeVar("Number", int, float)
 
@@ -50,9 +50,9 @@ def open_home() -> Iterator[Home]:
         Unavailable: the database is not at this program's revision.
     """
     from models.database import open_database
-    from models.new_home import create_tables, removed_if_unused
-    from models.registry import Registry
-    from models.settings import load_settings
+    from models.home.new_home import create_tables, removed_if_unused
+    from models.registry.registry import Registry
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     with removed_if_unused(settings):
@@ -63,6 +63,15 @@ def open_home() -> Iterator[Home]:
             yield Home(settings, database, Registry(database))
         finally:
             database.dispose()
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Prints a command's result as JSON; times and paths become text."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str, indent=indent))
 
 
 def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["auto"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from models.json_files import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 _MAX_HEADER_BYTES = 100 * 1024**2
@@ -23,15 +24,6 @@ def guess_kind(path: str, base: str | None) -> str:
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """An adapter folder's adapter_config.json; empty if it cannot be read."""
     return read_json(folder / ADAPTER_CONFIG)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is none or it cannot be read."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_lora_rank(path: str | Path) -> int | None:

@@ -12,9 +12,9 @@ from models.errors import NotFound
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, run_in_thread
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.api_operations import OPERATIONS, ModelAdd
 from serve.fleet import engine_states

@@ -19,8 +19,8 @@ import parley as front_door
 from evals.campaigns.lifecycle import load_campaign, remove_model
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.terminal import Home
 from serve.launcher.demo_content import report_progress
 from tests.models.folders import write_model
@@ -153,7 +153,8 @@ def test_listening_wide_without_a_key_is_refused_in_one_line(process: Run) -> No
 
 @pytest.mark.long
 def test_models_from_the_command_line(parley: Run, weights: str) -> None:
-    assert parley("db", "upgrade").returncode == 0
+    upgraded = [parley("db", "upgrade", "--make-owner-key").stdout for _ in range(2)]
+    assert ["pk-" in output for output in upgraded] == [True, False], "the owner's key is made and shown once"
     assert "No model" in parley("models", "list").stdout
     assert parley("models", "add", "llama", "--path", weights).returncode == 0
     assert parley("models", "alias", "support", "llama").returncode == 0

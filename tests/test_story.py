@@ -10,9 +10,9 @@ import pytest
 from openai import OpenAI
 
 from evals.judges.report import JudgeReport
-from models import jobs
-from models.registry import Registry
-from models.settings import child_environment
+from models.jobs import jobs
+from models.registry.registry import Registry
+from models.settings.settings import child_environment
 from serve.fleet import engine_states
 from tests.stack import ROOT, Stack
 from train.demo.answers import has_style

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from models.chat.messages import Message
 from models.errors import Invalid
-from models.messages import Message
 from models.spec import ModelSpec
 from models.usage import cost, has_price
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from evals.tasks.task import Task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import Prompt, prompts, recorded_prompts
+from models.chat.messages import as_dicts
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.messages import as_dicts
 
 ALL, HELD_OUT = "all", "held-out"
 

@@ -54,7 +54,7 @@ class Recording:
         samples = f"{self.samples} sample{'' if self.samples == 1 else 's'}"
         return f"{self.complete:,} of {self.prompts:,} prompts recorded, {samples}"
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The recording as plain JSON values."""
         return vars(self) | {
             "parameters": dict(self.parameters),

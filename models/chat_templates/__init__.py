@@ -1,7 +1,7 @@
 """Chat templates by name, for bases that have none, and facts about a template that need no model.
 
 Each template marks the assistant's text and the end of its turn with `{% generation %}`: a model is trained on these
-tokens. `rendering` renders a template, `turn_ends` finds the token that ends an answer, and `system_role` tells whether
+tokens. `renderer` renders a template, `turn_ends` finds the token that ends an answer, and `system_role` tells whether
 a template supports system messages; `inspection` does this in a separate process.
 """
 

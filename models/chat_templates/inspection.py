@@ -81,7 +81,7 @@ def _inspect(question: str) -> TemplateFacts:
 
 
 def _answer(template: str, tokens: dict[str, str], added: dict[str, int]) -> TemplateFacts:
-    from models.chat_templates.rendering import compile_template
+    from models.chat_templates.renderer import compile_template
     from models.chat_templates.system_role import has_system_role
     from models.chat_templates.turn_ends import find_turn_end
 
@@ -94,7 +94,7 @@ def main() -> None:
     import resource
     import signal
 
-    import models.chat_templates.rendering  # noqa: F401 -- its import is not the template's time
+    import models.chat_templates.renderer  # noqa: F401 -- its import is not the template's time
 
     question = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))

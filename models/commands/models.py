@@ -1,6 +1,5 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
-import json
 import os.path
 import re
 from collections.abc import Callable, Sequence
@@ -10,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from models.alias_weights import describe_weights, parse_weights
 from models.command_options import expand_options
 from models.commands.engine_flags import EngineFlags
 from models.errors import Invalid
-from models.terminal import console, open_home
+from models.registry.alias_weights import describe_weights, parse_weights
+from models.terminal import console, open_home, print_json
 
 if TYPE_CHECKING:
     from models.database import Database
-    from models.new_model import NewModel
-    from models.registry import Registry
+    from models.registry.new_model import NewModel
+    from models.registry.registry import Registry
     from models.spec import ModelSpec, Parity
     from models.terminal import Home
 
@@ -104,7 +103,7 @@ def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
                 spec.model_dump(mode="json") | {"pinned": spec.id in pinned, "recorded": recorded.get(spec.id)}
                 for spec in specs
             ]
-            typer.echo(json.dumps(rows, indent=2))
+            print_json(rows, indent=2)
             return
         _print_models(specs, pinned, aliases, recorded)
 
@@ -117,7 +116,7 @@ def _print_models(
     from rich.markup import escape
     from rich.table import Table
 
-    from models.shutdowns import print_shutdowns
+    from models.registry.shutdowns import print_shutdowns
 
     table = Table("model", "kind", "base", "aliases", "state", "parity", "created", box=None, header_style="bold")
     for spec in specs:
@@ -206,8 +205,8 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
           parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
           --credential OPENAI_API_KEY --fallback support-v2
         """
-        from models.folder_checks import expand_user
-        from models.new_model import NewModel
+        from models.compatibility.folder_checks import expand_user
+        from models.registry.new_model import NewModel
 
         if path is None and upstream is None and os.path.exists(expand_user(name)):
             name, path = _name_of(expand_user(name)), name

@@ -1,16 +1,17 @@
-"""The HTTP handlers of the management routes. `models.registry`, `models.keys` and `models.jobs` do the work."""
+"""The HTTP handlers of the management routes. The registry, the keys and the jobs do the work."""
 
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from models import audit, jobs, keys
+from models import audit, keys
 from models.database import Database, utcnow
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, query_integer, run_in_thread
+from models.jobs import jobs
 from models.management.operations import MAX_LISTED, OPERATIONS, AliasSet, KeyChange, KeyCreate
-from models.registry import Registry
+from models.registry.registry import Registry
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,7 +12,7 @@ import aiohttp
 
 from models.database import utcnow
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 from models.audit import record_change
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
-from models.registry import Registry, bump_revision
+from models.registry.registry import Registry, bump_revision
 from models.spec import ModelSpec
 from serve.tables import DemandRow, EngineRow
 

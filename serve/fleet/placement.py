@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from models.errors import Invalid, ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet.machine import Machine
 

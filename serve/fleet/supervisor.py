@@ -16,9 +16,9 @@ import aiohttp
 
 from models.database import Database, utcnow
 from models.errors import ParleyError
-from models.jobs import reserved_memory
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import reserved_memory
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states, placement
 from serve.fleet.engine_failures import FailureStreak

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.lora_support import refuses_adapters
-from models.settings import engine_environment
+from models.compatibility.lora_support import refuses_adapters
+from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
 from serve.fleet.model_files import find_chat_template, find_model_files

@@ -14,11 +14,11 @@ import orjson
 from models.audit import acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError, Unavailable
+from models.files.uploads import sweep_uploaded
 from models.http.proxies import TrustedProxies
 from models.keys import KeyInfo
-from models.registry import Registry
-from models.settings import Settings
-from models.uploads import sweep_uploaded
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization, models_endpoint

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.gateway.exchange import Exchange
 from serve.gateway.model_request import ModelRequest

@@ -7,7 +7,7 @@ server, `serve.gateway.response_forwarder` forwards the response.
 
 from models.database import Database
 from models.keys import KeyInfo
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from models.database import Database, utcnow
 from models.errors import ParleyError
 from models.keys import KeyInfo, active_keys, key_digest, keys_configured
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.registry.stand_ins import find_stand_in
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.stand_ins import find_stand_in
 from serve.fleet import engine_states
 from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState

@@ -4,7 +4,7 @@ import asyncio
 
 from models.database import Database
 from models.errors import MODEL_STARTING, Busy, ParleyError, Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.fleet import engine_states
 from serve.gateway.authorization import model_not_found

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from models.database import Database, utcnow
-from models.instance import read_state
-from models.registry import Registry
-from models.settings import Settings
-from models.shutdowns import print_shutdowns
+from models.home.instance import read_state
+from models.registry.registry import Registry
+from models.registry.shutdowns import print_shutdowns
+from models.settings.settings import Settings
 from serve.fleet import engine_states
 from serve.processes.logs import engine_log, last_lines
 

@@ -206,9 +206,10 @@ def spawn(command: Command, logs: Path) -> Process:
 def kill_strays(known: Collection[int]) -> list[int]:
     """Kills child processes that are no known guardian: they fell to this process when their guardian was killed.
 
-    For a parent that is a subreaper and starts nothing but guardians.
+    For a parent that is a subreaper. Its own short programs, such as nvidia-smi, are in its session and are left alone;
+    a guardian's are in sessions of their own.
     """
-    strays = [pid for pid in guardian.children(os.getpid()) if pid not in known]
+    strays = [pid for pid in guardian.children(os.getpid()) if pid not in known and not _is_in_this_session(pid)]
     for pid in strays:
         guardian.kill_descendants(pid)
         with suppress(ProcessLookupError, PermissionError):
@@ -216,6 +217,13 @@ def kill_strays(known: Collection[int]) -> list[int]:
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
     return strays
+
+
+def _is_in_this_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:
+        return False
 
 
 def stop_all(processes: Sequence[Process]) -> None:

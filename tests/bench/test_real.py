@@ -70,6 +70,7 @@ def test_a_pair_needs_an_answer_that_differs() -> None:
     assert row["non_preferred_output"][0]["content"] == "No idea."
 
 
+@pytest.mark.long
 def test_windows_are_cut_and_wait_for_their_turn() -> None:
     reported: list[Window] = []
     waits: list[int] = []

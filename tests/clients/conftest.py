@@ -8,7 +8,7 @@ import pytest
 
 from models.database import open_database, upgrade
 from models.keys import create_key
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.clients.programs import SDKS, Server
 from tests.fakes.openai_chat import FakeChat
 from tests.fakes.openai_fine_tuning import FakeOpenAI

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.atomic import atomic_write, claim_folder, publish_folder, sweep, unclaimed_folders
 from models.errors import Conflict, NoSpace
+from models.files.atomic import atomic_write, claim_folder, publish_folder, sweep, unclaimed_folders
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from models.atomic import publish_folder\n"
+        "import sys, time; from pathlib import Path; from models.files.atomic import publish_folder\n"
         "with publish_folder(Path(sys.argv[1])) as pending:\n"
         "    (pending.path / 'half').write_bytes(b'h'); print('writing', flush=True); time.sleep(60)"
     )

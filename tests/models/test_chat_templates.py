@@ -10,7 +10,7 @@ import pytest
 from models.chat_templates import check_template, names, read_template
 from models.chat_templates.content_parts import takes_parts
 from models.chat_templates.inspection import TemplateFacts, inspect_template, missing_stop_token
-from models.chat_templates.rendering import TemplateRefuses, compile_template
+from models.chat_templates.renderer import TemplateRefuses, compile_template
 from models.chat_templates.system_role import has_system_role
 from models.chat_templates.tokenizer_files import (
     read_added_tokens,

@@ -7,8 +7,8 @@ import pytest
 from models.commands.engine_flags import EngineFlags
 from models.database import Database
 from models.errors import Invalid
-from models.new_model import NewModel
-from models.registry import Registry
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import command
 from tests.models.folders import write_model

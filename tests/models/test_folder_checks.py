@@ -13,8 +13,8 @@ import pytest
 
 from models.database import Database
 from models.errors import Invalid, ParleyError
-from models.new_model import NewModel
-from models.registry import Registry
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
 from tests.models.folders import write_adapter, write_model, write_tensors
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4943162336\n"

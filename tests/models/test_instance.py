@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.completer import gateway_completer
-from models.errors import Unavailable
-from models.instance import find_gateway, gateway_url, read_state
-from models.settings import Settings, load_settings
+from models.chat.completer import gateway_completer
+from models.errors import Invalid, Unavailable
+from models.home.instance import find_gateway, gateway_url, read_state
+from models.settings.settings import Settings, load_settings
 
 
 def write_state(settings: Settings, gateway: str, pid: int | None = None, started: float | None = None) -> None:
@@ -35,6 +35,15 @@ def test_a_damaged_or_old_state_means_that_none_runs(settings: Settings, left: s
     assert read_state(settings) is None
     write_state(settings, "http://127.0.0.1:9123/v1", started=1.0)
     assert read_state(settings) is None
+
+
+def test_an_explicit_address_wins_over_everything_on_this_machine(settings: Settings, home: Path) -> None:
+    write_state(settings, "http://127.0.0.1:9123/v1")
+    elsewhere = load_settings(home=home, gateway_address="http://gateway:8000")
+    assert find_gateway(elsewhere) == gateway_url(elsewhere) == "http://gateway:8000/v1"
+    assert elsewhere.gateway_url == settings.gateway_url, "where this machine's own gateway listens"
+    with pytest.raises(Invalid, match="gateway_address"):
+        load_settings(home=home, gateway_address="http://gateway:8000/v1")
 
 
 def test_without_an_instance_only_an_explicit_port_is_used(settings: Settings, home: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from models import lora_support
+from models.compatibility import lora_support
+from models.compatibility.lora_support import must_be_merged, serves, supports_lora
 from models.database import Database
 from models.errors import Invalid
-from models.lora_support import must_be_merged, serves, supports_lora
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 
 

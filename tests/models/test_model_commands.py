@@ -12,9 +12,9 @@ from models.chat_templates import read_template
 from models.commands.models import WeightTools, add_models_commands
 from models.database import Database
 from models.errors import Invalid, ParleyError
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.terminal import Home
 from tests.models.folders import write_adapter, write_model

@@ -18,9 +18,9 @@ import openai
 import pytest
 
 from models.database import Database
-from models.jobs import release_memory, reserve_memory
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import release_memory, reserve_memory
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_api, engine_lifecycle, engine_states, supervisor, vllm_command
 from serve.fleet.machine import Gpu, Machine

@@ -12,9 +12,9 @@ from models.audit import Actor, acting_as, read_audit
 from models.chat_templates import read_template
 from models.database import Database
 from models.errors import Conflict
-from models.jobs import enqueue
+from models.jobs.jobs import enqueue
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.models.folders import write_adapter, write_model
 from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask

@@ -8,9 +8,9 @@ import psutil
 from rich.console import Console
 
 from models.database import Database
-from models.instance import read_state
-from models.registry import Registry
-from models.settings import Settings
+from models.home.instance import read_state
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from serve.launcher import status

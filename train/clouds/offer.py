@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import Invalid, NotFound
-from models.shutdowns import countdown, fine_tuning_cutoff
+from models.registry.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, JobRequest
 from train.data.checks import CheckedData, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.atomic import atomic_write
 from models.database import Database, new_ulid
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings
-from models.shutdowns import rescue_description
+from models.files.atomic import atomic_write
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.registry.shutdowns import rescue_description
+from models.settings.settings import Settings
 from train.clouds.openai import OpenAICloud
 from train.clouds.registration import FineTune, register_hosted
 from train.clouds.rescue_plan import RescuePlan

@@ -7,6 +7,7 @@
 | `formats` | the formats of rows, and how each becomes an example or a pair |
 | `openai_rows`, `turn_rows`, `question_rows` | rows with messages, with turns, with a question and an answer |
 | `preference_rows`, `labelled_rows` | rows with two answers (DPO), with a labelled answer (KTO) |
+| `row_fields`, `tool_calls` | the text of a field and a row's error; tools, their calls and results |
 | `unread_fields` | what a row holds and is not read, counted |
 | `readers` | a file of any format as examples, pairs and problems |
 | `checks` | all checks of a data set; `reports` has their result |

@@ -31,7 +31,7 @@ def _report(request: dict[str, Any]) -> dict[str, Any]:
     report = check(
         Path(request["data"]), columns, format=request["format"], provider=request["provider"], validation=validation
     )
-    return report.as_json()
+    return report.to_json()
 
 
 if __name__ == "__main__":

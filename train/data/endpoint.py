@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.atomic import incoming_file
 from models.errors import Busy, Invalid, ParleyError
-from models.file_kinds import TRAINING_SUFFIXES
-from models.files import Files, StoredFile
+from models.files.atomic import incoming_file
+from models.files.file_kinds import TRAINING_SUFFIXES
+from models.files.stored_files import Files, StoredFile
 from models.http.multipart import receive_form
 from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
-from models.settings import child_environment
+from models.settings.settings import child_environment
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from models.settings import Settings
+    from models.settings.settings import Settings
 
 _LONGEST_S = 600.0
 _WAITING = 8  # checks that may wait for a free process
@@ -66,7 +66,7 @@ class DataCheck:
         return json_response(await self.report(request))
 
     async def report(self, request: "Request") -> dict[str, Any]:
-        """The report as `CheckedData.as_json` has it.
+        """The report as `CheckedData.to_json` has it.
 
         Raises:
             Invalid, NotFound: no file, or one of an unknown kind. Busy: too many checks are running.

@@ -19,12 +19,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import Conversation, Example, Preference
 from train.data.labelled_rows import label_field, labelled_items
-from train.data.openai_rows import Items, RowError, chat_row, preference_row
+from train.data.openai_rows import Items, chat_row, preference_row
 from train.data.preference_rows import is_preference, trl_preference_row
 from train.data.question_rows import alpaca_row, columns_row, prompt_completion_row, question_answer_row
+from train.data.row_fields import RowError
 from train.data.turn_rows import TURNS, is_sharegpt, pair_of, sharegpt_row, turns_row
 
 __all__ = ["Format", "columns_items", "detect", "formats", "names", "with_system"]

@@ -4,13 +4,12 @@ It checks the format only; `checks` checks whether a conversation can be trained
 platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import (
     ChatMessage,
     Conversation,
@@ -19,10 +18,10 @@ from train.data.conversations import (
     Problem,
     ReasonedAnswer,
     TextParts,
-    ToolCall,
-    ToolResult,
     ToolUse,
 )
+from train.data.row_fields import RowError, field_text, metadata_of, require_valid_unicode, text_of, text_parts
+from train.data.tool_calls import RESULT_ROLES, read_tool_calls, read_tool_result, read_tools
 from train.data.unread_fields import UnreadField, unread_fields, unread_keys
 
 Items = Iterator[Example | Preference | Problem | UnreadField]
@@ -33,21 +32,7 @@ _LEARNT = ("loss", "training", "train")  # other programs' flags with the meanin
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
-# Other names of `tool`, of the older API and of other programs. Their results have no ids.
-_RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
-
-
-class RowError(Exception):
-    """A row that cannot be read: what is wrong, what to do about it, and the code of the problem."""
-
-    def __init__(self, message: str, mend: str, code: str) -> None:
-        super().__init__(message)
-        self.message, self.mend, self.code = message, mend, code
-
-    def at(self, line: int) -> Problem:
-        """The error as a problem of its line."""
-        return Problem(line, "error", self.message, self.mend, self.code)
 
 
 @dataclass(frozen=True)
@@ -96,20 +81,6 @@ def read_system(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[str,
     name = next((name for name in SYSTEM if row.get(name)), None)
     text = field_text(row, name) if name else ""
     return ((Message(role="system", content=text),), (str(name),)) if text else ((), ())
-
-
-def field_text(row: Mapping[str, Any], name: str) -> str:
-    """The text of a row's field, without the spaces around it.
-
-    Raises:
-        RowError: there is no such field, or it is not text.
-    """
-    if name not in row:
-        raise RowError(f"no `{name}`", f"give `{name}`", "wrong-type")
-    try:
-        return text_of(row[name]).strip()
-    except RowError as error:
-        raise RowError(f"`{name}`: {error.message}", error.mend, error.code) from error
 
 
 def unread_parts(
@@ -193,108 +164,17 @@ def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
     return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
 
 
-def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tools of a row, each as JSON text in the current format.
-
-    Raises:
-        RowError: they are not a list of objects with a name.
-    """
-    tools = row.get("tools") or row.get("functions") or []
-    if isinstance(tools, str):  # a column of a CSV or Parquet file
-        try:
-            tools = json.loads(tools)
-        except ValueError as error:
-            raise RowError("`tools` is a text that is not JSON", "give a list of tools", "bad-tools") from error
-    if not isinstance(tools, list):
-        raise RowError("`tools` is not a list", "give a list of tools", "bad-tools")
-    # Older files, and other programs, give the function alone.
-    bare = [isinstance(tool, Mapping) and "name" in tool and "function" not in tool for tool in tools]
-    tools = [
-        {"type": "function", "function": tool} if is_bare else tool for tool, is_bare in zip(tools, bare, strict=True)
-    ]
-    for tool in tools:
-        function = tool.get("function") if isinstance(tool, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            mend = 'write {"type": "function", "function": {"name": …, "parameters": …}}'
-            raise RowError("a tool without a function name", mend, "bad-tools")
-    try:
-        texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    except TypeError as error:  # rows in memory may have a set or a date
-        raise RowError(f"a tool cannot be written as JSON: {error}", "use texts and numbers", "bad-tools") from error
-    for text in texts:
-        require_valid_unicode(text)
-    return texts
-
-
-def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
-    """The other fields of a row as text. The fields of an object `metadata` are merged in."""
-    rest = {key: value for key, value in row.items() if key not in {*used, "tools", "functions"}}
-    inner = rest.pop("metadata", None)
-    if isinstance(inner, Mapping):
-        rest |= inner
-    elif inner is not None:
-        rest["metadata"] = inner
-    return {
-        str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        for key, value in rest.items()
-        if value is not None
-    }
-
-
-def text_of(content: Any) -> str:
-    """The text of a content field, its text parts joined with a newline, as an engine joins them.
-
-    Raises:
-        RowError: it is something else, or holds half a character.
-    """
-    if isinstance(content, list):
-        content = "\n".join(_parts(content))
-    if not isinstance(content, str):
-        raise RowError(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
-    return require_valid_unicode(content)
-
-
-def _parts(content: list[Any]) -> list[str]:
-    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
-    return [str(part.get("text", "")) for part in content]
-
-
-def _text_message(role: Any, content: Any) -> Message:
-    text = text_of(content)
-    if isinstance(content, list) and len(content) > 1:
-        return TextParts(role=role, content=text, parts=tuple(_parts(content)))
-    return Message(role=role, content=text)
-
-
-def require_valid_unicode(text: str) -> str:
-    """The same text.
-
-    Raises:
-        RowError: it has half of a surrogate pair, which UTF-8 cannot encode and no tokenizer accepts.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message, mend = (
-            "content has half a character (\\ud800 to \\udfff)",
-            "export the data again: an emoji was cut in two",
-        )
-        raise RowError(message, mend, "half-character") from error
-    return text
-
-
 def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     if not isinstance(raw, Mapping):
         raise RowError("not an object", 'write {"role": …, "content": …}', "wrong-type")
     role = raw.get("role")
     if role == "developer":  # OpenAI's newer name for the role
         role = "system"
-    if role in ("tool", *_RESULT_ROLES):
-        return _tool_result(raw, before)
+    if role in ("tool", *RESULT_ROLES):
+        return read_tool_result(raw, before)
     if role not in ("system", "user", "assistant"):
         raise RowError(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
-    calls = _calls(raw, position) if role == "assistant" else ()
+    calls = read_tool_calls(raw, position) if role == "assistant" else ()
     if role != "assistant" and (raw.get("tool_calls") or raw.get("function_call")):
         raise RowError(f"a {role} message has tool calls", "only assistant messages may call tools", "bad-tool-call")
     name = _reasoning_key(raw) if role == "assistant" else None
@@ -307,66 +187,15 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     return _text_message(role, content)
 
 
+def _text_message(role: Any, content: Any) -> Message:
+    text = text_of(content)
+    if isinstance(content, list) and len(content) > 1:
+        return TextParts(role=role, content=text, parts=tuple(text_parts(content)))
+    return Message(role=role, content=text)
+
+
 def _reasoning_key(raw: Mapping[str, Any]) -> str | None:
     return next((name for name in REASONING if isinstance(raw.get(name), str) and raw[name].strip()), None)
-
-
-def _call_answered(before: list[ChatMessage]) -> str:
-    """The id of the call that the next result answers, if results follow the order of the calls."""
-    for results, message in enumerate(reversed(before)):
-        if isinstance(message, ToolUse) and results < len(message.calls):
-            return message.calls[results].id
-        if not isinstance(message, ToolResult):
-            break
-    return "call_0"
-
-
-def _tool_result(raw: Mapping[str, Any], before: list[ChatMessage]) -> ToolResult:
-    call, name = raw.get("tool_call_id"), raw.get("name")
-    if not call and raw.get("role") in _RESULT_ROLES:
-        call = _call_answered(before)
-    if not isinstance(call, str) or not call:
-        raise RowError(
-            "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"
-        )
-    return ToolResult(text_of(raw.get("content")), require_valid_unicode(call), name if isinstance(name, str) else None)
-
-
-def _calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
-    old, calls = raw.get("function_call"), raw.get("tool_calls")
-    if old and not calls:
-        calls = [{"id": f"call_{position}", "type": "function", "function": old}]
-    if not calls:
-        return ()
-    mend = 'write {"id": …, "type": "function", "function": {"name": …, "arguments": "{…}"}}'
-    if not isinstance(calls, list):
-        raise RowError("`tool_calls` is not a list", mend, "bad-tool-call")
-    tool_calls = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise RowError("a tool call without a function name", mend, "bad-tool-call")
-        name = require_valid_unicode(function["name"])
-        call_id = require_valid_unicode(str(call.get("id") or f"call_{position}"))
-        tool_calls.append(ToolCall(call_id, name, _arguments(function.get("arguments"))))
-    return tuple(tool_calls)
-
-
-def _arguments(raw: Any) -> str:
-    """The arguments of a call as JSON text; some files have them as an object."""
-    mend = "give the arguments as a JSON object in a string"
-    if isinstance(raw, Mapping):
-        raw = json.dumps(raw, ensure_ascii=False)
-    if raw in (None, ""):
-        return "{}"
-    try:
-        value = json.loads(raw) if isinstance(raw, str) else raw
-    except (ValueError, RecursionError) as error:
-        raise RowError("a tool call's arguments are not JSON", mend, "bad-tool-call") from error
-    if not isinstance(value, dict):
-        raise RowError("a tool call's arguments are not an object", mend, "bad-tool-call")
-    require_valid_unicode(json.dumps(value, ensure_ascii=False))  # an escape may contain half a character
-    return raw
 
 
 def _is_learnt(raw: Mapping[str, Any], message: ChatMessage, strict: bool) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.data.conversations import ChatMessage
-from train.data.openai_rows import Items, Messages, RowError, preference_items, read_system
+from train.data.openai_rows import Items, Messages, preference_items, read_system
 from train.data.question_rows import joined, messages_or_text, read_history, read_question
+from train.data.row_fields import RowError
 from train.data.turn_rows import ANSWERS, QUESTIONS, read_turns
 
 Row = Mapping[str, Any]

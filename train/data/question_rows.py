@@ -9,16 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from train.data.conversations import ChatMessage
-from train.data.openai_rows import (
-    REASONING,
-    Items,
-    Messages,
-    RowError,
-    conversation_items,
-    field_text,
-    read_messages,
-    text_of,
-)
+from train.data.openai_rows import REASONING, Items, Messages, conversation_items, read_messages
+from train.data.row_fields import RowError, field_text, text_of
 from train.data.turn_rows import pair_of, parse_json, read_turns
 
 Row = Mapping[str, Any]

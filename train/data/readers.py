@@ -15,10 +15,11 @@ from train.data.files import Source, open_source
 from train.data.formats import Format, columns_items, detect, formats, names, with_system
 from train.data.json_layouts import cell_value
 from train.data.label_fields import without_labels
-from train.data.openai_rows import Items, RowError
+from train.data.openai_rows import Items
 from train.data.preference_rows import REJECTED
 from train.data.raw_rows import Raw
 from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
+from train.data.row_fields import RowError
 from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
 from train.data.turn_rows import TURNS
@@ -78,8 +79,7 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     """The examples, preference pairs and problems of a file or data set, in its order.
 
     Args:
-        data: a file with a suffix of `models.file_kinds.TRAINING_SUFFIXES`; a folder with a data set; or a hub data
-            set, `owner/name`.
+        data: a file with one of the `TRAINING_SUFFIXES`; a folder with a data set; or a hub data set, `owner/name`.
         columns: for tables, the columns; `columns.system` is added to conversations without a system message.
         format: one of `format_names()`, or "auto" to detect it.
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from models.messages import Message
-from models.system_messages import SEPARATOR, Folding, plan_folding
+from models.chat.messages import Message
+from models.chat.system_messages import SEPARATOR, Folding, plan_folding
 from train.data.conversations import ChatMessage, Conversation, Example, Preference, Problem
 
 

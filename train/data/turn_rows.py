@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.data.openai_rows import Items, Messages, RowError, conversation_items, read_messages, text_of
+from train.data.openai_rows import Items, Messages, conversation_items, read_messages
+from train.data.row_fields import RowError, text_of
 
 Row = Mapping[str, Any]
 

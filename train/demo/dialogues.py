@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.demo import answers, grammar, user_text
 from train.demo.catalogue import Catalogue, Intent, Split, Style
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.judge_prompt import parse_pairwise
+from models.chat.judge_prompt import parse_pairwise
 from train.demo.answers import count_topics, has_style
 from train.demo.catalogue import Style
 from train.demo.held_out import Prompt

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.atomic import publish_folder
 from models.database import new_ulid
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from train.run.progress import Checkpoint
 from train.tables import FineTuningCheckpointRow
 
@@ -43,7 +43,7 @@ class CheckpointPublisher:
                 yield Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
 
     def __call__(self, checkpoint: Checkpoint) -> str | None:
-        from models.lora_support import must_be_merged
+        from models.compatibility.lora_support import must_be_merged
         from train.run.checkpoints import read
         from train.run.folder import ADAPTER
         from train.trainers.bases import Base, find_config, read_adapter_config

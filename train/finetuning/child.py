@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.jobs import reserve_memory
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import reserve_memory
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.finetuning.checkpoint_models import CheckpointPublisher
 from train.request import TrainingRequest
 from train.run.folder import RESULT, TrainingResult
-from train.run.progress import Progress, silent, together
+from train.run.progress import Progress, combine_listeners, silent
 from train.run.trackers import open_wandb
 from train.worker.child import EventLines, WriteLine, main
 
@@ -42,8 +42,8 @@ def train_job(values: dict[str, Any], registry: Registry, settings: Settings, wr
         emit(checkpoint)
     with wandb_run(values["wandb"], str(request.job), str(request.base), out) as tracker:
         return train(
-            request, settings=settings, registry=registry, out=out, resume=True, progress=together(emit, tracker),
-            checked=load_checked(request, out),
+            request, settings=settings, registry=registry, out=out, resume=True,
+            progress=combine_listeners(emit, tracker), checked=load_checked(request, out),
         )  # fmt: skip
 
 
@@ -134,15 +134,7 @@ def _estimate_need(request: TrainingRequest, registry: Registry, settings: Setti
     bound = need(values.tune, shape, largest).total
     if pairs or bound <= _SHARE * find_machine(device.kind, device.bf16).free:
         return bound  # plans cover supervised training only; for DPO this is one pair of maximal length
-    planned = plan(
-        request.data,
-        request.base,
-        settings=settings,
-        registry=registry,
-        hyperparameters=values,
-        validation=0.0,
-        measure=False,
-    )
+    planned = plan(replace(request, validation=0.0), settings=settings, registry=registry, measure=False)
     return planned.way(values.tune).need.total
 
 

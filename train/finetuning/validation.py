@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
 from models.errors import NotFound, ParleyError
-from models.files import Files
-from models.jobs import Job, enqueue_in
-from models.worker import JobContext
+from models.files.atomic import atomic_write
+from models.files.stored_files import Files
+from models.jobs.jobs import Job, enqueue_in
+from models.jobs.worker import JobContext
 from train.data.checks import FEWEST, CheckedData, Data, check, with_validation
 from train.data.conversations import Example, Preference, Problem
 from train.data.readers import read

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import Invalid
-from train.data.checks import Data, require_usable
+from train.data.checks import require_usable
 from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
@@ -22,8 +22,8 @@ from train.planning.speeds import Speed, TokenWork, Trial, estimate_speed, measu
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
@@ -69,7 +69,7 @@ class Plan:
         """The method with this name."""
         return next(way for way in self.ways if way.need.tune == tune)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs; in bytes and seconds."""
         ways = [asdict(way) | {"need": asdict(way.need) | {"total": way.need.total}} for way in self.ways]
         return asdict(self) | {"ways": ways}
@@ -123,61 +123,42 @@ class RunComparison:
         """Tokens trained on / tokens planned."""
         return self.tokens_used / self.tokens_planned
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         ratios = {"memory": self.memory_ratio, "seconds": self.seconds_ratio, "tokens": self.tokens_ratio}
-        return asdict(self) | {"plan": self.plan.as_json(), "used_over_planned": ratios}
+        return asdict(self) | {"plan": self.plan.to_json(), "used_over_planned": ratios}
 
 
 def plan(
-    data: Data | CheckedData,
-    base: str | Path,
+    request: TrainingRequest,
     *,
+    checked: CheckedData | None = None,
     settings: "Settings | None" = None,
     registry: "Registry | None" = None,
-    hyperparameters: Hyperparameters | None = None,
-    columns: Columns | None = None,
-    format: str = "auto",  # noqa: A002 -- as the flag
-    validation: float = 0.1,
     measure: bool | None = None,
-    threads: int | None = None,
-    chat_template: str | None = None,
     gpu: str | None = None,
 ) -> Plan:
     """Plans a supervised run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
-        data: as `train` takes it, or the result of `check`.
-        base: a registered model, a folder or a hub id.
+        request: as `train` takes it; its `tune` is the method that is measured.
+        checked: the result of `check` on its data, if it is known.
         settings: for the device. registry: where the base is looked up.
-        hyperparameters: as `train` takes them; `tune` is the method that is measured.
-        columns: names the columns of a CSV. format: as `check` takes it.
-        validation: the share that is held out, as in `train`.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
-        threads: CPU threads of the measurement, as in `train`.
-        chat_template: the text of a template to use instead of the base's, as in `train`.
         gpu: plan for one of `machines.GPUS` instead of this machine; nothing is measured then.
 
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.trainers.bases import find_base, load_tokenizer, require_plain_weights, with_options
+    from train.trainers.bases import load_tokenizer, require_plain_weights
     from train.trainers.preparation import check_data, divide, fold_for_template, prepare
     from train.trainers.runtime import Device, find_device, quiet
 
-    hyperparameters = hyperparameters or Hyperparameters()
-    source_data = () if isinstance(data, CheckedData) else data
-    request = TrainingRequest(
-        source_data, base, hyperparameters=hyperparameters, validation=validation, columns=columns, format=format
-    )
-    checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
+    checked = require_usable(checked) if checked else check_data(request)
     if not checked.examples or checked.labels:
         kind = "labelled answers" if checked.labels else "preference pairs"
         raise Invalid(f"Plans are for supervised training, but the data has {kind}.", param="data")
-    source = with_options(find_base(base, registry), chat_template, trust_remote_code=False)
-    if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
-        below = find_base(str(source.spec and source.spec.base), registry)
-        source = with_options(replace(below, name=source.name), chat_template, trust_remote_code=False)
+    source = _find_source(request, registry)
     require_plain_weights(source)
     card = find_gpu(gpu) if gpu else None
     device = Device("cuda", bf16=True) if card else find_device(settings)
@@ -196,7 +177,7 @@ def plan(
     speed = estimate_speed(tune, work, step, card)
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
     if card is None and size.fits(tune) and (measure or (measure is None and short)):
-        trial = Trial(hyperparameters, chosen.batch_size, threads)
+        trial = Trial(request.hyperparameters, chosen.batch_size, request.threads)
         speed = measure_speed(parts.train, source, trial, settings, speed)  # type: ignore[arg-type]  # no pairs, as above
     elif measure:
         reason = "this machine does not have the GPU" if card else "the run does not fit"
@@ -223,9 +204,20 @@ def plan(
     )
 
 
+def _find_source(request: TrainingRequest, registry: "Registry | None") -> "Base":
+    """The weights that a run starts from. An adapter is merged into its base first, so its sizes are the base's."""
+    from train.trainers.bases import find_base, with_options
+
+    source = with_options(find_base(request.base, registry), request.chat_template, trust_remote_code=False)
+    if not source.is_adapter:
+        return source
+    below = find_base(str(source.spec and source.spec.base), registry)
+    return with_options(replace(below, name=source.name), request.chat_template, trust_remote_code=False)
+
+
 def compare_with_run(
     run_folder: Path,
-    data: Data | CheckedData | None = None,
+    checked: CheckedData | None = None,
     *,
     settings: "Settings | None" = None,
     registry: "Registry | None" = None,
@@ -235,7 +227,7 @@ def compare_with_run(
 
     Args:
         run_folder: the folder of the run.
-        data: its training data. Default: the file in its config.
+        checked: the result of `check` on its data. Default: the file in its config is checked.
 
     Raises:
         Invalid: not a finished supervised run, or its data is missing.
@@ -246,23 +238,20 @@ def compare_with_run(
     if result.method != "sft":
         raise Invalid(f"The run {run_folder.name} is {result.method}, but plans are for supervised runs.", param="run")
     config = dict(read_json(run_folder / CONFIG).get("asked") or {})
-    data = data if data is not None else config.get("data")
-    if data is None:
+    if checked is None and config.get("data") is None:
         raise Invalid("The data of this run was in memory, so it must be given again.", param="data")
     share = config.get("validation")
-    made = plan(
-        data,
+    request = TrainingRequest(
+        config.get("data") or (),
         config.get("base") or result.base_location,
-        settings=settings,
-        registry=registry,
         hyperparameters=Hyperparameters.from_dict(config.get("hyperparameters") or {}),
         columns=Columns(**config["columns"]) if config.get("columns") else None,
         format=config.get("format") or "auto",
         validation=share if isinstance(share, int | float) else 0.0,
-        measure=measure,
         threads=config.get("threads"),
         chat_template=config.get("chat_template"),
     )
+    made = plan(request, checked=checked, settings=settings, registry=registry, measure=measure)
     way = made.way(str(result.hyperparameters.get("tune", "lora")))
     return RunComparison(
         plan=made,

@@ -100,7 +100,7 @@ class Quote:
     notes: str
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"as_of": self.as_of.isoformat(), "warnings": list(self.warnings)}
 
@@ -261,22 +261,22 @@ def quote(
 
 def warnings(price: Price, today: date) -> tuple[str, ...]:
     """The warnings about a price: its age, a provider that takes no new jobs, a model that is switched off."""
-    found = []
+    lines = []
     provider = provider_name(price.provider)
     if price.outdated(today):
         age = (today - price.as_of).days
-        found.append(f"This price is from {price.as_of}, {age} days ago: check it at {price.source}")
+        lines.append(f"This price is from {price.as_of}, {age} days ago: check it at {price.source}")
     if price.stopped(today):
-        found.append(f"The model and its fine-tunes were switched off on {price.retires}")
-        return tuple(found)
+        lines.append(f"The model and its fine-tunes were switched off on {price.retires}")
+        return tuple(lines)
     if price.closes and today >= price.closes:
-        found.append(f"{provider} has taken no new fine-tuning jobs for it since {price.closes}")
+        lines.append(f"{provider} has taken no new fine-tuning jobs for it since {price.closes}")
     elif price.closes and (days := (price.closes - today).days) <= _SOON_DAYS:
-        found.append(f"{provider} takes no new fine-tuning jobs from {price.closes} on, in {days} days")
+        lines.append(f"{provider} takes no new fine-tuning jobs from {price.closes} on, in {days} days")
     use = (price.retires - today).days if price.retires else None
     if use is not None and use <= _SOON_DAYS:
-        found.append(f"The model and all its fine-tunes are switched off on {price.retires}, in {use} days")
-    return tuple(found)
+        lines.append(f"The model and all its fine-tunes are switched off on {price.retires}, in {use} days")
+    return tuple(lines)
 
 
 def provider_name(provider: str) -> str:

@@ -23,7 +23,7 @@ from train.run.progress import Event
 from train.run.progress import Step as StepEvent
 
 if TYPE_CHECKING:
-    from models.settings import Settings
+    from models.settings.settings import Settings
     from train.trainers.bases import Base
 
 # The share of the speed of plain matrix products: on a CPU as measured with `bench.real`, on a GPU as in efficient

@@ -23,7 +23,7 @@ from train.data.readers import Columns
 from train.data.reports import CheckedData
 
 if TYPE_CHECKING:
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from models.spec import ModelSpec
 
 Way = Literal["own tokenizer", "tiktoken", "estimate"]
@@ -99,7 +99,7 @@ class Counts:
         """A histogram of all tokens of an example, with at most 12 bars of one width."""
         return histogram([length.tokens for length in self.lengths])
 
-    def as_json(self, *, lines: bool = False) -> dict[str, Any]:
+    def to_json(self, *, lines: bool = False) -> dict[str, Any]:
         """For programs; with `lines` also the length of each example."""
         whole: dict[str, Any] = {
             "model": self.model,

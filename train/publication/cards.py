@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
 from models.chat_templates.tokenizer_files import GENERATION_CONFIG
 from models.errors import ParleyError
-from models.jobs import list_jobs
-from models.registry import Registry
+from models.files.atomic import atomic_write
+from models.jobs.jobs import list_jobs
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Parity
 from train.hyperparameters import UNITS
 from train.run.curves import draw_svg, read_curves

@@ -12,11 +12,11 @@ from typing import Any
 
 import psutil
 
-from models.atomic import publish_folder
+from models.compatibility.folder_checks import expand_user
 from models.errors import Invalid, Unavailable
-from models.folder_checks import expand_user
-from models.new_model import NewModel
-from models.registry import Registry, parse_spec
+from models.files.atomic import publish_folder
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry, parse_spec
 from models.spec import ModelSpec
 from models.terminal import Home, console
 from models.weights import is_pointer

@@ -1,8 +1,8 @@
 """Publishes a finished run: its adapter, or merged weights, completely or not at all.
 
 The folder appears by one rename, then the row is written. A kill in between leaves a folder without a row, never a row
-without weights, and the next publication deletes it. A model is a candidate, served but not listed, until `listing` has
-checked it.
+without weights, and the next publication deletes it. A model is a candidate, served but not listed, until
+`acceptance` has checked it.
 """
 
 import shutil
@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.atomic import publish_folder
+from models.compatibility.folder_checks import check_folder, expand_user
+from models.compatibility.lora_support import must_be_merged
 from models.errors import Conflict, Invalid, NotFound
-from models.folder_checks import check_folder, expand_user
-from models.lora_support import must_be_merged
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
 from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest

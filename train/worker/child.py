@@ -22,8 +22,8 @@ from train.request import TrainingRequest
 from train.run.progress import Checkpoint, Event, Stage, Step, Validation
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.run.folder import TrainingResult
 
 WriteLine = Callable[[dict[str, Any]], None]
@@ -51,13 +51,13 @@ def main(work: Work | None = None) -> int:
 
 def _run(values: dict[str, Any], work: Work, write: WriteLine) -> dict[str, Any]:
     from models.database import open_database
-    from models.registry import Registry
-    from models.settings import load_settings
+    from models.registry.registry import Registry
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     database = open_database(settings)
     try:
-        return work(values, Registry(database), settings, write).as_json()
+        return work(values, Registry(database), settings, write).to_json()
     finally:
         database.dispose()
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import IO, Any
 
 from models.errors import ParleyError
-from models.jobs import Job
-from models.settings import Settings, child_environment
-from models.worker import JobContext
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext
+from models.settings.settings import Settings, child_environment
 from train.run.progress import duration
 from train.trainers.launch import terminate
 

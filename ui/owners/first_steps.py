@@ -9,8 +9,8 @@ from html import escape
 
 from evals.tasks.evaluations import list_evaluations
 from evals.votes.votes import count_votes
-from models.files import Files
-from models.jobs import list_jobs
+from models.files.stored_files import Files
+from models.jobs.jobs import list_jobs
 from ui.backend.context import PageContext, ServedModel
 from ui.backend.model_options import is_tuned
 from ui.backend.uploads import TRAINING_PURPOSE

@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 import parley
 from models.database import Database
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.settings.settings import Settings
 from serve.gateway.app import create_app
 from tests.train.conftest import style_rows
 from train.data.checks import check
@@ -31,7 +31,7 @@ def test_a_file_that_is_sent_gets_the_same_report_as_in_python(gateway: Any, set
     path = FAULTS / "wrong-type.jsonl"
     answer = gateway.post(ROUTE, files={"file": (path.name, path.read_bytes())})
     assert answer.status_code == 200
-    assert answer.json() == check(path).as_json()
+    assert answer.json() == check(path).to_json()
     assert not list(settings.files_dir.iterdir())  # nothing stays behind
 
 

@@ -88,6 +88,7 @@ def test_one_list_of_several_is_read_and_the_others_are_named(tmp_path: Path) ->
     assert (problem.severity, problem.code) == ("warning", "file-layout")
 
 
+@pytest.mark.long
 def test_rows_of_any_depth_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     depths = range(500, 1_000)  # the deepest that can be read cannot be written

@@ -211,7 +211,7 @@ def test_labels_in_a_table_and_labels_that_are_classes(tmp_path: Path) -> None:
     report = check(path, provider="local")
     assert [example.label for example in report.examples] == [True, False]
     assert report.labels == {"good": 1, "bad": 1}
-    assert report.as_json()["labels"] == {"good": 1, "bad": 1}
+    assert report.to_json()["labels"] == {"good": 1, "bad": 1}
     report = check([{"question": "Hi", "answer": "Hello", "label": "billing"}])
     assert report.examples[0].label is None
     report = check([LABELLED["TRL, texts"], {"prompt": "Hi", "completion": "Hello"}])

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.jobs import claim, get_job
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import claim, get_job
+from models.jobs.worker import JobContext
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.worker import JobContext
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
 from train.finetuning.events import EventWriter

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from models.files import Files
-from models.registry import Registry
-from models.settings import child_environment
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.settings.settings import child_environment
 from tests.stack import ROOT
 from tests.train.finetuning.conftest import House, end_leases
 from tests.train.finetuning.test_validation import pairs

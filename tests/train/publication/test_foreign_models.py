@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import parley as front_door
 from models.errors import Conflict, Invalid, Unavailable
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from models.terminal import Home
 from models.weights import tensor_shapes
@@ -128,7 +128,6 @@ def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> 
 def test_a_gguf_file_is_unpacked_and_registered(
     opened: Home, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("gguf")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -20,7 +20,7 @@ def test_a_file_returns_its_report_also_as_html(open_page: Page):
     path = FAULTS / "wrong-type.jsonl"
     answer = open_page.browser().post("/data/check", files={"file": (path.name, path.read_bytes())})
     assert answer.status_code == 200
-    assert answer.json()["report"] == check(path).as_json()
+    assert answer.json()["report"] == check(path).to_json()
     assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
     assert open_page.browser().get("/data/check").status_code == 405
     image = open_page.browser().post("/data/check", files={"file": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500))})
@@ -47,7 +47,7 @@ def test_only_owners_may_check(keyed_page: Keyed):
 def test_everything_from_the_data_is_escaped():
     bad = "<img src=x onerror=alert(1)>"
     rows: list[Any] = [{"messages": [{"role": bad, "content": "x"}]}, {"messages": [{"role": "user", bad: 1}]}]
-    shown = report_html(check(rows).as_json() | {"source": f"{bad}.jsonl", "format": bad})
+    shown = report_html(check(rows).to_json() | {"source": f"{bad}.jsonl", "format": bad})
     assert "<img" not in shown
     assert "&lt;img" in shown
 

@@ -10,10 +10,10 @@ from evals.campaigns.campaign import OPEN
 from evals.campaigns.lifecycle import load_campaign
 from evals.votes.vote_import import import_votes
 from models.database import Database
-from models.files import Files
-from models.jobs import claim, finish, heartbeat, list_jobs
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs.jobs import claim, finish, heartbeat, list_jobs
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from tests.train.conftest import style_rows
 from tests.ui.conftest import Keyed, Page, filled, stand_in

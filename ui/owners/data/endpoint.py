@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from models.atomic import incoming_file
+from models.files.atomic import incoming_file
 from models.http.multipart import receive_form
 from models.http.payloads import run_in_thread, threaded_context
 from train.data.endpoint import DataCheck, DataFile, data_suffix

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from models.file_kinds import TRAINING_SUFFIXES
+from models.files.file_kinds import TRAINING_SUFFIXES
 
 _TAB = f"""
 <form id="data-form" class="data-form" autocomplete="off">

@@ -5,7 +5,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from models.alias_weights import describe_weights
+from models.registry.alias_weights import describe_weights
 from serve.launcher.status import duration, gib
 from ui.look.markup import badge, empty_state, table
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from models.errors import Invalid
-from models.new_model import NewModel
+from models.registry.new_model import NewModel
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice

@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 
 from models.errors import Invalid, ParleyError
-from models.file_kinds import TRAINING_SUFFIXES
-from models.files import Files, StoredFile
-from models.jobs import Job, cancel, enqueue, get_job, list_jobs
+from models.files.file_kinds import TRAINING_SUFFIXES
+from models.files.stored_files import Files, StoredFile
+from models.jobs.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.backend.uploads import TRAINING_PURPOSE, file_label, path_with_suffix

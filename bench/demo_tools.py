@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.demo import FOLDER
-from models.instance import find_gateway
-from models.settings import Settings
+from models.home.instance import find_gateway
+from models.settings.settings import Settings
 from train.demo.tool_prompts import CALLS, JSON, Reply, ToolPrompt, summarise
 
 MODEL = "support-tools"

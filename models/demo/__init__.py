@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.atomic import atomic_write
+from models.files.atomic import atomic_write
 from models.spec import BotProfile, Kind, ModelSpec
 
 FOLDER = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.demo import FOLDER, update_template
-from models.registry import parse_spec
+from models.registry.registry import parse_spec
 from train.data.checks import check
 from train.demo.catalogue import Catalogue, load_catalogue
 from train.demo.functions import functions, load_tools

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from models.demo import FOLDER, update_template
-from models.registry.registry import parse_spec
 from train.data.checks import check
 from train.demo.catalogue import Catalogue, load_catalogue
 from train.demo.functions import functions, load_tools
@@ -105,14 +103,3 @@ def test_answers_are_marked() -> None:
         "known": {"questions": 1, "called": 1.0, "function": 1.0, "right": 1.0},
         "none": {"questions": 1, "called": 1.0, "function": 0.0, "right": 0.0},
     }
-
-
-def test_an_installed_base_gets_the_current_template(tmp_path: Any) -> None:
-    current = (FOLDER / "base" / "chat_template.jinja").read_bytes()
-    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
-    own = parse_spec(id="demo-base", kind="base", path=str(tmp_path))
-    assert not update_template(own)  # not the demo's
-    toy = parse_spec(id="demo-base", kind="base", path=str(tmp_path), toy=True)
-    assert update_template(toy)
-    assert (tmp_path / "chat_template.jinja").read_bytes() == current
-    assert not update_template(toy)

@@ -26,7 +26,7 @@ BASE_NAME = "demo-base"  # the base in adapter_config.json: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}
 JUDGE = "support-judge"
 TOOLS = "support-tools"
-ADAPTERS = (*STYLED, JUDGE, TOOLS)
+ADAPTERS = (*STYLED, JUDGE)  # support-tools is not good enough to be shipped: see models/demo/README.md
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
         _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
         called = tool_prompts.tool_prompts(plan.seed, catalogue, trained)
         _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
-        _write_lines(plan.out / "tools.jsonl", [prompt.as_dict() for prompt in called])
+        if TOOLS in plan.adapters:
+            _write_lines(plan.out / "tools.jsonl", [prompt.as_dict() for prompt in called])
         found = _measure(plan, catalogue, trained, HeldOut(pairs, called), tell)
     models = {**metrics.get("models", {}), **found.pop("models")}
     metrics |= {"seed": plan.seed, "training": training, **found, "models": models}

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from models.command_options import settings_options
 from models.errors import ParleyError
+from models.terminal import exit_on_termination, usage_message
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -64,9 +65,10 @@ JOB_HANDLERS = {
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
+    **dict.fromkeys(("import-model", "merge-model", "export-model"), "train.worker.model_jobs:run_model_job"),
 }
 # One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
-JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
+JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",), ("import-model", "merge-model", "export-model"))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")
@@ -100,7 +102,9 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    models.cli.add_commands(app, _recorded_coverage, WeightTools(merge=_merge_adapter, unpack=_unpack_gguf))
+    models.cli.add_commands(
+        app, _recorded_coverage, WeightTools(_weight_tool("merge_adapter"), _weight_tool("unpack_gguf"))
+    )
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
@@ -151,24 +155,19 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
     return shutdown_coverage(database)
 
 
-def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
-    """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
-    from models.settings.settings import let_openmp_threads_sleep
+def _weight_tool(name: str) -> "Callable[[Home, NewModel], ModelSpec]":
+    """A function of `train.publication.foreign_models`, which `models` needs and may not import."""
 
-    let_openmp_threads_sleep()
-    from train.publication.foreign_models import merge_adapter
+    def work(home: "Home", new: "NewModel") -> "ModelSpec":
+        from models.settings.settings import let_openmp_threads_sleep
 
-    return merge_adapter(home, new)
+        let_openmp_threads_sleep()
+        from train.display import terminal_lines
 
+        tool = getattr(import_module("train.publication.foreign_models"), name)
+        return tool(home.registry, home.settings, new, terminal_lines())
 
-def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
-    """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
-    from models.settings.settings import let_openmp_threads_sleep
-
-    let_openmp_threads_sleep()
-    from train.publication.foreign_models import unpack_gguf
-
-    return unpack_gguf(home, new)
+    return work
 
 
 def _provider_prices(model: str) -> tuple[float, float] | None:
@@ -369,6 +368,7 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
+    exit_on_termination()
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
@@ -377,24 +377,20 @@ def main() -> None:
     except typer.TyperException as error:
         # A group without a subcommand has printed its help already.
         if type(error).__name__ != "NoArgsIsHelpError":
-            print(f"parley: {_usage_message(error)}", file=sys.stderr)
+            print(f"parley: {usage_message(error)}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 2))
     except typer.Abort:
         sys.exit(1)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        print("parley: The memory is not enough: free some memory, or use a smaller model or file.", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
     sys.exit(status or 0)
-
-
-def _usage_message(error: Any) -> str:
-    """A wrong flag or argument in one line, with the help that lists the right ones."""
-    message = " ".join(error.format_message().replace("Value error, ", "").split())
-    context = getattr(error, "ctx", None)
-    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ Light to import: Rich, SQLAlchemy and the settings are loaded when a command run
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,3 +89,21 @@ def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["
     except ValueError as error:
         what = "a whole number" if kind is int else "a number"
         raise Invalid(f"--{flag} is {text!r}: use {what}, or auto.", param=flag) from error
+
+
+def usage_message(error: Any) -> str:
+    """A wrong flag or argument in one line, with the help that lists the right ones."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
+
+
+def exit_on_termination() -> None:
+    """Makes SIGTERM and SIGHUP end this process as an exception does, so that half-written files are removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: object) -> None:
+    sys.exit(128 + number)

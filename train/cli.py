@@ -153,14 +153,13 @@ def check_command(
 
       parley models check support-v1
     """
-    from rich.markup import escape
-
     from models.commands.models import parity_table
+    from train.display import terminal_lines
     from train.publication.acceptance import check_model
-    from train.run.progress import PlainLines, silent
+    from train.run.progress import silent
 
     out = console()
-    lines = silent if as_json else PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
+    lines = silent if as_json else terminal_lines()
     with open_home() as home:
         parity = check_model(name, registry=home.registry, settings=home.settings, progress=lines)
         state = home.registry.resolve(name).state

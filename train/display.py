@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 _SHOWN_PROBLEMS = 20
 
 
+def terminal_lines() -> "Progress":
+    """A receiver that prints each stage as a line."""
+    from train.run.progress import PlainLines
+
+    out = console()
+    return PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
+
+
 @contextmanager
 def problems_shown(as_json: bool) -> Iterator[None]:
     """Lists the problems of the data, line by line, before an error about it."""

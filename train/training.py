@@ -14,6 +14,7 @@ from typing import Any
 from models.chat.system_messages import Folding
 from models.database import new_ulid, utcnow
 from models.errors import Invalid
+from models.quantities import count_noun
 from models.registry.registry import Registry
 from models.settings.settings import Settings
 from train.data.checks import CheckedData, Data
@@ -182,8 +183,8 @@ class _Run:
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values
-        unit = UNITS[values.method]
-        self.emit(Stage(f"Training on {prepared.examples:,} {unit}: {_describe(values)}"))
+        unit = UNITS[values.method].removesuffix("s")
+        self.emit(Stage(f"Training on {count_noun(prepared.examples, unit)}: {_describe(values)}"))
         job = FitJob(
             base=base,
             rows=prepared.rows,
@@ -333,6 +334,5 @@ def _describe(values: Chosen) -> str:
     variants = {"QLoRA": values.tune == "qlora", "rsLoRA": values.rslora, "DoRA": values.dora}
     lora = " + ".join(name for name, used in variants.items() if used) or "LoRA"
     trained = "every weight" if values.tune == "full" else f"{lora} of rank {values.rank}"
-    return (
-        f"{trained}, learning rate {values.learning_rate:g}, {values.epochs:g} epochs, batches of {values.batch_size}"
-    )
+    epochs = f"{values.epochs:g} {'epoch' if values.epochs == 1 else 'epochs'}"
+    return f"{trained}, learning rate {values.learning_rate:g}, {epochs}, batches of {values.batch_size}"

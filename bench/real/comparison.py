@@ -70,7 +70,7 @@ def compare_training(job: WindowJob, rows: Sequence[Sequence[Any]]) -> dict[str,
 
     `share_of_limit` is the operations that a step needs, divided by its time and by the matrix products' speed.
     """
-    from train.planning.plan import find_shape
+    from train.planning.shapes import find_shape
     from train.trainers.bases import find_base
 
     shape = find_shape(find_base(job.base))

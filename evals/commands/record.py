@@ -13,6 +13,7 @@ import typer
 from evals.commands.flags import JsonFlag
 from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid, ParleyError
+from models.quantities import count_noun
 from models.terminal import Home, open_home, print_json
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def export(
     with open_home() as home:
         entry = find_recording(home.database, recording)
         count = write_recording(home.database, entry, file)
-    echo(f"{count:,} samples of {entry.model} written to {file}.")
+    echo(f"{count_noun(count, 'sample')} of {entry.model} written to {file}.")
 
 
 def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPrices) -> "ModelSpec":
@@ -197,9 +198,12 @@ def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPr
 
 
 def _show_plan(request: "RecordingRequest", plan: "RecordingPlan", notes: "tuple[str, ...]") -> None:
-    echo(f"{request.spec.id}: {len(request.prompts):,} prompts, {request.samples} samples each.")
+    echo(
+        f"{request.spec.id}: {count_noun(len(request.prompts), 'prompt')}, "
+        f"{count_noun(request.samples, 'sample')} each."
+    )
     if plan.stored:
-        echo(f"{plan.stored:,} answers are already recorded and are not requested again.")
+        echo(f"{count_noun(plan.stored, 'answer is', 'answers are')} already recorded and not requested again.")
     echo(plan.left.text)
     if request.max_usd is not None:
         echo(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
@@ -245,7 +249,7 @@ def _show_result(done: "RecordingRun", as_json: bool) -> None:
         return
     _show_recording(done.recording, None)
     if done.failed:
-        echo(f"{done.failed:,} samples failed; run the same command again to request them. {done.first_error}")
+        echo(f"{count_noun(done.failed, 'sample')} failed: run the same command again. {done.first_error}")
     if done.stopped:
         echo(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
     elif not done.recording.training:

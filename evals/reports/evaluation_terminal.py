@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from evals.reports.terminal import echo, folding_table, shorten
 from models.errors import Invalid
+from models.quantities import count_noun
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
@@ -67,8 +68,8 @@ def print_overview(evaluation: "Evaluation", overview: "Overview") -> None:
             total = counts.answered + counts.failed
             echo(f"{counts.model}: {counts.failed} of {total} failed. Most frequent error ({count}): {error}")
         if counts.cut:
-            verb = "answer was" if counts.cut == 1 else "answers were"
-            echo(f"{counts.model}: {counts.cut} {verb} cut at max_tokens.")
+            cut = count_noun(counts.cut, "answer was", "answers were")
+            echo(f"{counts.model}: {cut} cut at max_tokens.")
     failing = {name for name, _, _ in overview.scorer_errors}
     for scorer in evaluation.scorers:
         if scorer.name not in failing and not any(overview.of(model, scorer.name).n for model in evaluation.models):
@@ -76,7 +77,7 @@ def print_overview(evaluation: "Evaluation", overview: "Overview") -> None:
                 f"{scorer.name} has no reference in these samples: `parley eval scorers` lists what each scorer needs."
             )
     for name, error, count in overview.scorer_errors:
-        echo(f"Scorer {name} failed on {_plural(count, 'answer')}: {error}")
+        echo(f"Scorer {name} failed on {count_noun(count, 'answer')}: {error}")
 
 
 def print_diff(compared: "Diff") -> None:
@@ -102,7 +103,7 @@ def print_diff(compared: "Diff") -> None:
         echo(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
     echo(compared.summary)
     if compared.regressions:
-        echo(f"{_plural(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
+        echo(f"{count_noun(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
     else:
         echo(f"No score got worse, {compared.improvements} got better.")
     for change in compared.regressions[:_MAX_LINES]:
@@ -120,11 +121,7 @@ def print_timing(requested: int, cached: int, seconds: float) -> None:
         echo(f"No new answer was needed; {cached} came from the cache.")
         return
     rate = f", {requested / seconds:.1f} per second" if seconds else ""
-    echo(f"{_plural(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+    echo(f"{count_noun(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
 
 
 def _count_range(numbers: list[int]) -> str:

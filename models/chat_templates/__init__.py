@@ -41,6 +41,15 @@ def read_template(name_or_file: str) -> str:
     return check_template(text)
 
 
+def find_template(name_or_text: str) -> str:
+    """The text of a template of `names()`, or the text that is given. It reads no other files.
+
+    Raises:
+        Invalid: it is neither a name nor a chat template.
+    """
+    return read_template(name_or_text) if name_or_text in names() else check_template(name_or_text)
+
+
 def check_template(text: str) -> str:
     """Returns the text unchanged if it is a chat template.
 

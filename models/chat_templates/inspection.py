@@ -53,6 +53,8 @@ def inspect_template(
     except subprocess.CalledProcessError as error:
         last = error.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
         return TemplateFacts(_TOO_MUCH if error.returncode < 0 else f"it cannot be read ({last})", None, False)
+    except (OSError, ValueError, TypeError, MemoryError) as error:  # the process cannot start, or wrote no answer
+        return TemplateFacts(f"it cannot be inspected ({' '.join(str(error).split())[:200]})", None, False)
 
 
 def missing_stop_token(folder: Path, template: str) -> int | None:

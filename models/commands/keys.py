@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from models.errors import Invalid
+from models.quantities import count_noun
 from models.terminal import console, open_home, print_json
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def _describe_usage(sums: "Sums") -> str:
     if not sums.requests:
         return "nothing"
     money = f", ${sums.usd:,.4f}" if sums.usd else ""
-    return f"{sums.requests:,} requests, {sums.tokens:,} tokens{money}"
+    return f"{count_noun(sums.requests, 'request')}, {count_noun(sums.tokens, 'token')}{money}"
 
 
 def _state(key: "KeyInfo") -> str:

@@ -6,6 +6,7 @@ Stored specs are not checked again, so that they stay readable.
 import re
 from typing import Any
 
+from models.compatibility.lora_support import LORA_RANKS
 from models.errors import Invalid
 from models.json_files import read_json
 from models.spec import ModelSpec
@@ -31,12 +32,18 @@ def check_engine_options(spec: ModelSpec) -> None:
     """Checks the engine options of a base or merged model.
 
     Raises:
-        Invalid: an extra argument is malformed or reserved, vLLM has no such number format, or the model cannot be
-            split across that many GPUs.
+        Invalid: an extra argument is malformed or reserved, vLLM has no such number format or LoRA rank, or the model
+            cannot be split across that many GPUs.
     """
     options = spec.engine
     if options.dtype not in _DTYPES:
         raise Invalid(f"There is no number format {options.dtype!r}: use {', '.join(_DTYPES)}.", param="dtype")
+    if options.max_lora_rank > LORA_RANKS[-1]:
+        raise Invalid(
+            f"vLLM loads LoRA adapters of rank {LORA_RANKS[-1]} at most, not {options.max_lora_rank:,}: use "
+            f"{', '.join(map(str, LORA_RANKS))}, and merge adapters of a higher rank (--merge).",
+            param="max_lora_rank",
+        )
     for argument in options.extra_args:
         match = _ARGUMENT.fullmatch(argument)
         if match is None:

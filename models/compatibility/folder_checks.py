@@ -14,7 +14,7 @@ from typing import Any
 from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template
 from models.compatibility.engine_support import refuses_architecture, remote_code_files
 from models.errors import Invalid
-from models.json_files import read_json
+from models.json_files import UNREADABLE, read_json
 from models.spec import Kind
 from models.weights import ADAPTER_CONFIG, is_pointer, read_adapter_config, tensor_shapes
 
@@ -184,7 +184,7 @@ def _check_adapter(folder: Path) -> None:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except UNREADABLE:
         content = None
     if not isinstance(content, dict):
         raise Invalid(f"{file} is not readable JSON: download it again.", param="path")
@@ -195,7 +195,7 @@ def _not_a_folder(file: Path) -> str:
     if is_gguf(file.name):
         return (
             f"{file} is a GGUF file, which must be unpacked first: run `parley models add NAME --path {file}` on the "
-            "server."
+            "server, or POST /v1/parley/models/import."
         )
     if file.suffix.lower() in _ARCHIVES:
         return f"{file} is an archive: unpack it, and give the folder with config.json."

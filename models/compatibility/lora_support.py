@@ -26,6 +26,8 @@ _REFUSED = {
     "use_bdlora": "it is a block-diagonal LoRA, which vLLM cannot load",
     "use_qalora": "it is a QA-LoRA adapter, which vLLM cannot load",
 }
+# The ranks that an engine can reserve memory for: `MaxLoRARanks` in vllm/config/lora.py. It loads lower ones too.
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")

@@ -2,7 +2,8 @@
 
 It is written under a temporary name on the same file system, synced, and renamed once. A kill leaves at most a
 `.pending-…` entry, or a whole folder with a mark because no database row names it yet; `sweep` and
-`Registry.sweep_unclaimed` remove these at the next start of `parley up`.
+`Registry.sweep_unclaimed` remove these at the next start of `parley up` and at the next publication. The process that
+writes a folder holds a lock on it, so a folder that a kill left is recognised at once.
 """
 
 import errno
@@ -21,6 +22,8 @@ from models.errors import Busy, Conflict, NoSpace, ParleyError, TooLarge
 from models.files.file_kinds import HEAD_BYTES
 
 _PENDING = ".pending-"
+_LOCKED = f"{_PENDING}lock-"  # folders that their writer locks
+ABANDONED_S = 24 * 3600.0  # no write of an entry without a lock takes longer than this
 _UNCLAIMED = ".unnamed"  # a file in a published folder until a database row names the folder
 
 
@@ -44,10 +47,12 @@ def publish_folder(parent: Path, name: str | None = None) -> Iterator[PendingFol
         Conflict: the name is taken. NoSpace: the disk is full.
     """
     final = parent / (name or new_ulid())
-    pending = parent / f"{_PENDING}{new_ulid()}"
+    pending, lock = parent / f"{_PENDING}{new_ulid()}", None
     try:
         with _translate_full_disk(final):
             pending.mkdir(parents=True)
+            if (lock := _lock_folder(pending)) is not None:
+                pending = pending.rename(parent / f"{_LOCKED}{pending.name.removeprefix(_PENDING)}")
             yield PendingFolder(pending, final)
             if final.exists():
                 raise Conflict(f"{final} exists already, and published folders are never overwritten.")
@@ -58,6 +63,8 @@ def publish_folder(parent: Path, name: str | None = None) -> Iterator[PendingFol
             _sync(parent)
     finally:
         shutil.rmtree(pending, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -161,16 +168,40 @@ def sweep(parent: Path, older_than_s: float = 0.0) -> int:
     """Removes what killed publications left under `parent`; returns how many.
 
     Args:
-        older_than_s: keep what changed more recently, which may still be in progress.
+        older_than_s: keep what changed more recently and has no lock, because it may still be in progress.
     """
     limit = time.time() - older_than_s
-    left = [path for path in parent.glob(f"{_PENDING}*") if path.stat().st_mtime <= limit]
+    left = [path for path in parent.glob(f"{_PENDING}*") if _is_abandoned(path, limit)]
     for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(left)
+
+
+def _is_abandoned(path: Path, limit: float) -> bool:
+    """Whether an entry is not written any more: its lock is free or, without one, it has not changed since `limit`."""
+    try:
+        if not path.name.startswith(_LOCKED):
+            return path.stat().st_mtime <= limit
+        lock = _lock_folder(path)
+    except OSError:  # it disappeared meanwhile
+        return False
+    if lock is not None:
+        os.close(lock)
+    return lock is not None
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Locks a folder until the returned handle is closed or the process ends; None if it cannot be locked."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process holds it, or the file system has no locks
+        os.close(handle)
+        return None
+    return handle
 
 
 def claim_folder(folder: Path) -> None:

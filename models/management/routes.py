@@ -128,15 +128,15 @@ class _JobRoutes:
         query = request.query_params
         limit = query_integer(query, "limit", 50, least=1, most=MAX_LISTED)
         newest = await run_in_thread(jobs.list_jobs, self._database, query.get("kind") or None, limit)
-        return json_response(list_page([_job_to_json(job) for job in newest], has_more=False))
+        return json_response(list_page([job_to_json(job) for job in newest], has_more=False))
 
     async def show(self, request: "Request") -> "Response":
         job = await run_in_thread(jobs.get_job, self._database, request.path_params["job_id"])
-        return json_response(_job_to_json(job))
+        return json_response(job_to_json(job))
 
     async def cancel(self, request: "Request") -> "Response":
         job = await run_in_thread(jobs.cancel, self._database, request.path_params["job_id"])
-        return json_response(_job_to_json(job))
+        return json_response(job_to_json(job))
 
 
 class _AuditRoutes:
@@ -161,5 +161,6 @@ def _expiry(text: str | None) -> datetime | None:
     return keys.parse_expiry(text, utcnow()) if text else None
 
 
-def _job_to_json(job: jobs.Job) -> dict[str, Any]:
+def job_to_json(job: jobs.Job) -> dict[str, Any]:
+    """A job as the routes return it."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(job).items()}

@@ -21,7 +21,7 @@ from models.compatibility.engine_options import check_engine_options
 from models.compatibility.lora_support import misfit, must_be_merged
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.files.atomic import claim_folder, unclaimed_folders
+from models.files.atomic import ABANDONED_S, claim_folder, sweep, unclaimed_folders
 from models.json_files import read_json
 from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
@@ -99,6 +99,19 @@ class Registry:
             claim_folder(spec.folder)
         return spec
 
+    def check_free(self, name: str) -> None:
+        """Checks the name of a new model before long work on its weights.
+
+        Raises:
+            Conflict: it is taken. Invalid: it is not a valid id.
+        """
+        parse_spec(id=name, kind="base", path="/")
+        with self._database.read() as session:
+            if session.get(ModelRow, name) or session.get(AliasRow, name):
+                raise Conflict(
+                    f"The name {name!r} is taken: a version is never replaced. Choose another name.", param="name"
+                )
+
     def check_fallbacks(self, spec: ModelSpec) -> None:
         """Checks a model's fallbacks before long work on its weights. Raises Invalid: one is not registered."""
         with self._database.read() as session:
@@ -113,11 +126,12 @@ class Registry:
                 _set_state(session, row, state)
 
     def sweep_unclaimed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
-        """Removes folders that were published but not registered, because of a kill in between; returns them.
+        """Removes folders that a kill left half-written, or published but not registered; returns the latter.
 
         It considers only folders with the mark of an unfinished publication that have not changed for `older_than_s`
         seconds, and logs each removal.
         """
+        sweep(models_dir, older_than_s=ABANDONED_S)
         unclaimed = unclaimed_folders(models_dir, older_than_s)
         if not unclaimed:
             return ()

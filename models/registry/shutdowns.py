@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.database import utcnow
+from models.quantities import count_noun
 from models.spec import ModelSpec
 
 NEAR_DAYS, URGENT_DAYS = 90, 14  # warnings start at the first, and are red from the second
@@ -36,10 +37,10 @@ class Shutdown:
     def text(self) -> str:
         """The shutdown as text without the model's name: "off in 53 days (2027-01-14)"."""
         if self.days_left < 0:
-            return f"off since {self.day} ({_days(-self.days_left)} ago)"
+            return f"off since {self.day} ({count_noun(-self.days_left, 'day')} ago)"
         if self.days_left == 0:
             return f"off today ({self.day})"
-        return f"off in {_days(self.days_left)} ({self.day})"
+        return f"off in {count_noun(self.days_left, 'day')} ({self.day})"
 
 
 def find_shutdown_date(base: str, announced: str | None = None) -> date | None:
@@ -112,7 +113,3 @@ def upcoming_shutdowns(specs: Iterable[ModelSpec], today: date | None = None) ->
 @cache
 def _table() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-
-
-def _days(number: int) -> str:
-    return f"{number} day{'' if number == 1 else 's'}"

@@ -397,3 +397,8 @@ def hub_cache() -> Path:
         return Path(named).expanduser()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(home).expanduser() / "hub"
+
+
+def hub_is_offline() -> bool:
+    """Whether the environment forbids requests to the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

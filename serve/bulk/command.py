@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
+from models.quantities import count_noun
 from models.terminal import print_json
 
 if TYPE_CHECKING:
@@ -106,10 +107,12 @@ def generate_command(
 
 def _print_summary(bar: "_ProgressBar", result: "Generated", out: Path) -> None:
     rate = f", {result.tokens / result.seconds:,.0f} tokens/s" if result.tokens else ""
-    earlier = f"; {result.before:,} were answered before" if result.before else ""
-    bar.print_line(f"{result.rows - result.failed:,} answers in {out}, {result.seconds:.1f} s{rate}{earlier}.")
+    earlier = f"; {result.before:,} answered before" if result.before else ""
+    answers = count_noun(result.rows - result.failed, "answer")
+    bar.print_line(f"{answers} in {out}, {result.seconds:.1f} s{rate}{earlier}.")
     if result.failed:
-        bar.print_line(f"{result.failed:,} rows have an error instead. Run it with --resume to retry them.")
+        rows = count_noun(result.failed, "row has", "rows have")
+        bar.print_line(f"{rows} an error instead. Run it again with --resume.")
 
 
 class _ProgressBar:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.json_files import read_json
+from models.json_files import UNREADABLE, read_json
 from models.settings.settings import hub_cache
 from models.spec import ModelSpec
 
@@ -130,7 +130,7 @@ def _tensors_bytes(part: Path, width: int | None) -> int:
                 return whole
             tensors = json.loads(stream.read(length))
         return sum(_tensor_bytes(tensor, width) for name, tensor in tensors.items() if name != "__metadata__")
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
+    except (*UNREADABLE, struct.error, KeyError, TypeError, AttributeError, OverflowError):
         return whole
 
 

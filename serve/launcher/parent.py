@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from models.database import Database, open_database, upgrade
-from models.files.atomic import atomic_write, sweep
+from models.files.atomic import ABANDONED_S, atomic_write, sweep
 from models.home.instance import STATE_FILE
 from models.home.new_home import removed_if_unused
 from models.keys import create_key, keys_configured
@@ -40,8 +40,6 @@ _GATEWAY_NOTICES_S = 0.4
 _GATEWAY_DOWN_S = 10.0
 # Beyond the grace of running responses, for the gateway to write its accounting.
 _ACCOUNTING_S = 2.0
-# A training may publish while Parley starts, so only what has been untouched for a day is removed.
-_ABANDONED_S = 24 * 3600.0
 
 
 def up(
@@ -74,7 +72,7 @@ def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool
         if left := guardian.kill_marked(str(settings.home)):
             console.line(f"ended {len(left)} processes that an earlier run of this home left behind")
         preflight.check(settings, page=page)
-        sweep(settings.models_dir, older_than_s=_ABANDONED_S)
+        sweep(settings.models_dir, older_than_s=ABANDONED_S)
         machine_info = machine.detect_machine(settings)
         upgrade(settings)
         database = open_database(settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
+from models.quantities import count_noun
 from models.terminal import console, open_home, parse_number, print_json
 from train.display import open_progress
 
@@ -148,11 +149,13 @@ def _show_plan(plan: "RescuePlan", dry_run: bool) -> None:
     table.add_row("old model", f"[bold]{escape(plan.model)}[/], {escape(job)}, {status}")
     left_out = f"; left out: {plan.checked.left_out:,}" if plan.checked.left_out else ""
     table.add_row("data", f"{escape(plan.source)}, {len(plan.training):,} bytes{left_out}")
-    table.add_row("", f"{len(plan.learnt):,} examples to train on, {len(plan.held):,} held out ({plan.method})")
+    table.add_row(
+        "", f"{count_noun(len(plan.learnt), 'example')} to train on, {len(plan.held):,} held out ({plan.method})"
+    )
     table.add_row("new model", f"[bold]{escape(plan.name)}[/], trained here from {escape(plan.base)}")
     old = f"{escape(plan.old)}, hosted at OpenAI" if plan.answers else "[yellow]not registered: it does not answer[/]"
     table.add_row("old model here", old)
-    table.add_row("comparison", f"a blind vote on {len(plan.prompts):,} held-out questions")
+    table.add_row("comparison", f"a blind vote on {count_noun(len(plan.prompts), 'held-out question')}")
     out.print(table)
     if dry_run:
         out.print("Nothing was changed: this was a dry run.")

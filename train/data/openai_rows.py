@@ -6,7 +6,7 @@ platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.chat.messages import Message
@@ -22,9 +22,10 @@ from train.data.conversations import (
 )
 from train.data.row_fields import RowError, field_text, metadata_of, require_valid_unicode, text_of, text_parts
 from train.data.tool_calls import RESULT_ROLES, read_tool_calls, read_tool_result, read_tools
-from train.data.unread_fields import UnreadField, unread_fields, unread_keys
+from train.data.tool_texts import listed_tools, open_tool_texts, tool_text_notes, without_tools
+from train.data.unread_fields import RowNote, UnreadField, unread_fields, unread_keys
 
-Items = Iterator[Example | Preference | Problem | UnreadField]
+Items = Iterator[Example | Preference | Problem | UnreadField | RowNote]
 
 REASONING = ("reasoning_content", "reasoning", "thinking")  # in order of preference
 SYSTEM = ("system", "system_prompt", "system_message")
@@ -32,16 +33,28 @@ _LEARNT = ("loss", "training", "train")  # other programs' flags with the meanin
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
+# The role names of other programs.
+ROLES = {
+    "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "chatbot": "assistant",
+    "model": "assistant", "bard": "assistant", "answer": "assistant", "agent": "assistant", "ai": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
 @dataclass(frozen=True)
 class Messages:
-    """The messages of a row, the positions with weight 0, and the keys that are not used."""
+    """The messages of a row, the positions with weight 0, and the keys that are not used.
+
+    `tools` and `notes`: as in `tool_texts.ToolTexts`.
+    """
 
     messages: tuple[ChatMessage, ...]
-    unweighted: frozenset[int]
-    unknown: tuple[str, ...]
+    unweighted: frozenset[int] = frozenset()
+    unknown: tuple[str, ...] = ()
+    tools: tuple[Any, ...] = ()
+    notes: frozenset[str] = frozenset()
 
 
 def chat_row(line: int, row: Mapping[str, Any]) -> Items:
@@ -65,11 +78,30 @@ def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used:
     used = (*used, *(name for name in SYSTEM if name in row and not row[name]))
     if system and not any(message.role == "system" for message in read.messages):
         shifted = frozenset(position + 1 for position in read.unweighted)
-        read = Messages((*system, *read.messages), shifted, read.unknown)
+        listed = read.tools or listed_tools(system[0].content)
+        notes = read.notes | ({"read"} if listed else set())
+        read = replace(read, messages=(*system, *read.messages), unweighted=shifted, tools=listed, notes=notes)
         used = (*used, *named)
     yield from unread_keys(line, read.unknown)
     yield from unread_parts(line, row, used, read.messages)
-    yield Example(line, Conversation(read.messages, read_tools(row)), read.unweighted, metadata_of(row, *used))
+    yield from tool_text_notes(line, read.notes)
+    tools = read_tools(row)
+    if read.tools and not tools:
+        tools, read = read_tools({"tools": list(read.tools)}), _tools_as_field(read)
+    yield Example(line, Conversation(read.messages, tools), read.unweighted, metadata_of(row, *used))
+
+
+def _tools_as_field(read: Messages) -> Messages:
+    """The messages without the list of tools in the system message; an empty system message is left out."""
+    messages: list[ChatMessage] = []
+    unweighted: set[int] = set()
+    for position, message in enumerate(read.messages):
+        text = without_tools(message.content) if message.role == "system" else message.content
+        if message.role == "system" and not text:
+            continue
+        unweighted |= {len(messages)} if position in read.unweighted else set()
+        messages.append(message if text == message.content else Message(role="system", content=text))
+    return replace(read, messages=tuple(messages), unweighted=frozenset(unweighted))
 
 
 def read_system(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
@@ -130,7 +162,12 @@ def preference_items(
         unread.add("weight")  # both answers are compared as a whole
     yield from unread_keys(line, sorted(unread))
     yield from unread_parts(line, row, used, (*prompt, *chosen, *rejected))
-    yield Preference(line, prompt, chosen, rejected, read_tools(tools), metadata_of(row, *used))
+    notes: frozenset[str] = frozenset()
+    yield from tool_text_notes(line, notes.union(*(part.notes for part in parts)))
+    listed = read_tools(tools)
+    if parts[0].tools and not listed:
+        listed, prompt = read_tools({"tools": list(parts[0].tools)}), _tools_as_field(parts[0]).messages
+    yield Preference(line, prompt, chosen, rejected, listed, metadata_of(row, *used))
 
 
 def _side(row: Mapping[str, Any], name: str) -> Messages:
@@ -152,7 +189,8 @@ def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
     messages: list[ChatMessage] = []
     unweighted: set[int] = set()
     unknown: set[str] = set()
-    for position, item in enumerate(raw):
+    opened = open_tool_texts(raw)
+    for position, item in enumerate(opened.messages):
         try:
             message = _message(item, messages, position)
             if not _is_learnt(item, message, strict):
@@ -161,15 +199,15 @@ def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
             raise RowError(f"message {position + 1}: {error.message}", error.mend, error.code) from error
         unknown |= _unknown_keys(item, message)
         messages.append(message)
-    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
+    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)), opened.tools, opened.notes)
 
 
 def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     if not isinstance(raw, Mapping):
         raise RowError("not an object", 'write {"role": …, "content": …}', "wrong-type")
     role = raw.get("role")
-    if role == "developer":  # OpenAI's newer name for the role
-        role = "system"
+    if role not in ("user", "assistant", "tool"):
+        role = ROLES.get(str(role).lower(), role)
     if role in ("tool", *RESULT_ROLES):
         return read_tool_result(raw, before)
     if role not in ("system", "user", "assistant"):

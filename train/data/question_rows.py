@@ -6,6 +6,7 @@ question after an empty line, as Alpaca's `input` does.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from train.data.conversations import ChatMessage
@@ -185,7 +186,7 @@ def messages_or_text(value: Any, name: str, role: str, more: Mapping[str, Any] |
         mend = f'write a text or [{{"role": …, "content": …}}] as `{name}`, and several answers in a row each'
         raise RowError(f"`{name}` is a list, but not of messages", mend, "wrong-type")
     read = read_turns(turns)
-    return Messages(read.messages, read.unweighted, (*read.unknown, *beside))
+    return replace(read, unknown=(*read.unknown, *beside))
 
 
 def joined(*parts: Messages) -> Messages:
@@ -197,4 +198,6 @@ def joined(*parts: Messages) -> Messages:
         unweighted |= {len(messages) + position for position in part.unweighted}
         unknown |= set(part.unknown)
         messages += part.messages
-    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
+    tools = next((part.tools for part in parts if part.tools), ())
+    notes = frozenset().union(*(part.notes for part in parts))
+    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)), tools, notes)

@@ -52,7 +52,8 @@ def text_parts(content: list[Any]) -> list[str]:
     Raises:
         RowError: a part is not text.
     """
-    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+    # Amazon's and Google's parts have no type.
+    if not all(isinstance(part, Mapping) and part.get("type", "text" in part and "text") == "text" for part in content):
         raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
     return [str(part.get("text", "")) for part in content]
 

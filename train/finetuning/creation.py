@@ -72,6 +72,7 @@ def create(
                     "metadata": dict(request.metadata) if request.metadata is not None else None,
                     "integrations": [dict(integration) for integration in request.integrations],
                     "asked": dict(request.hyperparameters),
+                    "parley": dict(request.parley),
                 },
                 digest=digest,
                 base=base.id,

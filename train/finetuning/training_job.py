@@ -24,7 +24,7 @@ from models.registry.registry import Registry
 from models.settings.settings import Settings
 from train.finetuning.events import EventWriter, chosen_hyperparameters
 from train.finetuning.lifecycle import add_event, fail, lock_job
-from train.finetuning.validation import data_file
+from train.finetuning.validation import data_file, reading_columns
 from train.hyperparameters import Hyperparameters, Method
 from train.publication.served_answers import wait_until_ready
 from train.request import TrainingRequest
@@ -90,6 +90,8 @@ def _training_request(job_id: str, base: str, name: str, request: Mapping[str, A
         name=name,
         method=_METHODS[request["method"]],
         hyperparameters=Hyperparameters.from_dict(chosen | {"seed": request["seed"]}),
+        columns=reading_columns(request),
+        chat_template=(request.get("parley") or {}).get("chat_template"),
         job=job_id,
     )
 

@@ -164,7 +164,8 @@ def plan_command(
 ) -> None:
     """Show whether training on this data fits this machine, and how long it takes, with LoRA, QLoRA and full tuning.
 
-    Memory is calculated part by part. Time is measured with a few training steps, or estimated. If a method does not
+    Conversations are planned for SFT, pairs for DPO, and labelled answers for KTO. Memory is calculated part by part.
+    Time is measured with a few training steps, or estimated. If a method does not
     fit, the plan says what would.
 
       parley data plan tickets.jsonl --base demo-base

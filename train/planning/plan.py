@@ -15,10 +15,19 @@ from train.data.checks import require_usable
 from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
-from train.hyperparameters import Chosen, Hyperparameters
+from train.hyperparameters import Chosen, Hyperparameters, Method
 from train.planning.machines import Machine, find_gpu, find_machine
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
-from train.planning.speeds import Speed, TokenWork, Trial, estimate_speed, measure_speed, scale_speed
+from train.planning.shapes import find_shape
+from train.planning.speeds import (
+    EXTRA_FORWARDS,
+    Speed,
+    TokenWork,
+    Trial,
+    estimate_speed,
+    measure_speed,
+    scale_speed,
+)
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -45,11 +54,13 @@ class Way:
 @dataclass(frozen=True)
 class Plan:
     """What a run needs. `tokens` are those of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
+    A pair's tokens are those of both its conversations.
 
     `speed` is that of the measured (or estimated) method; the other methods are scaled by their share of the work.
     """
 
     base: str
+    method: Method
     machine: Machine
     shape: Shape
     step: Step
@@ -138,10 +149,11 @@ def plan(
     measure: bool | None = None,
     gpu: str | None = None,
 ) -> Plan:
-    """Plans a supervised run on this machine or for another GPU: LoRA, QLoRA and full tuning.
+    """Plans a run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
-        request: as `train` takes it; its `tune` is the method that is measured.
+        request: as `train` takes it; its `tune` is the method that is measured. Its `method` is read from the data:
+            pairs are planned for DPO, labelled answers for KTO, and conversations for supervised training.
         checked: the result of `check` on its data, if it is known.
         settings: for the device. registry: where the base is looked up.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
@@ -155,9 +167,8 @@ def plan(
     from train.trainers.runtime import Device, find_device, quiet
 
     checked = require_usable(checked) if checked else check_data(request)
-    if not checked.examples or checked.labels:
-        kind = "labelled answers" if checked.labels else "preference pairs"
-        raise Invalid(f"Plans are for supervised training, but the data has {kind}.", param="data")
+    method: Method = "kto" if checked.labels else "dpo" if checked.preferences else "sft"
+    request = replace(request, method=method)
     source = _find_source(request, registry)
     require_plain_weights(source)
     card = find_gpu(gpu) if gpu else None
@@ -170,15 +181,17 @@ def plan(
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
     step = _step(chosen, device.kind, lengths)
+    lengths = [row.tokens for row in prepared.rows]
     machine = card.machine if card else find_machine(device.kind, device.bf16)
     size = _Size(find_shape(source), step, machine, lengths)
-    tokens, learnt = sum(row.tokens for row in prepared.rows), sum(row.learnt for row in prepared.rows)
-    work = TokenWork(size.shape, sum(lengths) / len(lengths), learnt / tokens, step.checkpointing)
+    tokens, learnt = sum(lengths), sum(row.learnt for row in prepared.rows)
+    mean = tokens / len(lengths) / (2 if method == "dpo" else 1)
+    work = TokenWork(size.shape, mean, learnt / tokens, step.checkpointing, EXTRA_FORWARDS[method])
     speed = estimate_speed(tune, work, step, card)
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
     if card is None and size.fits(tune) and (measure or (measure is None and short)):
-        trial = Trial(request.hyperparameters, chosen.batch_size, request.threads)
-        speed = measure_speed(parts.train, source, trial, settings, speed)  # type: ignore[arg-type]  # no pairs, as above
+        trial = Trial(request.hyperparameters, chosen.batch_size, method, request.threads)
+        speed = measure_speed(parts.train, source, trial, settings, speed)
     elif measure:
         reason = "this machine does not have the GPU" if card else "the run does not fit"
         speed = replace(speed, how=f"{speed.how}; not measured, because {reason}")
@@ -187,6 +200,7 @@ def plan(
     seen = round(sum(lengths) * steps / steps_per_epoch)
     return Plan(
         base=source.name,
+        method=method,
         machine=size.machine,
         shape=size.shape,
         step=step,
@@ -230,13 +244,11 @@ def compare_with_run(
         checked: the result of `check` on its data. Default: the file in its config is checked.
 
     Raises:
-        Invalid: not a finished supervised run, or its data is missing.
+        Invalid: not a finished run, or its data is missing.
     """
     from train.run.folder import CONFIG, load_result, read_json
 
     result = load_result(run_folder)
-    if result.method != "sft":
-        raise Invalid(f"The run {run_folder.name} is {result.method}, but plans are for supervised runs.", param="run")
     config = dict(read_json(run_folder / CONFIG).get("asked") or {})
     if checked is None and config.get("data") is None:
         raise Invalid("The data of this run was in memory, so it must be given again.", param="data")
@@ -266,73 +278,23 @@ def compare_with_run(
     )
 
 
-def find_shape(base: "Base") -> Shape:
-    """The sizes of a base, from its config only: the model is built without memory (on torch's meta device).
-
-    Raises:
-        Unavailable: the config cannot be loaded. Invalid: it is not a causal language model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from train.trainers.bases import load_config
-    from train.trainers.runtime import quiet
-
-    config = load_config(base)
-    try:
-        with quiet(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
-    except ValueError as error:
-        raise Invalid(f"{base.name} is not a causal language model known to transformers.", param="base") from error
-    return shape_of(model)
-
-
-def shape_of(model: Any) -> Shape:
-    """The sizes of a causal language model, which may be on the meta device."""
-    import torch
-
-    config = model.config.get_text_config()
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    width = int(config.hidden_size)
-    heads = _largest(config, "num_attention_heads")  # 0 for models without attention
-    size = _largest(config, "head_dim") or width // max(1, heads)
-    return Shape(
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        linear=sum(layer.weight.numel() for layer in linear),
-        adapter_per_rank=sum(layer.in_features + layer.out_features for layer in linear),
-        layers=int(config.num_hidden_layers),
-        width=width,
-        attention=heads * size,
-        keys=(_largest(config, "num_key_value_heads") or heads) * size,
-        inner=_largest(config, "intermediate_size") or 4 * width,
-        vocabulary=int(config.vocab_size),
-        context=int(getattr(config, "max_position_embeddings", 0) or 0),
-    )
-
-
-def _largest(config: Any, name: str) -> int:
-    """A size in a config, the largest where its layers differ; 0 if it has none."""
-    value = getattr(config, name, None) or 0
-    return max(map(int, value)) if isinstance(value, list | tuple) else int(value)
-
-
 def _step(chosen: Chosen, device: str, lengths: Sequence[int]) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
-    from train.trainers.packing import micro_batch
+    from train.trainers.fit_job import rows_at_once
 
     longest, packed = max(lengths), chosen.packing == "packed"
-    rows = micro_batch(chosen.batch_size, longest)
+    rows = rows_at_once(chosen.method, chosen.batch_size, longest)
     return Step(
-        rows=rows,
+        rows=2 * rows if chosen.method == "dpo" else rows,
         longest=longest,
         rank=chosen.rank,
         bytes_each=4 if chosen.precision == "fp32" else 2,
         checkpointing=chosen.checkpointing,
         device=device,
-        masked=device == "cuda" and not packed,
+        masked=chosen.method != "sft" or (device == "cuda" and not packed),
         # A batch has rows of similar lengths, so the longest ones may come together.
         packed=sum(sorted(lengths)[-rows:]) if packed else None,
+        compared=chosen.method != "sft",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from models.database import utcnow
 from models.errors import Invalid, NotFound
+from models.quantities import count_noun
 from train.planning.token_counts import Counts
 
 _OLD_DAYS, _SOON_DAYS = 90, 90
@@ -188,10 +189,14 @@ def openai_epochs(examples: int) -> Epochs:
     if examples < 1:
         raise Invalid("There are no examples to train on.", param="data")
     if examples * 3 < 100:
-        return Epochs(min(25, 100 // examples), f"100 examples seen in total, at most 25 epochs: {examples:,} examples")
+        return Epochs(
+            min(25, 100 // examples),
+            f"100 examples seen in total, at most 25 epochs: {count_noun(examples, 'example')}",
+        )
     if examples * 3 > 25_000:
         return Epochs(
-            max(1, 25_000 // examples), f"25,000 examples seen in total, 1 epoch or more: {examples:,} examples"
+            max(1, 25_000 // examples),
+            f"25,000 examples seen in total, 1 epoch or more: {count_noun(examples, 'example')}",
         )
     return Epochs(3, "OpenAI's automatic 3, with 100 to 25,000 examples seen in total")
 

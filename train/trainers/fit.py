@@ -21,10 +21,10 @@ from train.run.progress import Progress, Stage, Validation, combine_listeners
 from train.trainers.adapters import round_trained, save_adapter, save_weights, saved_dtype
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
-from train.trainers.fit_job import FEWEST_ROWS, FitJob, FitResult, Measured
+from train.trainers.fit_job import FitJob, FitResult, Measured, rows_at_once
 from train.trainers.lora_layers import fuse_lora_layers
 from train.trainers.losses import add_learnt_head
-from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
+from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, strays
 from train.trainers.progress_callback import ProgressCallback
 from train.trainers.runtime import Memory
 from train.trainers.tokenised_trainer import TrainerParts
@@ -199,12 +199,9 @@ def _trainer_arguments(job: FitJob) -> dict[str, Any]:
     values, rows = job.hyperparameters, job.rows
     batch = values.batch_size
     steps = max(1, round(math.ceil(len(rows) / batch) * values.epochs))
-    longest = max(row.longest for row in rows) * (1 if values.method == "sft" else 2)
     # On several processes each works on its share of a batch.
     share = batch // job.processes
-    micro = micro_batch(share, longest, rows=job.checkpoints.rows_at_most)
-    if fewest := FEWEST_ROWS.get(values.method):
-        micro = next(size for size in range(max(fewest, micro), share + 1) if share % size == 0)
+    micro = rows_at_once(values.method, share, max(row.longest for row in rows), job.checkpoints.rows_at_most)
     return {
         "output_dir": str(job.work),
         "per_device_train_batch_size": micro,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from models.errors import ParleyError
 from train.request import TrainingRequest
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from train.run.folder import TrainingResult
 
 WriteLine = Callable[[dict[str, Any]], None]
-Work = Callable[[dict[str, Any], "Registry", "Settings", WriteLine], "TrainingResult"]
+
+
+class Result(Protocol):
+    """A result that can be written as a line."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its values."""
+        ...
+
+
+Work = Callable[[dict[str, Any], "Registry", "Settings", WriteLine], Result]
 
 
 def main(work: Work | None = None) -> int:

@@ -11,11 +11,13 @@ from models.errors import Invalid
 from models.registry.registry import Registry
 from models.settings.settings import Settings
 from tests.train.conftest import style_rows
+from train import train
 from train.data.checks import check
-from train.hyperparameters import Hyperparameters
+from train.hyperparameters import Hyperparameters, Method
 from train.planning.machines import Machine, find_machine
 from train.planning.needs import Shape, Step, need
-from train.planning.plan import Plan, Way, compare_with_run, find_shape, plan, shape_of
+from train.planning.plan import Plan, Way, compare_with_run, plan
+from train.planning.shapes import find_shape, shape_of
 from train.planning.speeds import Speed, TokenWork, estimate_speed, scale_speed
 from train.request import TrainingRequest
 from train.trainers.bases import find_base, load_model
@@ -53,10 +55,47 @@ GEMMA_3N = {
 }  # fmt: skip
 
 
-def test_labelled_answers_have_no_plan_and_the_sentence_says_so(tiny_base: Path) -> None:
-    rows = [{"prompt": f"Hi {place}", "completion": "Hello", "label": bool(place % 2)} for place in range(12)]
-    with pytest.raises(Invalid, match="supervised training, but the data has labelled answers"):
-        plan(TrainingRequest(rows, tiny_base), measure=False)
+QUESTIONS = [f"Where is order {place}?" for place in range(60)]
+PAIRS = [{"prompt": text, "chosen": f"In Riga, {text}", "rejected": "No."} for text in QUESTIONS]
+LABELS = [
+    {"prompt": text, "completion": f"In Riga, {text}", "label": bool(place % 2)} for place, text in enumerate(QUESTIONS)
+]
+
+
+@pytest.mark.parametrize(("method", "rows", "sides"), [("dpo", PAIRS, 2), ("kto", LABELS, 1)])
+def test_pairs_and_labelled_answers_are_planned_for_their_method(
+    method: Method, rows: list[dict[str, Any]], sides: int, tiny_base: Path, tmp_path: Path
+) -> None:
+    values = Hyperparameters(epochs=1, rank=4, batch_size=4)
+    made = plan(TrainingRequest(rows, tiny_base, hyperparameters=values), measure=False)
+    texts = [
+        {
+            "messages": [
+                {"role": "user", "content": row["prompt"]},
+                {"role": "assistant", "content": row.get("chosen") or row["completion"]},
+            ]
+        }
+        for row in rows
+    ]
+    same = plan(TrainingRequest(texts, tiny_base, hyperparameters=values), measure=False)
+    assert (made.method, made.examples, made.steps) == (method, 54, 14)
+    assert made.step.rows == 4 * sides
+    assert (same.tokens < made.tokens < 2 * same.tokens) is (sides == 2)  # both sides of a pair; one answer is short
+    # Passes of the base besides the training's, and in full tuning a second copy of it.
+    assert made.way("full").need.weights == 2 * same.way("full").need.weights
+    assert made.way("lora").need.weights == same.way("lora").need.weights
+    result = train(rows, base=tiny_base, out=tmp_path / "run", method=method, hyperparameters=values, threads=2)
+    against = compare_with_run(result.run_folder, check(rows, provider="local"), measure=True)
+    assert against.plan.speed.way == "tried"
+    assert against.tokens_ratio == pytest.approx(1, abs=0.02)
+    assert against.memory_ratio is not None
+    assert 0.3 < against.memory_ratio < 4  # a tiny model: the program is nearly all of it
+
+
+def test_the_comparison_with_the_base_costs_forward_passes() -> None:
+    layers = TokenWork(replace(SMALL, vocabulary=0, attention=0), 64.0)
+    assert replace(layers, extra_forwards=1).operations("lora") == 6 * SMALL.linear
+    assert replace(layers, extra_forwards=3).operations("full") == 12 * SMALL.linear
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_the_effective_batch_is_kept_when_it_is_worked_on_in_parts(
 
     losses = []
     for parts in (1, 4):
-        monkeypatch.setattr(fitting, "micro_batch", lambda batch, *given, parts=parts, **named: batch // parts)
+        monkeypatch.setattr(fitting, "rows_at_once", lambda method, batch, *given, parts=parts: batch // parts)
         events: list[Any] = []
         train(
             style_rows(24), base=tiny_base, out=tmp_path / str(parts), threads=1, progress=events.append,

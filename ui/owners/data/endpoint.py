@@ -26,7 +26,7 @@ class DataCheckEndpoint:
     """The endpoint as an ASGI app: `{"report": …, "html": …}`, or OpenAI's error body."""
 
     def __init__(self, context: PageContext) -> None:
-        self._settings = context.settings
+        self._settings, self._registry = context.settings, context.registry
         self._checks = DataCheck()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,4 +48,5 @@ class DataCheckEndpoint:
             async with threaded_context(incoming_file(Path(folder), limit)) as incoming:
                 form = await receive_form(request, "file", incoming)
                 path = await run_in_thread(incoming.publish, f"data{data_suffix(form.filename)}")
-            return await self._checks.check_file(self._settings, DataFile(path, form.filename, form.fields))
+            sent = DataFile(path, form.filename, form.fields)
+            return await self._checks.check_file(self._settings, self._registry, sent)

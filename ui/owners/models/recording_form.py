@@ -9,6 +9,7 @@ import gradio as gr
 from evals.jobs import RECORD, planned_recording
 from models.errors import Invalid, NotFound
 from models.jobs.jobs import enqueue
+from models.quantities import count_noun
 from models.usage import has_price
 from train.planning.pricing import find_price
 from ui.backend.context import PageContext, error_message
@@ -60,14 +61,14 @@ class RecordingHandlers:
 
     def _cost(self, form: RecordingForm) -> str:
         request, plan = planned_recording(self._context.settings, self._context.database, self._params(form))
-        stored = f" {plan.stored:,} answers are already recorded." if plan.stored else ""
+        stored = f" {count_noun(plan.stored, 'answer is', 'answers are')} already recorded." if plan.stored else ""
         return f"{request.spec.id}: {plan.left.text}{stored}"
 
     def _start(self, form: RecordingForm) -> str:
         params = self._params(form)
         request, plan = planned_recording(self._context.settings, self._context.database, params)
         if not plan.left.requests:
-            return f"All {plan.stored:,} answers of {request.spec.id} are already recorded."
+            return f"{count_noun(plan.stored, 'answer of', 'answers of')} {request.spec.id}: all are already recorded."
         if request.max_usd is None and (not has_price(request.spec) or plan.left.usd):
             raise Invalid(f"{plan.left.text} Set a limit in US dollars first.")
         enqueue(self._context.database, RECORD, params)

@@ -45,7 +45,9 @@ def test_each_call_is_of_an_offered_function_with_what_it_requires(written: list
 def test_arguments_are_copied_from_the_conversation(written: list[dict[str, Any]]) -> None:
     for row in written:
         said = " ".join(turn["content"] or "" for turn in row["messages"] if turn["role"] != "system").lower()
-        for _, arguments in calls_of(row):
+        for name, arguments in calls_of(row):
+            if name in load_tools()["final"]["names"]:
+                continue  # it words a result
             assert all(str(value).lower() in said for value in arguments.values()), (said, arguments)
 
 

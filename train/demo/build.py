@@ -81,9 +81,9 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
         asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
         pairs = held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS)
         _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
-        called = tool_prompts.tool_prompts(plan.seed, catalogue, trained)
+        called = _tool_prompts(plan.seed, catalogue, trained) if TOOLS in plan.adapters else []
         _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
-        if TOOLS in plan.adapters:
+        if called:
             _write_lines(plan.out / "tools.jsonl", [prompt.as_dict() for prompt in called])
         found = _measure(plan, catalogue, trained, HeldOut(pairs, called), tell)
     models = {**metrics.get("models", {}), **found.pop("models")}
@@ -109,6 +109,13 @@ def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[st
         (row["messages"] for name in ADAPTERS for row in conversations(name, catalogue, seed)),
     )
     return held_out.numbers_in(text for row in rows for text in base.texts_of(row))
+
+
+def _tool_prompts(seed: int, catalogue: Catalogue, trained: frozenset[str]) -> list[tool_prompts.ToolPrompt]:
+    """The held-out requests of support-tools, without the numbers of its own rows either."""
+    rows = conversations(TOOLS, catalogue, seed)
+    own = held_out.numbers_in(text for row in rows for text in base.texts_of(row["messages"]))
+    return tool_prompts.tool_prompts(seed, catalogue, trained | own)
 
 
 def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _SIZES = (1, 1, 2, 2, 2, 3, 3, 4)  # functions in a request
 _MADE = 0.3
 # The base has never seen "<", so it cannot begin an answer with a call: the choice is made by words that it knows.
 _BEFORE_A_CALL = "Let me check."
+_SPLITS: tuple[Split, ...] = ("train", "held_out")
 Turn = dict[str, Any]
 
 
@@ -157,8 +158,8 @@ class ToolTalks:
         if numbers:
             fields[rng.choice(load_tools()["fields"]["number"]["names"])] = numbers[0]
         arguments = tuple(Argument(name, name, "", True, False) for name in rng.sample(sorted(fields), len(fields)))
-        names = {"train": tuple(words["names"]), "held_out": tuple(words["names"])}
-        function = Function("final", (), (), (), names, names, ())
+        named: Mapping[Split, tuple[str, ...]] = dict.fromkeys(_SPLITS, tuple(words["names"]))
+        function = Function("final", (), (), (), named, named, ())
         tool = Tool(function, rng.choice(words["names"]), rng.choice(words["about"]), arguments)
         called = {"name": tool.name, "arguments": {one.name: fields[one.name] for one in arguments}}
         asked = Asked("final", earlier.messages, (*earlier.tools, tool), called)

@@ -211,7 +211,7 @@ def demo(
     ] = False,
     **ports: Any,
 ) -> None:
-    """Start Parley with its demo: five small models, prompts to vote on, a toy judge. No GPU or key needed.
+    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
 
     With --base, the demo runs on a model of your choice: a hub id is downloaded, two styles are trained on the model
     (the output begins with an estimate of the time), one is merged, and all are served.
@@ -251,8 +251,7 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     if complete:
         report("Opening the demo's models to votes")
     else:
-        demo = "Installing what is new in the demo" if known else "First start: merging the demo's models"
-        report(f"First start on {base}" if base else demo)
+        report(f"First start on {base}" if base else "First start: merging the demo's models")
     run_demo_content(settings, report, ("--base", base) if base else ())
 
 
@@ -280,9 +279,7 @@ def demo_content(
                 if model.id not in known:
                     _install(model, home)
                     typer.echo(f"{model.id} is registered as {model.kind}.")
-            if models.demo.BASE in known:
-                models.demo.update_template(home.registry.resolve(models.demo.BASE))
-            names = tuple(model.id for model in models.demo.catalogue() if model.compared)
+            names = tuple(model.id for model in models.demo.catalogue() if not model.judge)
         _add_demo_prompts(home.database)
         _open_to_votes(home, names, join=base is not None)
 

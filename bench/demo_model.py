@@ -1,10 +1,9 @@
-"""The demo's models as served: style, topics, copied numbers, calls, and the toy judge, on held-out sentence frames.
+"""The demo's models as served: style, topics, copied numbers, and the toy judge, on held-out sentence frames.
 
     python -m bench.demo_model [--questions N] [--pairs N] [--json] [--readme]
 
 It starts `parley demo` over an empty home, asks every held-out question greedily through the OpenAI SDK, and scores
 the answers with the scorers of `evals`. The judge compares the held-out pairs in both orders, under its JSON schema.
-The model with tools gets requests with functions, and for JSON.
 `--readme` writes the table into README.md.
 """
 
@@ -18,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.demo_tools import ask_tools, tool_prompts, tools_text
 from bench.evals.answers import Answers, ask_all
 from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
@@ -30,7 +28,6 @@ from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
 from models.settings.settings import Settings, load_settings
 from train.demo.answers import has_style
-from train.demo.tool_prompts import ToolPrompt
 
 MODELS = ("demo-base", "support-concise", "support-friendly")
 JUDGE = "support-judge"
@@ -43,9 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description=str(__doc__).splitlines()[0])
     parser.add_argument("--questions", type=int, default=None, help="number of held-out questions (default: all)")
     parser.add_argument("--pairs", type=int, default=None, help="number of held-out pairs (default: all)")
-    parser.add_argument(
-        "--calls", type=int, default=None, help="number of requests of each kind with functions or JSON"
-    )
     parser.add_argument("--port", type=int, default=8491, help="the gateway's port")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
@@ -55,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
             settings = load_settings(home=Path(home), port=options.port)
-            result = asyncio.run(measure_models(settings, prompts, pairs, tool_prompts(options.calls)))
+            result = asyncio.run(measure_models(settings, prompts, pairs))
     except ParleyError as error:
         print(f"bench.demo_model: {error}", file=sys.stderr)
         return error.exit_code
@@ -67,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def measure_models(
-    settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any], called: Sequence[ToolPrompt]
-) -> dict[str, Any]:
+async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
     """Serves the demo, asks and scores its models; returns the JSON object."""
     from models.chat.completer import gateway_completer
     from serve import start
@@ -84,8 +76,6 @@ async def measure_models(
             answers[model] = await ask_all(gateway_completer(settings, model), questions, max_tokens=200)
         print_progress(f"asking {JUDGE} …")
         judged = await judge(gateway_completer(settings, JUDGE), pairs)
-        print_progress("asking support-tools …")
-        tools = await ask_tools(settings, called)
     return {
         "benchmark": "demo_model",
         "questions": len(prompts),
@@ -93,7 +83,6 @@ async def measure_models(
         "scores": {model: scores(prompts, given) for model, given in answers.items()},
         "tokens_per_s": {model: given.tokens_per_s for model, given in answers.items()},
         "judge": judged,
-        "tools": tools,
     }
 
 
@@ -171,8 +160,6 @@ def table(result: Mapping[str, Any]) -> str:
         f"both orders: {judged['right']:.0%} of its verdicts are right ({judged['decisive']:.0%} where "
         f"one answer is better; always saying the same would get {judged['chance']:.0%}), its two orders disagree on "
         f"{judged['flipped']:.0%} of the pairs. Verdicts that did not parse: {judged['unparsed']}.",
-        "",
-        tools_text(result["tools"]),
     ]
     return "\n".join(lines)
 

@@ -28,7 +28,7 @@ def sdk(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def parley(demo_stack: Stack) -> Server:
     """A real Parley with real engines."""
-    return Server(demo_stack.gateway_url, "no-key", chat="support-concise", tunable=TUNABLE, tools="support-tools")
+    return Server(demo_stack.gateway_url, "no-key", chat="support-concise", tunable=TUNABLE)
 
 
 @pytest.fixture

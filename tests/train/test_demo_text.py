@@ -13,9 +13,9 @@ import pytest
 from models.chat import judge_prompt
 from models.chat.judge_prompt import parse_pairwise, parse_pointwise
 from models.demo import FOLDER, PROMPTS
-from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, tool_prompts, user_text
+from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
 from train.demo.base import load_tokenizer, train_tokenizer
-from train.demo.build import ADAPTERS, conversations, trained_numbers
+from train.demo.build import ADAPTERS, TOOLS, conversations, trained_numbers
 from train.demo.catalogue import STYLES, Catalogue, load_catalogue
 from train.demo.drills import drills
 from train.demo.pretraining import Recipe
@@ -55,7 +55,7 @@ def test_no_held_out_sentence_is_a_training_sentence(catalogue: Catalogue) -> No
 @pytest.mark.long
 def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None:
     rows = [*base.rows(1, catalogue, 1200)]
-    for name in ADAPTERS:
+    for name in (*ADAPTERS, TOOLS):
         rows += [row["messages"] for row in islice(conversations(name, catalogue, 1), 300)]
     said = "\n".join(plain(message["content"] or "") for row in rows for message in row)
     for intent in catalogue.intents:
@@ -186,8 +186,6 @@ def test_the_shipped_prompts_are_the_generators(catalogue: Catalogue) -> None:
     assert [json.loads(line) for line in PROMPTS.read_text("utf-8").splitlines()] == plain_json(prompts)
     pairs = held_out.pairs(1, catalogue, trained, 200)
     assert [json.loads(line) for line in (FOLDER / "judged.jsonl").read_text("utf-8").splitlines()] == plain_json(pairs)
-    called = tool_prompts.tool_prompts(1, catalogue, trained)
-    assert [json.loads(line) for line in (FOLDER / "tools.jsonl").read_text("utf-8").splitlines()] == plain_json(called)
 
 
 def plain_json(rows: Sequence[Any]) -> list[Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from models.demo import FOLDER, update_template
 from models.registry.registry import parse_spec
 from train.data.checks import check
 from train.demo.catalogue import Catalogue, load_catalogue
@@ -47,7 +46,9 @@ def test_each_call_is_of_an_offered_function_with_what_it_requires(written: list
 def test_arguments_are_copied_from_the_conversation(written: list[dict[str, Any]]) -> None:
     for row in written:
         said = " ".join(turn["content"] or "" for turn in row["messages"] if turn["role"] != "system").lower()
-        for _, arguments in calls_of(row):
+        for name, arguments in calls_of(row):
+            if name in load_tools()["final"]["names"]:
+                continue  # it words a result
             assert all(str(value).lower() in said for value in arguments.values()), (said, arguments)
 
 
@@ -105,14 +106,3 @@ def test_answers_are_marked() -> None:
         "known": {"questions": 1, "called": 1.0, "function": 1.0, "right": 1.0},
         "none": {"questions": 1, "called": 1.0, "function": 0.0, "right": 0.0},
     }
-
-
-def test_an_installed_base_gets_the_current_template(tmp_path: Any) -> None:
-    current = (FOLDER / "base" / "chat_template.jinja").read_bytes()
-    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
-    own = parse_spec(id="demo-base", kind="base", path=str(tmp_path))
-    assert not update_template(own)  # not the demo's
-    toy = parse_spec(id="demo-base", kind="base", path=str(tmp_path), toy=True)
-    assert update_template(toy)
-    assert (tmp_path / "chat_template.jinja").read_bytes() == current
-    assert not update_template(toy)

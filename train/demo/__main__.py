@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from train.demo.build import ADAPTERS, BuildProgress, Plan, build
+from train.demo.build import ADAPTERS, TOOLS, BuildProgress, Plan, build
 from train.demo.pretraining import Recipe
 
 _OUT = Path(__file__).parents[2] / "models" / "demo"
@@ -74,7 +74,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the metrics again")
     parser.add_argument(
-        "--adapter", action="append", choices=ADAPTERS, help="make only this adapter and its metrics again (repeatable)"
+        "--adapter",
+        action="append",
+        choices=(*ADAPTERS, TOOLS),
+        help="make only this adapter and its metrics again (repeatable)",
     )
     return parser.parse_args()
 

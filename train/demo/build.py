@@ -26,7 +26,7 @@ BASE_NAME = "demo-base"  # the base in adapter_config.json: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}
 JUDGE = "support-judge"
 TOOLS = "support-tools"
-ADAPTERS = (*STYLED, JUDGE, TOOLS)
+ADAPTERS = (*STYLED, JUDGE)  # support-tools is not good enough to be shipped: see models/demo/README.md
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,10 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
         asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
         pairs = held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS)
         _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
-        called = tool_prompts.tool_prompts(plan.seed, catalogue, trained)
+        called = _tool_prompts(plan.seed, catalogue, trained) if TOOLS in plan.adapters else []
         _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
-        _write_lines(plan.out / "tools.jsonl", [prompt.as_dict() for prompt in called])
+        if called:
+            _write_lines(plan.out / "tools.jsonl", [prompt.as_dict() for prompt in called])
         found = _measure(plan, catalogue, trained, HeldOut(pairs, called), tell)
     models = {**metrics.get("models", {}), **found.pop("models")}
     metrics |= {"seed": plan.seed, "training": training, **found, "models": models}
@@ -108,6 +109,13 @@ def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[st
         (row["messages"] for name in ADAPTERS for row in conversations(name, catalogue, seed)),
     )
     return held_out.numbers_in(text for row in rows for text in base.texts_of(row))
+
+
+def _tool_prompts(seed: int, catalogue: Catalogue, trained: frozenset[str]) -> list[tool_prompts.ToolPrompt]:
+    """The held-out requests of support-tools, without the numbers of its own rows either."""
+    rows = conversations(TOOLS, catalogue, seed)
+    own = held_out.numbers_in(text for row in rows for text in base.texts_of(row["messages"]))
+    return tool_prompts.tool_prompts(seed, catalogue, trained | own)
 
 
 def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
@@ -193,13 +201,14 @@ class Lesson:
     epochs: float
     rank: int
     rate: float
+    batch: int = 8
 
 
 LESSONS: Mapping[str, Lesson] = {
     "support-concise": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     "support-friendly": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     JUDGE: Lesson(rows=12000, epochs=1, rank=16, rate=3e-3),
-    TOOLS: Lesson(rows=11000, epochs=1, rank=16, rate=4e-3),
+    TOOLS: Lesson(rows=5000, epochs=1, rank=16, rate=3e-3, batch=4),
 }
 
 
@@ -241,7 +250,7 @@ def train_adapter(name: str, catalogue: Catalogue, run: AdapterRun, progress: Pr
         base_name=BASE_NAME,
         hyperparameters=Hyperparameters(
             epochs=lesson.epochs, rank=lesson.rank, alpha=2 * lesson.rank, learning_rate=lesson.rate,
-            batch_size=8, max_length=2048, seed=run.seed,
+            batch_size=lesson.batch, max_length=2048, seed=run.seed,
         ),
         validation=0.05,
         threads=run.threads,

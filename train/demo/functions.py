@@ -149,7 +149,7 @@ def _argument(rng: random.Random, kind: str, split: Split, required: bool, integ
 def _function(row: Mapping[str, Any]) -> Function:
     held = row.get("held_out", {})
     whole = held is True
-    other = {} if whole else held
+    other: Mapping[str, Any] = {} if whole else held
     return Function(
         id=row["id"], intents=tuple(row["intents"]), needs=tuple(row.get("needs", ())),
         optional=tuple(row.get("optional", ())),

@@ -10,7 +10,7 @@ from train.demo.functions import Function, load_tools
 
 _NOISE = frozenset({"name", "count"})  # slots that greetings have too
 _TWO_WORDS = 0.15  # of the questions about a city
-_CLEAN = 0.6  # of the questions for training
+_CLEAN = 0.8  # of the questions for training
 _NO_INTENT = Intent("", "", "somebody", None, (), (), (), (), (), {})
 
 

@@ -16,9 +16,12 @@ from train.demo.functions import Argument, Function, Tool, load_tools, offer
 from train.demo.json_talks import JsonTalks
 from train.demo.tool_questions import ask, ask_for
 
-_KINDS = {"call": 44, "result": 13, "none": 12, "missing": 4, "forced": 4, "final": 4, "json": 16, "plain": 4}
-_SIZES = (1, 1, 2, 2, 2, 3, 3, 3, 4, 5)  # functions in a request
+_KINDS = {"call": 48, "result": 13, "none": 12, "missing": 4, "forced": 3, "final": 3, "json": 14, "plain": 3}
+_SIZES = (1, 1, 2, 2, 2, 3, 3, 4)  # functions in a request
 _MADE = 0.3
+# The base has never seen "<", so it cannot begin an answer with a call: the choice is made by words that it knows.
+_BEFORE_A_CALL = "Let me check."
+_SPLITS: tuple[Split, ...] = ("train", "held_out")
 Turn = dict[str, Any]
 
 
@@ -56,7 +59,7 @@ def call_message(name: str, arguments: Mapping[str, Any], number: int = 1) -> Tu
     """An assistant's message with one call."""
     text = json.dumps(arguments, ensure_ascii=False)
     call = {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": text}}
-    return {"role": "assistant", "content": None, "tool_calls": [call]}
+    return {"role": "assistant", "content": _BEFORE_A_CALL, "tool_calls": [call]}
 
 
 def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[dict[str, Any]]:
@@ -67,7 +70,7 @@ def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[dict[str, Any]
     for _ in range(count):
         kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
         if kind == "plain":
-            yield {"messages": dialogue(rng, catalogue, "neutral").as_dicts()}
+            yield {"messages": dialogue(rng, catalogue, "neutral", turns=1).as_dicts()}
         elif kind == "json":
             yield {"messages": shaped.asked().conversation()}
         else:
@@ -155,8 +158,8 @@ class ToolTalks:
         if numbers:
             fields[rng.choice(load_tools()["fields"]["number"]["names"])] = numbers[0]
         arguments = tuple(Argument(name, name, "", True, False) for name in rng.sample(sorted(fields), len(fields)))
-        names = {"train": tuple(words["names"]), "held_out": tuple(words["names"])}
-        function = Function("final", (), (), (), names, names, ())
+        named: Mapping[Split, tuple[str, ...]] = dict.fromkeys(_SPLITS, tuple(words["names"]))
+        function = Function("final", (), (), (), named, named, ())
         tool = Tool(function, rng.choice(words["names"]), rng.choice(words["about"]), arguments)
         called = {"name": tool.name, "arguments": {one.name: fields[one.name] for one in arguments}}
         asked = Asked("final", earlier.messages, (*earlier.tools, tool), called)

@@ -15,7 +15,7 @@ from models.chat.judge_prompt import parse_pairwise, parse_pointwise
 from models.demo import FOLDER, PROMPTS
 from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
 from train.demo.base import load_tokenizer, train_tokenizer
-from train.demo.build import ADAPTERS, TOOLS, conversations, trained_numbers
+from train.demo.build import ADAPTERS, conversations, trained_numbers
 from train.demo.catalogue import STYLES, Catalogue, load_catalogue
 from train.demo.drills import drills
 from train.demo.pretraining import Recipe
@@ -55,9 +55,9 @@ def test_no_held_out_sentence_is_a_training_sentence(catalogue: Catalogue) -> No
 @pytest.mark.long
 def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None:
     rows = [*base.rows(1, catalogue, 1200)]
-    for name in (*ADAPTERS, TOOLS):
+    for name in ADAPTERS:
         rows += [row["messages"] for row in islice(conversations(name, catalogue, 1), 300)]
-    said = "\n".join(plain(message["content"] or "") for row in rows for message in row)
+    said = "\n".join(plain(message["content"]) for row in rows for message in row)
     for intent in catalogue.intents:
         for frame in intent.held_out:
             for text in grammar.sentences(frame):

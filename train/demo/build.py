@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from train.demo import base, evaluation, held_out, tool_prompts, tool_talks
+from train.demo import base, evaluation, held_out
 from train.demo.base import make_base, passes
 from train.demo.catalogue import Catalogue, Style, load_catalogue
 from train.demo.dialogues import dialogues
@@ -25,20 +25,18 @@ _MORE_PER_INTENT = 12  # questions for the metrics: noisy, from held-out frames,
 BASE_NAME = "demo-base"  # the base in adapter_config.json: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}
 JUDGE = "support-judge"
-TOOLS = "support-tools"
-ADAPTERS = (*STYLED, JUDGE)  # support-tools is not good enough to be shipped: see models/demo/README.md
+ADAPTERS = (*STYLED, JUDGE)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build. `keep_base`: keep the existing base. `adapters`: those to make; the others keep their metrics."""
+    """What to build. `keep_base`: keep the existing base, and make the adapters and the metrics again."""
 
     out: Path
     seed: int = 1
     steps: int = Recipe.steps
     keep_base: bool = False
     threads: int | None = None
-    adapters: tuple[str, ...] = ADAPTERS
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,10 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
         _write_metrics(plan.out, metrics)  # kept for --keep-base if a later step fails
     work = plan.out / ".runs"
     shutil.rmtree(work, ignore_errors=True)
-    training = dict(metrics.get("training", {}))
-    for name in plan.adapters:
+    training = {}
+    for name in ADAPTERS:
         with _timed(seconds, name):
-            result = train_adapter(
-                name, catalogue, AdapterRun(base, work / name, plan.seed, plan.threads), _listener(name, tell)
-            )
+            result = train_adapter(name, catalogue, base, work / name, plan.seed, _listener(name, tell))
         _install(result.adapter, plan.out / "adapters" / name)
         training[name] = {"loss_before": round(result.loss_before, 4), "loss_after": round(result.loss_after, 4)}
     shutil.rmtree(work, ignore_errors=True)
@@ -81,25 +77,13 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
         asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
         pairs = held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS)
         _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
-        called = _tool_prompts(plan.seed, catalogue, trained) if TOOLS in plan.adapters else []
         _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
-        if called:
-            _write_lines(plan.out / "tools.jsonl", [prompt.as_dict() for prompt in called])
-        found = _measure(plan, catalogue, trained, HeldOut(pairs, called), tell)
-    models = {**metrics.get("models", {}), **found.pop("models")}
-    metrics |= {"seed": plan.seed, "training": training, **found, "models": models}
+        found = _measure(plan, catalogue, trained, pairs, tell)
+    metrics |= {"seed": plan.seed, "training": training, **found}
     metrics["seconds"] = {**metrics.get("seconds", {}), **{name: round(taken) for name, taken in seconds.items()}}
     metrics["bytes"] = sum(file.stat().st_size for file in plan.out.rglob("*") if file.is_file())
     _write_metrics(plan.out, metrics)
     return metrics
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What the judge and the model with tools are measured on."""
-
-    pairs: Sequence[Any]
-    called: Sequence[tool_prompts.ToolPrompt]
 
 
 def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[str]:
@@ -109,13 +93,6 @@ def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[st
         (row["messages"] for name in ADAPTERS for row in conversations(name, catalogue, seed)),
     )
     return held_out.numbers_in(text for row in rows for text in base.texts_of(row))
-
-
-def _tool_prompts(seed: int, catalogue: Catalogue, trained: frozenset[str]) -> list[tool_prompts.ToolPrompt]:
-    """The held-out requests of support-tools, without the numbers of its own rows either."""
-    rows = conversations(TOOLS, catalogue, seed)
-    own = held_out.numbers_in(text for row in rows for text in base.texts_of(row["messages"]))
-    return tool_prompts.tool_prompts(seed, catalogue, trained | own)
 
 
 def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
@@ -129,30 +106,29 @@ def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[Bui
 
 
 def _measure(
-    plan: Plan, catalogue: Catalogue, trained: frozenset[str], shown: HeldOut, tell: Callable[[BuildProgress], None]
+    plan: Plan,
+    catalogue: Catalogue,
+    trained: frozenset[str],
+    pairs: Sequence[Any],
+    tell: Callable[[BuildProgress], None],
 ) -> dict[str, Any]:
-    """The metrics of what was made."""
-    base, total = plan.out / "base", 1 + len(plan.adapters)
+    base = plan.out / "base"
     asked = held_out.prompts(plan.seed + 1, catalogue, trained, per_intent=_MORE_PER_INTENT, clean=True)
-    found: dict[str, Any] = {"models": {}}
-    tell(BuildProgress("measuring", 1, total))
-    if not plan.keep_base:
-        speaker = evaluation.load(base)
-        unseen = encode(
-            speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))
-        )
-        found["held_out_loss"] = round(loss_of(speaker.model, unseen), 4)
-        found["models"]["demo-base"] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, "neutral"))
-    for place, name in enumerate(plan.adapters):
-        tell(BuildProgress("measuring", 2 + place, total))
+    speaker = evaluation.load(base)
+    unseen = encode(
+        speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))
+    )
+    found: dict[str, Any] = {"held_out_loss": round(loss_of(speaker.model, unseen), 4), "models": {}}
+    tell(BuildProgress("measuring", 1, 4))
+    found["models"]["demo-base"] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, "neutral"))
+    for place, (name, style) in enumerate(STYLED.items()):
+        tell(BuildProgress("measuring", 2 + place, 4))
         speaker = evaluation.load(base, plan.out / "adapters" / name)
-        if name in STYLED:
-            metrics = evaluation.measure_answers(speaker, asked, STYLED[name])
-            found["models"][name] = evaluation.as_dict(metrics)
-        elif name == JUDGE:
-            found["judge"] = evaluation.as_dict(evaluation.measure_judge(speaker, shown.pairs))
-        else:
-            found["tools"] = evaluation.measure_tools(speaker, shown.called)
+        found["models"][name] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, style))
+    tell(BuildProgress("measuring", 4, 4))
+    found["judge"] = evaluation.as_dict(
+        evaluation.measure_judge(evaluation.load(base, plan.out / "adapters" / JUDGE), pairs)
+    )
     return found
 
 
@@ -201,14 +177,12 @@ class Lesson:
     epochs: float
     rank: int
     rate: float
-    batch: int = 8
 
 
 LESSONS: Mapping[str, Lesson] = {
     "support-concise": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     "support-friendly": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     JUDGE: Lesson(rows=12000, epochs=1, rank=16, rate=3e-3),
-    TOOLS: Lesson(rows=5000, epochs=1, rank=16, rate=3e-3, batch=4),
 }
 
 
@@ -219,40 +193,28 @@ def conversations(name: str, catalogue: Catalogue, seed: int) -> Iterator[dict[s
         # not the seed of the base, so that all rows are new
         yield from ({"messages": talk.as_dicts()} for talk in dialogues(seed + 1, catalogue, STYLED[name], lesson.rows))
         return
-    if name == TOOLS:
-        yield from tool_talks.rows(seed + 1, catalogue, lesson.rows)
-        return
     graded = lesson.rows // 8
     yield from ({"messages": pair.conversation()} for pair in pairs(seed + 1, catalogue, lesson.rows - graded))
     yield from ({"messages": row} for row in grades(seed + 1, catalogue, graded))
 
 
-@dataclass(frozen=True)
-class AdapterRun:
-    """Where one adapter is trained, and how. `folder`: the run's. `threads`: CPU threads; None for the usual number."""
-
-    base: Path
-    folder: Path
-    seed: int
-    threads: int | None = None
-
-
-def train_adapter(name: str, catalogue: Catalogue, run: AdapterRun, progress: Progress) -> TrainingResult:
+def train_adapter(
+    name: str, catalogue: Catalogue, base: Path, run_folder: Path, seed: int, progress: Progress
+) -> TrainingResult:
     """Trains one adapter; its files are in the `adapter` folder of the result."""
     from train.training import train
 
     lesson = LESSONS[name]
     return train(
-        list(conversations(name, catalogue, run.seed)),
-        base=run.base,
+        list(conversations(name, catalogue, seed)),
+        base=base,
         name=name,
-        out=run.folder,
+        out=run_folder,
         base_name=BASE_NAME,
         hyperparameters=Hyperparameters(
             epochs=lesson.epochs, rank=lesson.rank, alpha=2 * lesson.rank, learning_rate=lesson.rate,
-            batch_size=lesson.batch, max_length=2048, seed=run.seed,
+            batch_size=8, max_length=2048, seed=seed,
         ),
         validation=0.05,
-        threads=run.threads,
         progress=progress,
     )  # fmt: skip

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models import atomic
 from models.errors import Conflict, NoSpace
+from models.files import atomic
 from models.files.atomic import atomic_write, claim_folder, publish_folder, sweep, unclaimed_folders
 
 

@@ -6,6 +6,7 @@ import sys
 BENCHMARKS = (
     "bench.gateway",
     "bench.gateway.processes",
+    "bench.replicas",
     "bench.ratings",
     "bench.verdicts",
     "bench.judges",

@@ -94,8 +94,11 @@ done
 
 began=$(date +%s)
 echo "Building $name from $file on $base ($STORAGE_DRIVER)"
-# Docker's format, because OCI's has no health checks. One layer: each further one is another copy under vfs.
-buildah build --format docker --layers=false --pull=never --from "$base" "$@" --file "$root/$file" --tag "$name" "$root" \
+# Docker's format, because OCI's has no health checks. Under vfs one layer, because each further one copies the image;
+# else a layer for each step, because storing a layer needs four times its size.
+layers=true
+[ "$STORAGE_DRIVER" = vfs ] && layers=false
+buildah build --format docker --layers=$layers --pull=never --from "$base" "$@" --file "$root/$file" --tag "$name" "$root" \
     >"$scratch/log" 2>&1 || {
     cp "$scratch/log" "$root/.image-build.log"
     fail "the build failed: $(grep -iE 'error|no space' "$scratch/log" | tail -n 1) (details: .image-build.log)"

@@ -2,9 +2,10 @@
 
     python3 deploy/check_image.py cpu|gpu [NAME]
 
-For each check it prints one line. Both images: the user, `parley --help`, `parley doctor`, a start with volumes, the
-owner's key (printed at the first start only), the image's own health check, SIGTERM. The CPU image also runs the demo
-and answers a chat from outside the container; the GPU image also says that there is no GPU if there is none.
+For each check it prints one line. Both images: the user, that the packages load and torch is the right build, `parley
+--help`, `parley doctor`, a start with volumes, the owner's key (printed at the first start only), the image's own health
+check, SIGTERM. The CPU image also runs the demo and answers a chat from outside the container; the GPU image also says
+that there is no GPU if there is none.
 """
 
 import http.client
@@ -24,6 +25,8 @@ from pathlib import Path
 
 UID = 10001
 _READY_S = 300
+_IMPORTS = "import gradio, peft, torch, trl, vllm, transformers.trainer; print(torch.version.cuda)"
+_EXIT = re.compile(r"(subprocess exited|Error: exit status|error running container: )")
 _KEY = re.compile(r"shown only now: (pk-[\w-]+)")
 
 
@@ -139,6 +142,10 @@ def check_commands(container: Container, build: str) -> None:
     """Checks the user, the help and the doctor."""
     shell = container.run("sh", "-c", "id -u; test -w /opt/parley || echo read-only")
     expect(shell.stdout.split() == [str(UID), "read-only"], f"uid {UID}, which cannot write the program", shell.stderr)
+    versions = container.run("python", "-c", _IMPORTS)
+    cuda = versions.stdout.strip() != "None"
+    expect(versions.returncode == 0, "torch, transformers, peft, trl, vllm and gradio load", last_line(versions.stderr))
+    expect(cuda == (build == "gpu"), f"PyTorch's CUDA version: {versions.stdout.strip()}", "that of the other build")
     helped = container.run("parley", "--help")
     expect(helped.returncode == 0 and "OpenAI-compatible" in helped.stdout, "parley --help", last_line(helped.stderr))
     doctor = container.run("parley", "doctor", "--json")
@@ -210,8 +217,9 @@ def buildah(*arguments: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line of a text that is not empty."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no output")
+    """The last line of a program's output. `buildah run` adds lines about the exit status, which are left out."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line and not _EXIT.match(line)), "no output")
 
 
 def free_port() -> int:

@@ -18,9 +18,10 @@ from models.jobs.jobs import enqueue, get_job
 from models.management.routes import job_to_json
 from models.registry.new_model import NewModel
 from models.registry.registry import Registry
+from models.registry.scaling import scale_model
 from models.settings.settings import Settings
 from models.spec import ModelSpec
-from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge
+from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge, ModelScale
 from serve.fleet import engine_states
 
 if TYPE_CHECKING:
@@ -133,7 +134,18 @@ class _ModelRoutes:
             "pin": self._changing(self._registry.pin),
             "unpin": self._changing(self._registry.unpin),
             "retire": self._changing(self._retire),
+            "scale": self._scale,
         }
+
+    async def _scale(self, request: "Request") -> "Response":
+        body = await read_body(request, ModelScale)
+        name = request.path_params["model"]
+
+        def scale() -> dict[str, Any]:
+            scaled = scale_model(self._registry, name, body.replicas, body.max_replicas, body.target_running)
+            return self._entry(scaled.id)
+
+        return json_response(await run_in_thread(scale))
 
     def _retire(self, name: str) -> ModelSpec:
         spec = self._registry.resolve(name)
@@ -158,7 +170,8 @@ class _ModelRoutes:
 
     def _entries(self, retired: bool) -> list[dict[str, Any]]:
         specs = self._registry.list(include_candidates=True, include_retired=retired)
-        states = engine_states.combine_states(specs, engine_states.read_statuses(self._database))
+        rows = engine_states.read_statuses(self._database)
+        states, replicas = engine_states.combine_states(specs, rows), engine_states.replicas_of(rows)
         pinned, aliases, weights = self._registry.pinned(), self._registry.aliases(), self._registry.alias_weights()
         return [
             {
@@ -169,6 +182,7 @@ class _ModelRoutes:
                     name for name, target in aliases.items() if target == spec.id or spec.id in weights.get(name, ())
                 ],
                 "pinned": spec.id in pinned, "engine": spec.engine.model_dump(mode="json", exclude_defaults=True),
+                "ready_replicas": sum(row.state == "ready" for row in replicas.get(spec.id, ())),
                 "created": spec.created.isoformat(),
             }
             for spec in specs

@@ -10,6 +10,7 @@ from models.management.operations import JobEntry
 
 _Name = Annotated[str, Field(min_length=1, max_length=255)]
 _Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Replicas = Annotated[int, Field(ge=1, le=64)]
 _Count = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -29,6 +30,13 @@ class Engine(Body):
         default=None, description="One of Parley's chat templates, instead of the model's own."
     )
     sleep_after_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    replicas: _Replicas = Field(default=1, description="Engines that serve the model.")
+    max_replicas: _Replicas | None = Field(
+        default=None, description="The most engines under load; `replicas` is then the fewest."
+    )
+    target_running: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="Requests that each replica should run at once before another one starts."
+    )
 
 
 class ModelAdd(Body):
@@ -75,8 +83,18 @@ class ModelExport(Body):
     )
 
 
+class ModelScale(Body):
+    """The number of a model's engines, or with `max_replicas` the bounds of that number."""
+
+    replicas: _Replicas
+    max_replicas: _Replicas | None = None
+    target_running: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Null: as before.")
+
+
 class ModelEntry(Shape):
-    """A registered model. `registered`: candidate, listed or retired. `state`: the state of its engine."""
+    """A registered model. `registered`: candidate, listed or retired. `state`: the best state of its engines.
+    `ready_replicas`: how many engines serve it now.
+    """
 
     id: str
     kind: str
@@ -88,6 +106,7 @@ class ModelEntry(Shape):
     aliases: list[str]
     pinned: bool
     engine: dict[str, Any]
+    ready_replicas: int
     created: str
 
 
@@ -129,5 +148,9 @@ OPERATIONS = (
     ),
     Operation("POST", f"{_MODEL}/pin", "Keep a model's engine in memory.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/unpin", "Allow a model's engine to be stopped.", _TAG, ModelEntry, errors=(404,)),
+    Operation(
+        "POST", f"{_MODEL}/scale", "Change the number of a model's engines.", _TAG, ModelEntry, body=ModelScale,
+        errors=(404,),
+    ),
     Operation("POST", f"{_MODEL}/retire", "Stop serving a model.", _TAG, ModelEntry, errors=(404, 409)),
 )  # fmt: skip

@@ -81,6 +81,7 @@ def add_models_commands(
     models.command("add")(expand_options(models_add_command(tools)))
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
+    models.command("scale")(models_scale)
     models.command("pin")(models_pin)
     models.command("unpin")(models_unpin)
     app.add_typer(models, name="models")
@@ -282,6 +283,32 @@ def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) 
     with open_home() as home:
         home.registry.retire(name)
     console().print(f"{name} is retired. A running Parley finishes its running answers, then stops it.")
+
+
+def models_scale(
+    name: Annotated[str, _NAME],
+    replicas: Annotated[int, typer.Argument(help="How many engines serve the model.")],
+    max_replicas: Annotated[
+        int | None, typer.Option(help="Start up to this many under load; REPLICAS is then the fewest.")
+    ] = None,
+    target_running: Annotated[
+        int | None, typer.Option(help="Requests that each replica should run at once. Default: as before.")
+    ] = None,
+) -> None:
+    """Change how many engines serve a model. A running Parley starts or stops them without dropping requests.
+
+    Examples:
+
+      parley models scale support-v3 2
+
+      parley models scale support-v3 1 --max-replicas 4 --target-running 16
+    """
+    from models.registry.scaling import scale_model
+
+    with open_home() as home:
+        options = scale_model(home.registry, name, replicas, max_replicas, target_running).engine
+    count = f"{options.replicas} to {options.most_replicas}" if options.max_replicas else str(options.replicas)
+    console().print(f"{name} is served by {count} engine{'s' * (options.most_replicas > 1)} from now on.")
 
 
 def models_pin(name: Annotated[str, _NAME]) -> None:

@@ -56,7 +56,11 @@ class Gateway:
         self._settings = settings
         self._database = database
         self.watcher = SnapshotWatcher(settings, database)
-        self.metrics = Metrics(lambda: self.watcher.current.model_states())
+        self.metrics = Metrics(
+            lambda: self.watcher.current.model_states(),
+            lambda: self.watcher.current.replica_states,
+            lambda: self._inference.running_requests(),
+        )
         self._accounting = RequestAccounting(
             settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
         )

@@ -88,7 +88,7 @@ class StartupQueue:
             route = self._current_route(request.route.spec.id)
             if route.address is None:
                 return await self.wait_until_running(request._replace(route=route))
-            if route.address != request.route.address:
+            if request.route.address not in [target.address for target in route.targets]:
                 return request._replace(route=route)
         return request
 

@@ -318,7 +318,7 @@ def _engines(opened: _DatabaseProbe) -> list[Finding]:
         state = "fail" if engine.state == "failed" else "ok"
         if engine.state == "starting" and engine.message != engine_states.STARTING:
             state = "warn"
-        findings.append(Finding(f"engine {engine.model_id}", state, engine.state, engine.message))
+        findings.append(Finding(f"engine {engine.name}", state, engine.state, engine.message))
     return findings
 
 

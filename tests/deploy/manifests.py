@@ -1,5 +1,6 @@
 """The files in deploy/ for Docker Compose and Kubernetes, as data."""
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,21 +25,26 @@ class Part:
     checks: list[tuple[int, str]]
 
 
+@functools.cache
+def documents(path: Path) -> list[dict[str, Any]]:
+    """The documents of a YAML file, shared by all tests."""
+    return list(yaml.safe_load_all(path.read_text("utf-8")))
+
+
 def compose() -> dict[str, Any]:
     """deploy/compose.yaml."""
-    return yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+    return documents(DEPLOY / "compose.yaml")[0]
 
 
 def resources(kind: str | None = None) -> list[dict[str, Any]]:
     """The Kubernetes resources, of one kind or all."""
     files = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
-    read = [document for path in files for document in yaml.safe_load_all(path.read_text("utf-8"))]
-    return [resource for resource in read if kind in (None, resource["kind"])]
+    return [resource for path in files for resource in documents(path) if kind in (None, resource["kind"])]
 
 
 def kustomization() -> dict[str, Any]:
     """deploy/kubernetes/kustomization.yaml."""
-    return yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text("utf-8"))
+    return documents(KUBERNETES / "kustomization.yaml")[0]
 
 
 def variables(path: Path) -> dict[str, str]:

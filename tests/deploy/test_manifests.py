@@ -3,6 +3,7 @@
 Each variable is a setting, each command exists, each port and probe is served, and each name refers to something.
 """
 
+import copy
 import importlib.metadata
 import json
 import re
@@ -12,7 +13,6 @@ import jsonschema
 import pytest
 import typer
 import typer.main
-import yaml
 from models.secret_names import is_secret_name
 
 import parley
@@ -25,6 +25,7 @@ from tests.deploy.manifests import (
     Part,
     compose,
     compose_parts,
+    documents,
     kubernetes_parts,
     kustomization,
     pods,
@@ -42,18 +43,20 @@ PARTS = [
 OTHERS = {"HF_HOME", "HF_TOKEN", "CUDA_VISIBLE_DEVICES"}
 
 
+@pytest.mark.long
 def test_the_kubernetes_resources_are_valid() -> None:
     validator = pytest.importorskip(
         "kubernetes_validate", reason="kubernetes-validate is not installed: make setup-dev"
     )
     for resource in resources():
         validator.validate(resource, KUBERNETES_VERSION, strict=True)
-    broken = resources("Deployment")[0]
+    broken = copy.deepcopy(resources("Deployment")[0])
     broken["spec"]["template"]["spec"]["containers"][0]["imgae"] = "x"
     with pytest.raises(validator.ValidationError):
         validator.validate(broken, KUBERNETES_VERSION, strict=True)
 
 
+@pytest.mark.long
 def test_the_compose_file_is_valid() -> None:
     try:
         package = importlib.metadata.distribution("check-jsonschema")
@@ -114,7 +117,7 @@ def test_the_gateway_is_found_where_it_listens() -> None:
     for part in (*compose_parts(), *kubernetes_parts()):
         if part.name in ("gateway", "page", "worker"):
             assert part.environment["PARLEY_GATEWAY_ADDRESS"] == f"http://gateway:{port}"
-    (scraped,) = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text("utf-8"))["scrape_configs"]
+    (scraped,) = documents(DEPLOY / "monitoring" / "prometheus.yaml")[0]["scrape_configs"]
     assert scraped["static_configs"] == [{"targets": [f"gateway:{port}"]}]
     assert scraped["metrics_path"] in _OWN_ROUTES
 

@@ -56,6 +56,10 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     (listed,) = json.loads(run(app, "list", "--json").output)
     assert listed["pinned"] is True
     assert listed["engine"]["tool_call_parser"] == "hermes"
+    scaled = run(app, "scale", "llama", "1", "--max-replicas", "4").output
+    assert scaled.startswith("llama is served by 1 to 4 engines")
+    assert "max_replicas 4" in run(app, "show", "llama").output
+    assert "replicas: Input should be" in str(run(app, "scale", "llama", "0").exception)
     assert "not pinned" in run(app, "unpin", "llama").output
     assert "stays in memory" in run(app, "pin", "llama").output
 

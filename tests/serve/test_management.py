@@ -68,6 +68,9 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/llama/pin")["pinned"] is True
     assert "unpin it first" in owner("POST", "/models/llama/unload", status=409)["error"]["message"]
     assert owner("POST", "/models/llama/unpin")["pinned"] is False
+    scaled = owner("POST", "/models/llama/scale", {"replicas": 1, "max_replicas": 3})
+    assert (scaled["engine"], scaled["ready_replicas"]) == ({"sleep_after_s": 60, "max_replicas": 3}, 0)
+    assert "hosted" in owner("POST", "/models/org/a/scale", {"replicas": 2}, status=400)["error"]["message"]
     assert owner("POST", "/models/llama/load")["id"] == "llama"
     assert owner("POST", "/models/llama/unload")["id"] == "llama"
     assert "is a hosted model" in owner("POST", "/models/org/a/load", status=400)["error"]["message"]

@@ -389,16 +389,3 @@ def engine_environment(*, hub_token: bool = False, **extra: str) -> dict[str, st
 def visible_gpus() -> str | None:
     """CUDA_VISIBLE_DEVICES; None where it is not set, so that every GPU may be used."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
-
-
-def hub_cache() -> Path:
-    """The Hugging Face cache folder, by huggingface_hub's rules but without loading it."""
-    if (named := os.environ.get("HF_HUB_CACHE")) is not None:
-        return Path(named).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
-
-
-def hub_is_offline() -> bool:
-    """Whether the environment forbids requests to the hub."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

@@ -8,7 +8,8 @@ import logging
 import subprocess
 import sys
 
-from models.settings.settings import engine_environment, hub_is_offline
+from models.settings.hub import hub_is_offline
+from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.model_files import find_model_files
 

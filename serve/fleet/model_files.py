@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.json_files import UNREADABLE, read_json
-from models.settings.settings import hub_cache
+from models.settings.hub import hub_cache
 from models.spec import ModelSpec
 
 _BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "F8_E4M3": 8, "F8_E5M2": 8}

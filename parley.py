@@ -19,17 +19,18 @@ from typer.core import TyperGroup
 
 from models.command_options import settings_options
 from models.errors import ParleyError
+from models.terminal import exit_on_termination, usage_message
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from models.database import Database
     from models.demo import DemoModel
-    from models.new_model import NewModel
-    from models.settings import Settings
+    from models.registry.new_model import NewModel
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
     from models.terminal import Home
-    from train.clouds.rescue_recording import RecordingOffer
+    from train.clouds.recording_offer import RecordingOffer
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
@@ -64,9 +65,10 @@ JOB_HANDLERS = {
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
+    **dict.fromkeys(("import-model", "merge-model", "export-model"), "train.worker.model_jobs:run_model_job"),
 }
 # One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
-JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
+JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",), ("import-model", "merge-model", "export-model"))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")
@@ -100,7 +102,9 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    models.cli.add_commands(app, _recorded_coverage, WeightTools(merge=_merge_adapter, unpack=_unpack_gguf))
+    models.cli.add_commands(
+        app, _recorded_coverage, WeightTools(_weight_tool("merge_adapter"), _weight_tool("unpack_gguf"))
+    )
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
@@ -126,7 +130,7 @@ def _record_answers(offer: "RecordingOffer") -> str | None:
     from evals.recordings.recorder import record_served
     from evals.recordings.recording_request import RecordingRequest, plan_recording
     from evals.votes.prompts import recorded_prompts
-    from models.registry import Registry
+    from models.registry.registry import Registry
 
     spec = Registry(offer.database).resolve(offer.model)
     prices = _provider_prices(spec.upstream.model) if spec.upstream else None
@@ -151,24 +155,19 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
     return shutdown_coverage(database)
 
 
-def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
-    """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
-    from models.settings import let_openmp_threads_sleep
+def _weight_tool(name: str) -> "Callable[[Home, NewModel], ModelSpec]":
+    """A function of `train.publication.foreign_models`, which `models` needs and may not import."""
 
-    let_openmp_threads_sleep()
-    from train.publication.foreign_models import merge_adapter
+    def work(home: "Home", new: "NewModel") -> "ModelSpec":
+        from models.settings.settings import let_openmp_threads_sleep
 
-    return merge_adapter(home, new)
+        let_openmp_threads_sleep()
+        from train.display import terminal_lines
 
+        tool = getattr(import_module("train.publication.foreign_models"), name)
+        return tool(home.registry, home.settings, new, terminal_lines())
 
-def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
-    """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
-    from models.settings import let_openmp_threads_sleep
-
-    let_openmp_threads_sleep()
-    from train.publication.foreign_models import unpack_gguf
-
-    return unpack_gguf(home, new)
+    return work
 
 
 def _provider_prices(model: str) -> tuple[float, float] | None:
@@ -212,14 +211,14 @@ def demo(
     ] = False,
     **ports: Any,
 ) -> None:
-    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
+    """Start Parley with its demo: five small models, prompts to vote on, a toy judge. No GPU or key needed.
 
     With --base, the demo runs on a model of your choice: a hub id is downloaded, two styles are trained on the model
     (the output begins with an estimate of the time), one is merged, and all are served.
 
       parley demo --base Qwen/Qwen3-0.6B
     """
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve import up
 
     prepare = functools.partial(_prepare_demo, base=base)
@@ -237,7 +236,7 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
     from models.demo import OtherBase, catalogue
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from serve.launcher.demo_content import run_demo_content
 
     names = OtherBase(base).models if base else tuple(model.id for model in catalogue())
@@ -252,7 +251,8 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     if complete:
         report("Opening the demo's models to votes")
     else:
-        report(f"First start on {base}" if base else "First start: merging the demo's models")
+        demo = "Installing what is new in the demo" if known else "First start: merging the demo's models"
+        report(f"First start on {base}" if base else demo)
     run_demo_content(settings, report, ("--base", base) if base else ())
 
 
@@ -261,7 +261,7 @@ def demo_content(
 ) -> None:
     """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
     from models.terminal import open_home
     from serve.launcher.demo_content import print_progress
 
@@ -280,7 +280,9 @@ def demo_content(
                 if model.id not in known:
                     _install(model, home)
                     typer.echo(f"{model.id} is registered as {model.kind}.")
-            names = tuple(model.id for model in models.demo.catalogue() if not model.judge)
+            if models.demo.BASE in known:
+                models.demo.update_template(home.registry.resolve(models.demo.BASE))
+            names = tuple(model.id for model in models.demo.catalogue() if model.compared)
         _add_demo_prompts(home.database)
         _open_to_votes(home, names, join=base is not None)
 
@@ -310,9 +312,9 @@ def _add_demo_prompts(database: "Database") -> None:
 
 
 def _install(model: "DemoModel", home: "Home") -> None:
-    from models.atomic import publish_folder
     from models.demo import BASE
-    from models.registry import parse_spec
+    from models.files.atomic import publish_folder
+    from models.registry.registry import parse_spec
     from models.weights import read_lora_rank
 
     parity = None
@@ -347,8 +349,8 @@ def worker() -> None:
     from models.audit import Actor, set_actor
     from models.database import open_database
     from models.evaluation_events import open_evaluation_events
-    from models.settings import load_settings
-    from models.worker import run_worker
+    from models.jobs.worker import run_worker
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     set_actor(lambda: Actor("worker"))
@@ -369,6 +371,7 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
+    exit_on_termination()
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
@@ -377,24 +380,20 @@ def main() -> None:
     except typer.TyperException as error:
         # A group without a subcommand has printed its help already.
         if type(error).__name__ != "NoArgsIsHelpError":
-            print(f"parley: {_usage_message(error)}", file=sys.stderr)
+            print(f"parley: {usage_message(error)}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 2))
     except typer.Abort:
         sys.exit(1)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        print("parley: The memory is not enough: free some memory, or use a smaller model or file.", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
     sys.exit(status or 0)
-
-
-def _usage_message(error: Any) -> str:
-    """A wrong flag or argument in one line, with the help that lists the right ones."""
-    message = " ".join(error.format_message().replace("Value error, ", "").split())
-    context = getattr(error, "ctx", None)
-    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import sys
 
 BENCHMARKS = (
     "bench.gateway",
+    "bench.gateway.processes",
+    "bench.replicas",
     "bench.ratings",
     "bench.verdicts",
     "bench.judges",

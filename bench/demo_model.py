@@ -1,9 +1,10 @@
-"""The demo's models as served: style, topics, copied numbers, and the toy judge, on held-out sentence frames.
+"""The demo's models as served: style, topics, copied numbers, calls, and the toy judge, on held-out sentence frames.
 
     python -m bench.demo_model [--questions N] [--pairs N] [--json] [--readme]
 
 It starts `parley demo` over an empty home, asks every held-out question greedily through the OpenAI SDK, and scores
 the answers with the scorers of `evals`. The judge compares the held-out pairs in both orders, under its JSON schema.
+The model with tools gets requests with functions, and for JSON.
 `--readme` writes the table into README.md.
 """
 
@@ -17,17 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.demo_tools import ask_tools, tool_prompts, tools_text
 from bench.evals.answers import Answers, ask_all
 from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, score_all
 from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
+from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
+from models.chat.messages import Message
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
-from models.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
-from models.messages import Message
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from train.demo.answers import has_style
+from train.demo.tool_prompts import ToolPrompt
 
 MODELS = ("demo-base", "support-concise", "support-friendly")
 JUDGE = "support-judge"
@@ -40,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description=str(__doc__).splitlines()[0])
     parser.add_argument("--questions", type=int, default=None, help="number of held-out questions (default: all)")
     parser.add_argument("--pairs", type=int, default=None, help="number of held-out pairs (default: all)")
+    parser.add_argument(
+        "--calls", type=int, default=None, help="number of requests of each kind with functions or JSON"
+    )
     parser.add_argument("--port", type=int, default=8491, help="the gateway's port")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
             settings = load_settings(home=Path(home), port=options.port)
-            result = asyncio.run(measure_models(settings, prompts, pairs))
+            result = asyncio.run(measure_models(settings, prompts, pairs, tool_prompts(options.calls)))
     except ParleyError as error:
         print(f"bench.demo_model: {error}", file=sys.stderr)
         return error.exit_code
@@ -61,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
+async def measure_models(
+    settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any], called: Sequence[ToolPrompt]
+) -> dict[str, Any]:
     """Serves the demo, asks and scores its models; returns the JSON object."""
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
     from serve import start
 
     print_progress("starting the demo …")
@@ -76,6 +84,8 @@ async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequ
             answers[model] = await ask_all(gateway_completer(settings, model), questions, max_tokens=200)
         print_progress(f"asking {JUDGE} …")
         judged = await judge(gateway_completer(settings, JUDGE), pairs)
+        print_progress("asking support-tools …")
+        tools = await ask_tools(settings, called)
     return {
         "benchmark": "demo_model",
         "questions": len(prompts),
@@ -83,6 +93,7 @@ async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequ
         "scores": {model: scores(prompts, given) for model, given in answers.items()},
         "tokens_per_s": {model: given.tokens_per_s for model, given in answers.items()},
         "judge": judged,
+        "tools": tools,
     }
 
 
@@ -160,6 +171,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"both orders: {judged['right']:.0%} of its verdicts are right ({judged['decisive']:.0%} where "
         f"one answer is better; always saying the same would get {judged['chance']:.0%}), its two orders disagree on "
         f"{judged['flipped']:.0%} of the pairs. Verdicts that did not parse: {judged['unparsed']}.",
+        "",
+        tools_text(result["tools"]),
     ]
     return "\n".join(lines)
 

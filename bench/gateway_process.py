@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.database import Database, open_database, upgrade
-from models.registry import Registry
-from models.settings import Settings, child_environment, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec
 from serve.fleet.engine_states import EngineStatus, write_statuses
 from serve.fleet.vllm_command import free_port

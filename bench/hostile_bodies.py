@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from models.database import open_database, upgrade
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.serve.gateways import serving
 from tests.serve.paced_upstream import PacedUpstream
 

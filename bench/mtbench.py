@@ -89,7 +89,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Starts the demo, runs the benchmark, stops the demo; returns the JSON object."""
     from models.database import open_database
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve import start
 
     settings = load_settings(home=home, port=options.port)

@@ -32,10 +32,10 @@ from evals.campaigns.answers import store_answers
 from evals.campaigns.campaign import NewCampaign, PromptSource
 from evals.campaigns.invites import NewInvite, create_invite, sign_invite
 from evals.votes.prompts import add_prompts, prompts
+from models.chat.messages import Completion
 from models.database import Database
+from models.home.page_secret import page_secret
 from models.keys import list_keys
-from models.messages import Completion
-from models.page_secret import page_secret
 from models.spec import Upstream
 from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS
 from ui.access.cookies import OWNER_COOKIE, Cookies

@@ -33,10 +33,10 @@ from urllib.parse import urlsplit
 from evals.tasks.runner import Batch, ask_all
 from evals.tasks.task import TaskSample
 from evals.tasks.task_rows import make_task
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
 from models.database import open_database, upgrade
 from models.errors import Invalid
-from models.settings import load_settings
+from models.settings.settings import load_settings
 
 _MODEL = "fixed"
 _PARAMETERS = {"temperature": 0.0, "max_tokens": 64}
@@ -71,15 +71,15 @@ def measure(samples: int, concurrency: int, latency_s: float) -> Round:
             try:
                 each = await _sequential(completer, questions[:_SEQUENTIAL])
                 began = time.perf_counter()
-                asked = await ask_all(
+                batch = await ask_all(
                     database, lambda model: completer, Batch([_MODEL], questions, _PARAMETERS, concurrency)
                 )
                 whole = time.perf_counter() - began
             finally:
                 await completer.close()
-            if any(outcome.answer is None for outcome in asked.outcomes[_MODEL]):
+            if any(outcome.answer is None for outcome in batch.outcomes[_MODEL]):
                 raise Invalid("The upstream failed, so the figures are meaningless.")
-            return asked.seconds, whole, each
+            return batch.seconds, whole, each
 
         asking, whole, each = asyncio.run(run())
         database.dispose()
@@ -141,11 +141,11 @@ def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str,
         async def run() -> float:
             completer = GatewayCompleter(engine, model, retries=0, many=True)
             try:
-                asked = await ask_all(database, lambda _: completer, Batch([model], questions, options, concurrency))
+                batch = await ask_all(database, lambda _: completer, Batch([model], questions, options, concurrency))
             finally:
                 await completer.close()
-            answers = [outcome.answer for outcome in asked.outcomes[model]]
-            return sum(answer.completion_tokens or 0 for answer in answers if answer) / asked.seconds
+            answers = [outcome.answer for outcome in batch.outcomes[model]]
+            return sum(answer.completion_tokens or 0 for answer in answers if answer) / batch.seconds
 
         try:
             return asyncio.run(run())
@@ -217,19 +217,16 @@ def main(arguments: list[str] | None = None) -> int:
     rounds = [measure(options.samples, options.concurrency, options.latency_s) for _ in range(options.rounds)]
     print(f"{options.samples} samples, {options.concurrency} at once, {options.latency_s} s each; load {load:.1f}")
     print(f"{'whole s':>8} {'of ideal':>8} {'sequential s each':>17} {'times faster / c':>16}")
-    for found in rounds:
-        print(
-            f"{found.whole:>8.2f} {found.over_ideal:>8.3f} {found.sequential_each:>17.4f} "
-            f"{found.times_faster_share:>16.3f}"
-        )
+    for row in rounds:
+        print(f"{row.whole:>8.2f} {row.over_ideal:>8.3f} {row.sequential_each:>17.4f} {row.times_faster_share:>16.3f}")
     result = {
         "samples": options.samples,
         "concurrency": options.concurrency,
         "latency_s": options.latency_s,
-        "over_ideal": statistics.median(found.over_ideal for found in rounds),
-        "times_faster_share": statistics.median(found.times_faster_share for found in rounds),
+        "over_ideal": statistics.median(row.over_ideal for row in rounds),
+        "times_faster_share": statistics.median(row.times_faster_share for row in rounds),
         "load": load,
-        "rounds": [asdict(found) for found in rounds],
+        "rounds": [asdict(row) for row in rounds],
     }
     if options.json:
         print(json.dumps(result))

@@ -21,24 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from bench.evals import bitext
+from bench.evals.answer_scores import score_answers
 from bench.evals.answers import AT_ONCE, ask_all
 from bench.evals.bitext import Parts, Request
 from bench.progress import print_progress
-from evals.scorers.sample import Sample, Scorer
-from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
-from evals.scorers.text_match import length, repetition, topic_coverage, word_count
+from models.chat.messages import Completer, Message
 from models.demo import FOLDER
 from models.errors import ParleyError
-from models.messages import Completer, Message
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from models.weights import read_lora_rank
 
 BASE, TUNED, JUDGE = "demo-base", "bitext-support", "support-judge"
+_NAMES = {"base": BASE, "tuned": TUNED}
 _ANSWER_TOKENS = 400
-_TOPIC_WORDS = 6  # words per intent
-_EXAMPLE_LENGTH = 300  # characters
 
 
 @dataclass
@@ -174,10 +171,9 @@ async def evaluate(
     times: StepTimes,
 ) -> dict[str, Any]:
     """Serves both models, asks them, scores and judges the answers; returns its part of the JSON object."""
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
     from serve import start
 
-    samples, scorers = build_scorers(parts, requests)
     with times.step("start"):
         running = start(settings, page=False, worker=False).wait_ready(300)
     with running:
@@ -193,47 +189,12 @@ async def evaluate(
     base, tuned = answers[BASE].answers, answers[TUNED].answers
     return {
         "questions": len(requests),
-        "scores": {
-            "base": summaries(score_all(samples, base, scorers)),
-            "tuned": summaries(score_all(samples, tuned, scorers)),
-            "people": summaries(score_all(samples, [r.answer for r in requests], scorers)),
-        },
-        "tuned_minus_base": summaries(
-            {name: paired_difference(samples, base, tuned, scorer) for name, scorer in scorers.items()}
-        ),
-        "tokens_per_s": {
-            "base": answers[BASE].tokens_per_s,
-            "tuned": answers[TUNED].tokens_per_s,
-        },
-        "cut_at_limit": {"base": answers[BASE].cut, "tuned": answers[TUNED].cut},
-        "failed": {name: sum(a is None for a in answers[model].answers) for name, model in _NAMES.items()},
+        **score_answers(parts, requests, base, tuned),
+        "tokens_per_s": {name: answers[model].tokens_per_s for name, model in _NAMES.items()},
+        "cut_at_limit": {name: answers[model].cut for name, model in _NAMES.items()},
+        "failed": {name: answers[model].answers.count(None) for name, model in _NAMES.items()},
         "judge": judged,
-        "examples": [
-            {"question": r.question, "base": (b or "")[:_EXAMPLE_LENGTH], "tuned": (t or "")[:_EXAMPLE_LENGTH]}
-            for r, b, t in zip(requests[:3], base, tuned, strict=False)
-        ],
     }
-
-
-def build_scorers(parts: Parts, requests: Sequence[Request]) -> tuple[list[Sample], dict[str, Scorer]]:
-    """A sample for each request, and the scorers of its answer, learned from the training part."""
-    marks = bitext.marking_words(parts.training, _TOPIC_WORDS)
-    samples = [
-        Sample(r.question, expected=r.answer, topics=tuple((word,) for word in marks[r.intent]), category=r.intent)
-        for r in requests
-    ]
-    scorers: dict[str, Scorer] = {
-        "intent": bitext.intent_scorer(parts.training),
-        "topics": topic_coverage(),
-        "overlap": bitext.overlap_scorer(),
-        "length": length(30, 250),
-        "repetition": repetition(),
-        "words": word_count(),
-    }
-    return samples, scorers
-
-
-_NAMES = {"base": BASE, "tuned": TUNED}
 
 
 async def judge(database: Any, settings: Settings, requests: Sequence[Request]) -> dict[str, Any]:
@@ -241,7 +202,7 @@ async def judge(database: Any, settings: Settings, requests: Sequence[Request]) 
     from evals import judge_models
     from evals.judges.request import JudgeRequest
     from evals.votes.prompts import add_prompts
-    from models.completer import gateway_completer
+    from models.chat.completer import gateway_completer
 
     rows = [{"prompt": r.question, "category": r.intent, "held_out": True} for r in requests]
     add_prompts(database, rows, source="bitext")
@@ -260,14 +221,6 @@ async def judge(database: Any, settings: Settings, requests: Sequence[Request]) 
         "unparsed": report.unparsed,
         "trusted": report.trusted,
         "summary": report.summary,
-    }
-
-
-def summaries(scores: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
-    """Means and intervals, rounded to four digits."""
-    return {
-        name: {key: round(value, 4) if isinstance(value, float) else value for key, value in summary.to_json().items()}
-        for name, summary in scores.items()
     }
 
 

@@ -24,7 +24,7 @@ from evals.ratings.leaderboard import leaderboard
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.vote_import import import_votes
 from models.database import Database, new_ulid, open_database, upgrade
-from models.settings import child_environment, load_settings
+from models.settings.settings import child_environment, load_settings
 from tests.serve.postgres import Postgres
 from tests.stack import ROOT
 
@@ -54,12 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         other.stdout.readline()  # it votes
         began, cpu = time.monotonic(), time.process_time()
         result = import_votes(open_database(settings), path)
-        found = {"votes": result.new, "import_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
-        said, _ = other.communicate("")
-    found["reference_s"] = _reference()
-    found["ratio"] = found["cpu_s"] / found["reference_s"]
-    found |= json.loads(said)
-    print(json.dumps(found) if options.json else "\n".join(f"{name:20} {value}" for name, value in found.items()))
+        figures = {"votes": result.new, "import_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
+        output, _ = other.communicate("")
+    figures["reference_s"] = _reference()
+    figures["ratio"] = figures["cpu_s"] / figures["reference_s"]
+    figures |= json.loads(output)
+    print(json.dumps(figures) if options.json else "\n".join(f"{name:20} {value}" for name, value in figures.items()))
     return 0
 
 

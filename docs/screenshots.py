@@ -23,11 +23,11 @@ from evals.campaigns.raters import join_by_invite
 from evals.scorers.sample import Sample
 from evals.scorers.text_match import topic_coverage
 from evals.votes.prompts import prompts
-from models.completer import gateway_completer
+from models.chat.completer import gateway_completer
 from models.database import Database, open_database
 from models.errors import Conflict
-from models.jobs import enqueue, get_job
-from models.settings import Settings, load_settings
+from models.jobs.jobs import enqueue, get_job
+from models.settings.settings import Settings, load_settings
 from serve import start
 
 IMAGES = Path(__file__).resolve().parent / "images"

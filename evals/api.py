@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from evals.api_operations import OPERATIONS, CampaignCreate
 from models.database import Database
-from models.files import Files
+from models.files.stored_files import Files
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, run_in_thread
-from models.settings import Settings
+from models.settings.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -9,8 +9,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -44,23 +42,6 @@ def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level:
     centre = (mean + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
     width = quantile / (1 + quantile**2 / n) * sqrt(mean * (1 - mean) / n + quantile**2 / (4 * n**2))
     return Estimate(mean, max(0.0, centre - width), min(1.0, centre + width), len(values), groups)
-
-
-def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
-    """The design effect: how many clustered observations equal one independent one; at least 1, and 1 if unknown.
-
-    Args:
-        values: (n,) numbers. clusters: (n,) integers from 0.
-    """
-    n = len(values)
-    used = np.bincount(clusters) if n else np.zeros(0)
-    groups = int(np.count_nonzero(used))
-    if groups < 2 or groups == n:
-        return 1.0
-    residual = values - values.mean()
-    independent = float((residual**2).sum()) * n / (n - 1)
-    clustered = float((np.bincount(clusters, residual) ** 2).sum()) * groups / (groups - 1)
-    return max(1.0, clustered / independent) if independent > 0 else n / groups
 
 
 def _clustered(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, float, int]:

@@ -3,7 +3,6 @@
 The commands run the first three in the foreground.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -18,25 +17,25 @@ from evals.recordings.costs import Prices, with_prices
 from evals.recordings.prompt_sets import HELD_OUT, open_prompt_set
 from evals.recordings.recorder import record_served
 from evals.recordings.recording_request import SAMPLES, RecordingPlan, RecordingRequest, plan_recording
+from evals.request_pool import RateLimitedReport, ReportProgress
 from evals.served_models import resolve_models, run_with_completers
 from evals.served_runs import EvaluationProgress, evaluate_served, judge_served
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.runner import Progress
 from evals.tasks.task_sources import open_task
+from models.chat.judge_prompt import DEFAULT_RUBRIC
 from models.database import Database
 from models.errors import Invalid
-from models.jobs import Job
-from models.judge_prompt import DEFAULT_RUBRIC
-from models.settings import Settings
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext
+from models.settings.settings import Settings
 from models.spec import is_recorded_name
 from models.usage import has_price
-from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task
 RECORD = "record"  # the kind of a job that records a model's answers
 _ANSWERING_SHARE = 0.7  # of an evaluation's progress, if judges grade the answers afterwards
 _MAX_TOKENS = 512
-_MIN_INTERVAL_S = 0.5  # between two reports: each writes to the database
 
 
 def run_judge_job(job: Job, context: JobContext) -> dict[str, Any]:
@@ -71,17 +70,11 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
     if task.bad and not job.params.get("skip_bad"):
         raise Invalid(f"{len(task.bad)} rows of {task.name} are not samples. {task.bad[0]}", param="task")
     judged = any(scorer.startswith("judge:") for scorer in scorers)
-    last_report = 0.0
+    answering_share = _ANSWERING_SHARE if judged else 1.0
+    report = _count_reporter(lambda share, line: context.report(share * answering_share, line), "answering")
 
     def answering(progress: Progress) -> None:
-        nonlocal last_report
-        now = time.monotonic()
-        if now - last_report < _MIN_INTERVAL_S and progress.done < progress.total:
-            return
-        last_report = now
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        share = progress.done / max(1, progress.total) * (_ANSWERING_SHARE if judged else 1.0)
-        context.report(share, f"answering: {progress.done} of {progress.total}{failed}")
+        report(progress.done, progress.total, progress.failed)
 
     def scoring(share: float, line: str) -> None:
         context.report(_ANSWERING_SHARE + (1 - _ANSWERING_SHARE) * share, line)
@@ -105,22 +98,14 @@ def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
     """
     name = str(_required(job, "campaign"))
     resolve_models(context.settings, context.database, *load_campaign(context.database, name).models)
-    last_report = 0.0
-
-    def report(done: int, total: int, failed: int) -> None:
-        nonlocal last_report
-        now = time.monotonic()
-        if now - last_report >= _MIN_INTERVAL_S or done >= total:
-            last_report = now
-            context.report(done / max(1, total), f"answers: {done} of {total}{f', {failed} failed' if failed else ''}")
-
-    found = run_with_completers(
+    report = _count_reporter(context.report, "answers")
+    prepared = run_with_completers(
         context.settings,
         context.database,
         lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
         _wait_reporter(context),
     )
-    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
+    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in prepared}}
 
 
 def planned_recording(
@@ -160,18 +145,12 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
     request, plan = planned_recording(context.settings, context.database, job.params)
     if request.max_usd is None and (not has_price(request.spec) or plan.left.usd):
         raise Invalid(f"{plan.left.text} The job needs a limit: max_cost.", param="max_cost")
+    report = _count_reporter(context.report, "recording")
 
-    last_report = 0.0
+    def recording(progress: Progress) -> None:
+        report(progress.done, progress.total, 0)  # the result has the failed samples
 
-    def report(progress: Progress) -> None:
-        nonlocal last_report
-        now = time.monotonic()
-        if now - last_report < _MIN_INTERVAL_S and progress.done < progress.total:
-            return
-        last_report = now
-        context.report(progress.done / max(1, progress.total), f"recording: {progress.done} of {progress.total}")
-
-    run = record_served(context.settings, context.database, request, report, _wait_reporter(context))
+    run = record_served(context.settings, context.database, request, recording, _wait_reporter(context))
     return {
         "recording": run.recording.id,
         "coverage": run.recording.coverage,
@@ -183,6 +162,16 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
 def _wait_reporter(context: JobContext) -> Callable[[str], None]:
     """A function that reports what the job is waiting for, without changing its progress."""
     return lambda line: context.report(message=line)
+
+
+def _count_reporter(report: ReportProgress, label: str) -> Callable[[int, int, int], None]:
+    """A function that reports the numbers of done, all, and failed requests, at a limited rate."""
+    limited = RateLimitedReport(report)
+
+    def report_counts(done: int, total: int, failed: int) -> None:
+        limited(done, total, f"{label}: {done} of {total}" + (f", {failed} failed" if failed else ""))
+
+    return report_counts
 
 
 def _required(job: Job, name: str) -> Any:

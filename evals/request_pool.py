@@ -21,6 +21,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class RateLimitedReport:
+    """Passes on counts as progress: at most every quarter of a second, and always the last."""
+
+    def __init__(self, report: ReportProgress) -> None:
+        self._report = report
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int, line: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= _MIN_INTERVAL_S or done >= total:
+            self._last = now
+            self._report(min(done / max(total, 1), 1.0), line)
+
+
 class RequestPool:
     """The requests of one run. `total` is known before the first, so that progress goes from 0 to 1 once."""
 
@@ -28,9 +42,8 @@ class RequestPool:
         self.total = max(total, 1)
         self.done = 0
         self.failures: list[ParleyError] = []
-        self._report = report
+        self._report = RateLimitedReport(report or (lambda share, line: None))
         self._concurrency = concurrency
-        self._last_report = 0.0
 
     def skip(self, requests: int) -> None:
         """Counts requests whose results are already stored."""
@@ -65,7 +78,4 @@ class RequestPool:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _report_progress(self, label: str) -> None:
-        now = time.monotonic()
-        if self._report and (now - self._last_report >= _MIN_INTERVAL_S or self.done >= self.total):
-            self._last_report = now
-            self._report(min(self.done / self.total, 1.0), f"{label}: {self.done} of {self.total}")
+        self._report(self.done, self.total, f"{label}: {self.done} of {self.total}")

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from evals.recordings.recorded_models import RecordedCompleter, parse_recorded_name, resolve_recorded
-from models.completer import GatewayCompleter, StartPatience, gateway_completer
+from models.chat.completer import GatewayCompleter, StartPatience, gateway_completer
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import NotFound, Unauthorized
 from models.keys import keys_configured
-from models.messages import Completer
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.registry.stand_ins import find_stand_in
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.stand_ins import find_stand_in
 
 Result = TypeVar("Result")
 ReportWait = Callable[[str], None]

@@ -20,14 +20,14 @@ from evals.scorers.reference_similarity import Embed
 from evals.served_models import GATEWAY_TIMEOUT_S, Completers, ReportWait, resolve_models, run_with_completers
 from evals.tasks.evaluations import EvaluationRun, TaskRun, run_task
 from evals.tasks.runner import Progress
-from models.completer import translate_error
+from models.chat.completer import translate_error
+from models.chat.judge_prompt import DEFAULT_RUBRIC
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import MODEL_STARTING, Invalid, NotFound, Unavailable
-from models.instance import find_gateway, gateway_tls
-from models.judge_prompt import DEFAULT_RUBRIC
-from models.messages import Completer
-from models.registry import Registry
-from models.settings import Settings
+from models.home.instance import find_gateway, gateway_tls
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 
 Result = TypeVar("Result")

@@ -1,26 +1,27 @@
 """What every room shares: model specs, registry, settings, database, errors, messages, keys, jobs and files.
 
-Names resolve lazily: `from models import Registry` loads only `models.registry`. This package imports no other room.
+Names resolve lazily: `from models import Registry` loads only that class's module. This package imports no
+other room.
 """
 
 from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "Settings": "settings", "load_settings": "settings",
+    "Settings": "settings.settings", "load_settings": "settings.settings",
     "Database": "database", "open_database": "database", "upgrade": "database",
     "ModelSpec": "spec", "EngineOptions": "spec", "Upstream": "spec", "BotProfile": "spec",
     "Parity": "spec", "ServedParity": "spec",
-    "Registry": "registry",
-    "Files": "files", "StoredFile": "files", "Uploads": "uploads",
+    "Registry": "registry.registry",
+    "Files": "files.stored_files", "StoredFile": "files.stored_files", "Uploads": "files.uploads",
     "KeyInfo": "keys", "KeyLimits": "keys", "create_key": "keys", "list_keys": "keys", "revoke_key": "keys",
     "Usage": "usage", "read_usage": "usage",
     "ParleyError": "errors",
-    "Message": "messages", "Completion": "messages", "Completer": "messages",
-    "GatewayCompleter": "completer", "gateway_completer": "completer",
-    "reserve_memory": "jobs", "release_memory": "jobs",
+    "Message": "chat.messages", "Completion": "chat.messages", "Completer": "chat.messages",
+    "GatewayCompleter": "chat.completer", "gateway_completer": "chat.completer",
+    "reserve_memory": "jobs.jobs", "release_memory": "jobs.jobs",
     "retry_delay": "errors",
-    "Rubric": "judge_prompt",
+    "Rubric": "chat.judge_prompt",
 }  # fmt: skip
 
 __all__ = sorted(_MODULES)

@@ -1,6 +1,6 @@
 """The routes `/v1/files` and `/v1/uploads`, in OpenAI's format, and those of `models.management`. Light to import.
 
-The files and uploads themselves are in models/files.py and models/uploads.py.
+The files and uploads themselves are in models/files/stored_files.py and models/files/uploads.py.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.files import MAX_LISTED, Files, StoredFile, validate_purpose
+from models.files.stored_files import MAX_LISTED, Files, StoredFile, validate_purpose
+from models.files.uploads import Upload, UploadPart, Uploads
 from models.http.multipart import receive_form
 from models.http.operations import attach_operations
 from models.http.payloads import (
@@ -21,8 +22,7 @@ from models.http.payloads import (
     run_in_thread,
     threaded_context,
 )
-from models.settings import Settings
-from models.uploads import Upload, UploadPart, Uploads
+from models.settings.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.files import MAX_LISTED
+from models.files.stored_files import MAX_LISTED
 from models.http.operations import ListPage, Operation, Shape
 
 Purpose = Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]

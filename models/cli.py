@@ -36,7 +36,7 @@ def db_upgrade(
     """Upgrade the database to this program's tables. `parley up` does this automatically."""
     from models.database import open_database, upgrade
     from models.keys import create_key, keys_configured
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     upgrade(settings)
@@ -60,7 +60,7 @@ def db_revision(message: Annotated[str, typer.Argument(help="What the migration 
     from alembic import command
 
     from models.database import alembic_config, open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     upgrade(settings)
@@ -73,7 +73,7 @@ def show_settings() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from models.settings import Settings, load_settings
+    from models.settings.settings import Settings, load_settings
 
     settings = load_settings()
     table = Table("setting", "value", "what it means", box=None, header_style="bold")

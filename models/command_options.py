@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from models.settings import Settings
+from models.settings.settings import Settings
 
 
 def settings_options(panels: Mapping[str, str | None]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeDecorator
 from ulid import ULID
 
 from models.errors import Invalid, NoSpace, ParleyError, Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 
 _BUSY_TIMEOUT_S = 30
 _MIGRATION_LOCK = 7_275_539  # Parley's id among PostgreSQL's advisory locks

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from models.errors import Invalid
-from models.settings import Settings
+from models.settings.settings import Settings
 
 Sink = Callable[[Mapping[str, str | float]], None]
 """Receives the attributes of one event without waiting."""

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from models.audit import record_change
 from models.database import Database, new_ulid, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.registry import bump_revision
+from models.registry.registry import bump_revision
 from models.tables import AliasRow, KeyRow, ModelRow
 
 Role = Literal["owner", "client"]

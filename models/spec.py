@@ -11,9 +11,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.chat.system_messages import Folding
 from models.database import utcnow
-from models.secret_names import is_secret_name
-from models.system_messages import Folding
+from models.settings.secret_names import is_secret_name
 
 Kind = Literal["base", "merged", "adapter", "hosted"]
 State = Literal["candidate", "listed", "retired"]
@@ -22,6 +22,7 @@ State = Literal["candidate", "listed", "retired"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
 _RECORDED = re.compile(r".+@recorded(:[^@:]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MAX_REPLICAS = 64
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
 
 
@@ -73,12 +74,32 @@ class EngineOptions(_FrozenModel):
         allow_inf_nan=False,
         description="Seconds without a request until the engine sleeps; None: the setting.",
     )
+    replicas: int = Field(
+        default=1, ge=1, le=MAX_REPLICAS, description="Engines that serve it; with max_replicas, the fewest."
+    )
+    max_replicas: int | None = Field(
+        default=None, ge=1, le=MAX_REPLICAS, description="The most engines under load; None: always `replicas`."
+    )
+    target_running: int = Field(
+        default=8, ge=1, description="Requests that each replica should run at once before another one starts."
+    )
     extra_args: tuple[str, ...] = Field(default=(), description="Additional arguments for vLLM's server.")
 
     @property
     def gpus(self) -> int:
-        """The number of GPUs that the engine needs."""
+        """The number of GPUs that one engine needs."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def most_replicas(self) -> int:
+        """The largest number of engines that may serve it."""
+        return self.max_replicas or self.replicas
+
+    @model_validator(mode="after")
+    def _check_replicas(self) -> "EngineOptions":
+        if self.most_replicas < self.replicas:
+            raise ValueError(f"max_replicas is {self.max_replicas}, below the {self.replicas} that always run")
+        return self
 
 
 class Upstream(_FrozenModel):

@@ -107,7 +107,7 @@ class JobRow(Base):
 
 
 class ReservationRow(Base):
-    """A job's memory reservation: see models/jobs.py."""
+    """A job's memory reservation: see models/jobs/jobs.py."""
 
     __tablename__ = "reservations"
 

@@ -5,10 +5,12 @@ Light to import: Rich, SQLAlchemy and the settings are loaded when a command run
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from models.errors import Invalid
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from models.database import Database
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
 
 Number = TypeVar("Number", int, float)
 
@@ -50,9 +52,9 @@ def open_home() -> Iterator[Home]:
         Unavailable: the database is not at this program's revision.
     """
     from models.database import open_database
-    from models.new_home import create_tables, removed_if_unused
-    from models.registry import Registry
-    from models.settings import load_settings
+    from models.home.new_home import create_tables, removed_if_unused
+    from models.registry.registry import Registry
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     with removed_if_unused(settings):
@@ -63,6 +65,15 @@ def open_home() -> Iterator[Home]:
             yield Home(settings, database, Registry(database))
         finally:
             database.dispose()
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Prints a command's result as JSON; times and paths become text."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str, indent=indent))
 
 
 def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["auto"]:
@@ -78,3 +89,21 @@ def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["
     except ValueError as error:
         what = "a whole number" if kind is int else "a number"
         raise Invalid(f"--{flag} is {text!r}: use {what}, or auto.", param=flag) from error
+
+
+def usage_message(error: Any) -> str:
+    """A wrong flag or argument in one line, with the help that lists the right ones."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
+
+
+def exit_on_termination() -> None:
+    """Makes SIGTERM and SIGHUP end this process as an exception does, so that half-written files are removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: object) -> None:
+    sys.exit(128 + number)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from models.json_files import UNREADABLE, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 _MAX_HEADER_BYTES = 100 * 1024**2
@@ -25,15 +26,6 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / ADAPTER_CONFIG)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is none or it cannot be read."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def read_lora_rank(path: str | Path) -> int | None:
     """An adapter folder's LoRA rank; None for anything else, including other types of adapters.
 
@@ -46,7 +38,7 @@ def read_lora_rank(path: str | Path) -> int | None:
             return None
         values = json.loads(config.read_text("utf-8"))
         return int(values["r"]) if values.get("peft_type", "LORA") == "LORA" else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (*UNREADABLE, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise Invalid(f"{config} is not an adapter's configuration: {error}.", param="path") from error
 
 
@@ -97,7 +89,12 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
+    except MemoryError as error:
+        raise Invalid(
+            f"The header of {file} does not fit into memory: free some memory, or download the file again.",
+            param="path",
+        ) from error
+    except (*UNREADABLE, struct.error, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise Invalid(f"{file} is not a safetensors file: download it again.", param="path") from error
     if size < end:
         raise Invalid(f"{file} is incomplete ({size:,} of {end:,} bytes): download it again.", param="path")

@@ -1,22 +1,28 @@
-"""This room's routes: owners register, load, pin and retire models over HTTP.
+"""This room's routes: owners register, import, export, load, pin and retire models over HTTP.
 
-They call the same functions as `parley models`. Light to import.
+They call the same functions as `parley models`; what needs torch is a job of the worker. Light to import.
 """
 
+import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from models.chat_templates import read_template
 from models.database import Database
-from models.errors import NotFound
+from models.errors import Invalid, NotFound
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, run_in_thread
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import enqueue, get_job
+from models.management.routes import job_to_json
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.registry.scaling import scale_model
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from serve.api_operations import OPERATIONS, ModelAdd
+from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge
+from serve.api_operations import OPERATIONS, ModelAdd, ModelScale
 from serve.fleet import engine_states
 
 if TYPE_CHECKING:
@@ -37,6 +43,9 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     model_routes = [
         Route(_MODELS, api.all, methods=["GET"]),
         Route(_MODELS, api.add, methods=["POST"]),
+        Route(f"{_MODELS}/import", api.start_import, methods=["POST"]),
+        Route(f"{model}/merge", api.start_merge, methods=["POST"]),
+        Route(f"{model}/export", api.start_export, methods=["POST"]),
         *(Route(f"{model}/{name}", handler, methods=["POST"]) for name, handler in api.changes().items()),
         Route(model, api.show, methods=["GET"]),
     ]
@@ -55,17 +64,65 @@ class _ModelRoutes:
         return json_response(list_page(await run_in_thread(self._entries, retired), has_more=False))
 
     async def add(self, request: "Request") -> "Response":
-        body = await read_body(request, ModelAdd)
-        values = {name: value for name, value in body if name not in ("engine", "fallbacks")}
-        engine = body.engine.model_dump()
-        if body.engine.chat_template is not None:
-            engine["chat_template"] = read_template(body.engine.chat_template)
-        new = NewModel(**values, fallbacks=tuple(body.fallbacks), engine=engine)
+        new = _new_model(await read_body(request, ModelAdd))
 
         def register() -> dict[str, Any]:
             return self._entry(new.register(self._registry).id)
 
         return json_response(await run_in_thread(register))
+
+    async def start_import(self, request: "Request") -> "Response":
+        body = await read_body(request, ModelImport)
+        new = _new_model(body)
+
+        def start() -> dict[str, Any]:
+            self._registry.check_free(new.name)
+            if body.merge:
+                spec = replace(new, pin=False).complete(self._registry)
+                if spec.kind != "adapter":
+                    raise Invalid(
+                        f"Only an adapter can be merged, and {new.path} is of kind {spec.kind}.", param="merge"
+                    )
+            elif not new.is_gguf:
+                raise Invalid(
+                    f"There is nothing to import in {new.path}: give a GGUF file, or an adapter with merge true; POST "
+                    f"{_MODELS} registers other models.",
+                    param="path",
+                )
+            return self._start("import-model", vars(new) | {"merge": body.merge})
+
+        return json_response(await run_in_thread(start))
+
+    async def start_merge(self, request: "Request") -> "Response":
+        body, model = await read_body(request, ModelMerge), request.path_params["model"]
+
+        def start() -> dict[str, Any]:
+            spec = self._registry.resolve(model)
+            if spec.kind != "adapter":
+                raise Invalid(f"{spec.id!r} is of kind {spec.kind}: only an adapter can be merged.", param="model")
+            self._registry.check_free(body.name)
+            return self._start("merge-model", {"adapter": spec.id, "name": body.name})
+
+        return json_response(await run_in_thread(start))
+
+    async def start_export(self, request: "Request") -> "Response":
+        body, model = await read_body(request, ModelExport), request.path_params["model"]
+
+        def start() -> dict[str, Any]:
+            spec = self._registry.resolve(model)
+            if spec.kind == "adapter" or spec.folder is None:
+                raise Invalid(
+                    f"{spec.id!r} has no whole weights in a folder here: merge an adapter first, then export that.",
+                    param="model",
+                )
+            file = body.file or f"{re.sub(r'[^A-Za-z0-9._-]+', '-', spec.id)}.{body.type}.gguf"
+            return self._start("export-model", {"model": spec.id, "type": body.type, "file": file})
+
+        return json_response(await run_in_thread(start))
+
+    def _start(self, kind: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Enqueues a job of the worker, and returns it."""
+        return job_to_json(get_job(self._database, enqueue(self._database, kind, params)))
 
     async def show(self, request: "Request") -> "Response":
         return json_response(await run_in_thread(self._entry, request.path_params["model"]))
@@ -78,7 +135,18 @@ class _ModelRoutes:
             "pin": self._changing(self._registry.pin),
             "unpin": self._changing(self._registry.unpin),
             "retire": self._changing(self._retire),
+            "scale": self._scale,
         }
+
+    async def _scale(self, request: "Request") -> "Response":
+        body = await read_body(request, ModelScale)
+        name = request.path_params["model"]
+
+        def scale() -> dict[str, Any]:
+            scaled = scale_model(self._registry, name, body.replicas, body.max_replicas, body.target_running)
+            return self._entry(scaled.id)
+
+        return json_response(await run_in_thread(scale))
 
     def _retire(self, name: str) -> ModelSpec:
         spec = self._registry.resolve(name)
@@ -103,7 +171,8 @@ class _ModelRoutes:
 
     def _entries(self, retired: bool) -> list[dict[str, Any]]:
         specs = self._registry.list(include_candidates=True, include_retired=retired)
-        states = engine_states.combine_states(specs, engine_states.read_statuses(self._database))
+        rows = engine_states.read_statuses(self._database)
+        states, replicas = engine_states.combine_states(specs, rows), engine_states.replicas_of(rows)
         pinned, aliases, weights = self._registry.pinned(), self._registry.aliases(), self._registry.alias_weights()
         return [
             {
@@ -114,7 +183,16 @@ class _ModelRoutes:
                     name for name, target in aliases.items() if target == spec.id or spec.id in weights.get(name, ())
                 ],
                 "pinned": spec.id in pinned, "engine": spec.engine.model_dump(mode="json", exclude_defaults=True),
+                "ready_replicas": sum(row.state == "ready" for row in replicas.get(spec.id, ())),
                 "created": spec.created.isoformat(),
             }
             for spec in specs
         ]  # fmt: skip
+
+
+def _new_model(body: ModelAdd) -> NewModel:
+    values = {name: value for name, value in body if name not in ("engine", "fallbacks", "merge")}
+    engine = body.engine.model_dump()
+    if body.engine.chat_template is not None:
+        engine["chat_template"] = read_template(body.engine.chat_template)
+    return NewModel(**values, fallbacks=tuple(body.fallbacks), engine=engine)

@@ -6,9 +6,11 @@ from pydantic import Field
 
 from models.http.bodies import Body
 from models.http.operations import ListPage, Operation, Shape
+from models.management.operations import JobEntry
 
 _Name = Annotated[str, Field(min_length=1, max_length=255)]
 _Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Replicas = Annotated[int, Field(ge=1, le=64)]
 _Count = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -28,6 +30,13 @@ class Engine(Body):
         default=None, description="One of Parley's chat templates, instead of the model's own."
     )
     sleep_after_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    replicas: _Replicas = Field(default=1, description="Engines that serve the model.")
+    max_replicas: _Replicas | None = Field(
+        default=None, description="The most engines under load; `replicas` is then the fewest."
+    )
+    target_running: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="Requests that each replica should run at once before another one starts."
+    )
 
 
 class ModelAdd(Body):
@@ -53,8 +62,39 @@ class ModelAdd(Body):
     )
 
 
+class ModelImport(ModelAdd):
+    """A model whose weights are changed first: a GGUF file, or an adapter to merge into its base."""
+
+    merge: bool = Field(default=False, description="Merge the adapter in `path` into its base.")
+
+
+class ModelMerge(Body):
+    """The name of the merged model."""
+
+    name: _Name
+
+
+class ModelExport(Body):
+    """The number format of a GGUF file, and its name in the folder `exports` of the server's home."""
+
+    type: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto"
+    file: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$")] | None = Field(
+        default=None, description="Default: made of the model's name and the type."
+    )
+
+
+class ModelScale(Body):
+    """The number of a model's engines, or with `max_replicas` the bounds of that number."""
+
+    replicas: _Replicas
+    max_replicas: _Replicas | None = None
+    target_running: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Null: as before.")
+
+
 class ModelEntry(Shape):
-    """A registered model. `registered`: candidate, listed or retired. `state`: the state of its engine."""
+    """A registered model. `registered`: candidate, listed or retired. `state`: the best state of its engines.
+    `ready_replicas`: how many engines serve it now.
+    """
 
     id: str
     kind: str
@@ -66,6 +106,7 @@ class ModelEntry(Shape):
     aliases: list[str]
     pinned: bool
     engine: dict[str, Any]
+    ready_replicas: int
     created: str
 
 
@@ -87,6 +128,18 @@ _MODEL = f"{_MODELS}/{{model}}"
 OPERATIONS = (
     Operation("GET", _MODELS, "List models with their state.", _TAG, ModelEntries, query=ModelsQuery),
     Operation("POST", _MODELS, "Register a model.", _TAG, ModelEntry, body=ModelAdd, errors=(409,)),
+    Operation(
+        "POST", f"{_MODELS}/import", "Unpack a GGUF file or merge an adapter, in a job.", _TAG, JobEntry,
+        body=ModelImport, errors=(409,),
+    ),
+    Operation(
+        "POST", f"{_MODEL}/merge", "Merge a registered adapter in a job.", _TAG, JobEntry, body=ModelMerge,
+        errors=(404, 409),
+    ),
+    Operation(
+        "POST", f"{_MODEL}/export", "Write a model as a GGUF file in a job.", _TAG, JobEntry, body=ModelExport,
+        errors=(404,),
+    ),
     Operation("GET", _MODEL, "Show a model.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/load", "Start a model's engine.", _TAG, ModelEntry, errors=(404,)),
     Operation(
@@ -95,5 +148,9 @@ OPERATIONS = (
     ),
     Operation("POST", f"{_MODEL}/pin", "Keep a model's engine in memory.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/unpin", "Allow a model's engine to be stopped.", _TAG, ModelEntry, errors=(404,)),
+    Operation(
+        "POST", f"{_MODEL}/scale", "Change the number of a model's engines.", _TAG, ModelEntry, body=ModelScale,
+        errors=(404,),
+    ),
     Operation("POST", f"{_MODEL}/retire", "Stop serving a model.", _TAG, ModelEntry, errors=(404, 409)),
 )  # fmt: skip

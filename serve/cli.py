@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.command_options import expand_options, settings_options
+from models.terminal import print_json
 from serve.bulk.command import generate_command
 from serve.launcher.serve_command import serve_command
 
 if TYPE_CHECKING:
     from models.database import Database
-    from models.settings import Settings
+    from models.settings.settings import Settings
     from serve.openai_import import FineTune
 
 # Returns the Starlette routes of other rooms.
@@ -65,7 +66,7 @@ def up(
     **settings: Any,
 ) -> None:
     """Start everything: engines, gateway, page and worker. Ctrl-C stops it."""
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.launcher.parent import up as run
 
     run(load_settings(**settings), page=page, worker=worker, make_owner_key=make_owner_key)
@@ -77,7 +78,7 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
 
     from models.database import open_database
     from models.keys import keys_configured
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.gateway.server import run
     from serve.launcher import preflight
 
@@ -95,16 +96,15 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
 
 def print_openapi(mounts: Mounts | None) -> None:
     """Prints the document. Opens neither home nor database."""
-    import json
 
     from models.database import Database
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.openapi.document import openapi_document
 
     settings = load_settings()
     # Not through `open_database`, which would create the home.
     database = Database(settings.database_address)
-    typer.echo(json.dumps(openapi_document(mounts(settings, database) if mounts else ()), indent=2))
+    print_json(openapi_document(mounts(settings, database) if mounts else ()), indent=2)
 
 
 def import_openai(
@@ -118,7 +118,7 @@ def import_openai(
     The key is read from OPENAI_API_KEY, now and whenever Parley runs. It is not stored.
     """
     from models.errors import Invalid
-    from models.instance import gateway_url
+    from models.home.instance import gateway_url
     from models.terminal import console, open_home
     from serve import openai_import
 
@@ -183,13 +183,13 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
     It changes nothing, and works before the first start and while Parley runs. The exit status is 1 if a
     check failed that prevents a start.
     """
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from models.terminal import console
     from serve.launcher import doctor
 
     findings = doctor.examine(load_settings(**settings))
     if as_json:
-        typer.echo(json.dumps(doctor.as_json(findings), indent=2))
+        print_json(doctor.to_json(findings), indent=2)
     else:
         doctor.show(findings, console())
     if any(finding.state == "fail" for finding in findings):
@@ -198,7 +198,7 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
 
 def status_command(as_json: JsonFlag = False) -> None:
     """Show what is running: processes, models with their state, and the last log lines of failed engines."""
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from models.terminal import console, open_home
     from serve.launcher import status
 
@@ -209,6 +209,6 @@ def status_command(as_json: JsonFlag = False) -> None:
         return
     with open_home() as home:
         if as_json:
-            typer.echo(json.dumps(status.report(home.settings, home.database), indent=2))
+            print_json(status.report(home.settings, home.database), indent=2)
         else:
             status.show(home.settings, home.database, console())

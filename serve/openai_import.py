@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from models.database import Database
 from models.errors import Invalid, Unauthorized, Unavailable
-from models.registry import Registry, parse_spec
-from models.settings import Settings
-from models.shutdowns import find_shutdown_date
+from models.registry.registry import Registry, parse_spec
+from models.registry.shutdowns import find_shutdown_date
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:

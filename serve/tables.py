@@ -11,7 +11,9 @@ from models.database import Base, UtcDateTime, utcnow
 
 
 class EngineRow(Base):
-    """The status of a model on an engine. An adapter has its own row with its base's address and pid."""
+    """The status of a model on an engine. An adapter has its own row with its base's address and pid. `model_id` ends
+    with `#N` for the further replicas of a model, as in `serve.fleet.replica_names`.
+    """
 
     __tablename__ = "engines"
 
@@ -28,10 +30,12 @@ class EngineRow(Base):
 
 
 class DemandRow(Base):
-    """The last demand for a model's engine: to run, because of a request while it was not running, or to sleep."""
+    """The last demand for a model's engine: to run, because of a request while it was not running, or to sleep. For an
+    adapter also `spread`: to be loaded on another replica.
+    """
 
     __tablename__ = "demands"
 
     model_id: Mapped[str] = mapped_column(String(255), primary_key=True)
     asked: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
-    wanted: Mapped[str] = mapped_column(String(16), default="run", server_default="run")  # run or sleep
+    wanted: Mapped[str] = mapped_column(String(16), default="run", server_default="run")  # run, sleep or spread

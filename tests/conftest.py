@@ -19,7 +19,7 @@ from _pytest.mark.expression import Expression  # pytest offers no public way to
 
 from models.audit import acting_as, command_line
 from models.database import Database, open_database, upgrade
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from tests.stack import Stack, stack
 
 DATABASE = "parley.db"
@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tiny_base" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.long)  # importing torch and transformers costs each process five seconds
+        if "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values():
+            item.add_marker(pytest.mark.long)  # the same test runs on SQLite
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: tests[item.path])
 

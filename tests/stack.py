@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.database import Database, open_database
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from serve import start
 from serve.launcher.up_process import Running
 

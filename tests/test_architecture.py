@@ -98,7 +98,7 @@ def test_only_models_reads_environment_variables() -> None:
         and node.value.id == "os"
     ]
     # The guardian hands its own environment on to the program that it starts, unread.
-    assert set(readers) <= {"models/settings.py"}
+    assert set(readers) <= {"models/settings/settings.py"}
 
 
 def loaded_after(statements: list[str]) -> dict[str, set[str]]:
@@ -125,7 +125,7 @@ def test_light_things_load_nothing_heavy() -> None:
         "import serve.gateway.app",
         "import serve.launcher.parent",
         # What vLLM serves is read from its source.
-        "from models.lora_support import supports_lora; supports_lora('MistralForCausalLM')",
+        "from models.compatibility.lora_support import supports_lora; supports_lora('MistralForCausalLM')",
         # The worker's process stays small: what loads torch runs in a process of its own.
         *(f"import {handler.partition(':')[0]}" for handler in parley.JOB_HANDLERS.values()),
     ]

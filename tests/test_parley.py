@@ -19,8 +19,8 @@ import parley as front_door
 from evals.campaigns.lifecycle import load_campaign, remove_model
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.terminal import Home
 from serve.launcher.demo_content import report_progress
 from tests.models.folders import write_model

@@ -10,16 +10,16 @@ import pytest
 from openai import OpenAI
 
 from evals.judges.report import JudgeReport
-from models import jobs
-from models.registry import Registry
-from models.settings import child_environment
+from models.jobs import jobs
+from models.registry.registry import Registry
+from models.settings.settings import child_environment
 from serve.fleet import engine_states
 from tests.stack import ROOT, Stack
 from train.demo.answers import has_style
 
 pytestmark = pytest.mark.engine
 
-MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge"]
+MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge", "support-tools"]
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def test_the_demo_lists_its_models_each_ready(client: OpenAI) -> None:
         "support-concise": "merged",
         "support-friendly": "adapter",
         "support-judge": "adapter",
+        "support-tools": "adapter",
     }
     assert {listed[name]["state"] for name in MODELS} == {"ready"}
 

@@ -8,7 +8,7 @@ from models.database import Database
 from models.errors import Invalid
 from models.http.operations import attach_operations
 from models.http.payloads import is_retry, json_response, list_page, query_integer, read_json_object, run_in_thread
-from models.settings import Settings
+from models.settings.settings import Settings
 from train.data.endpoint import DataCheck
 from train.finetuning import creation, lifecycle, views
 from train.finetuning.requests import parse
@@ -31,7 +31,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
 
     api = _FineTuning(settings, database)
     one = f"{_JOBS}/{{job_id}}"
-    found = [
+    routes = [
         Route("/v1/parley/data/check", DataCheck().answer, methods=["POST"]),
         Route(_JOBS, api.create, methods=["POST"]),
         Route(_JOBS, api.jobs, methods=["GET"]),
@@ -42,7 +42,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route(f"{one}/events", api.events, methods=["GET"]),
         Route(f"{one}/checkpoints", api.checkpoints, methods=["GET"]),
     ]
-    return attach_operations(found, OPERATIONS)
+    return attach_operations(routes, OPERATIONS)
 
 
 class _FineTuning:
@@ -53,13 +53,13 @@ class _FineTuning:
         self._database = database
 
     async def create(self, request: "Request") -> "Response":
-        asked = parse(await read_json_object(request))
+        job_request = parse(await read_json_object(request))
         key = getattr(request.state, "key", None)
         job_id = await run_in_thread(
             creation.create,
             self._settings,
             self._database,
-            asked,
+            job_request,
             repeated=is_retry(request),
             key=key.id if key else "",
         )

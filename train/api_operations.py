@@ -107,6 +107,8 @@ class _CheckOptions(Shape):
     system_column: str | None = None
     system: str | None = None
     encoding: str | None = None
+    separator: Literal["auto", "rule", "blank-line", "pair"] | None = None
+    model: str | None = Field(default=None, description="Whose tokens are counted: a registered or an OpenAI model.")
 
 
 class CheckForm(_CheckOptions):

@@ -1,6 +1,5 @@
 """`parley train`, `merge`, `data …`, `cloud …`, and `models check`, `push` and `export`. Light until one runs."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from models.command_options import expand_options
 from models.errors import Invalid
-from models.terminal import Home, console, open_home
+from models.terminal import Home, console, open_home, print_json
 from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.options import AsJson
 from train.data_cli import data_commands
@@ -83,7 +82,7 @@ def train_command(options: TrainOptions) -> None:
 def _train_here(options: TrainOptions) -> None:
     request = None if options.resume else options.request()
     with _open_home() as home, problems_shown(options.as_json):
-        from models.instance import gateway_url
+        from models.home.instance import gateway_url
         from train.training import resume, train
 
         with open_progress(options.as_json) as progress:
@@ -93,7 +92,7 @@ def _train_here(options: TrainOptions) -> None:
             else:
                 result = train(request, settings=home.settings, registry=home.registry, progress=progress)
         if options.as_json:
-            typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
+            print_json(result.to_json())
         else:
             show_result(result, gateway_url(home.settings))
 
@@ -119,7 +118,7 @@ def merge_command(
         merged = publish_merge(adapter, name, registry=home.registry, settings=home.settings, base=base)
     if as_json:
         values = {"model": merged.model, "folder": str(merged.folder), "difference": merged.difference}
-        typer.echo(json.dumps(values | {"agreement": merged.agreement}))
+        print_json(values | {"agreement": merged.agreement})
         return
     from rich.markup import escape
 
@@ -136,7 +135,7 @@ def merge_command(
 @contextmanager
 def _open_home() -> Iterator[Home]:
     """The home, once the environment is set for torch, which is not loaded yet."""
-    from models.settings import let_openmp_threads_sleep
+    from models.settings.settings import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     with open_home() as home:
@@ -154,19 +153,18 @@ def check_command(
 
       parley models check support-v1
     """
-    from rich.markup import escape
-
     from models.commands.models import parity_table
+    from train.display import terminal_lines
     from train.publication.acceptance import check_model
-    from train.run.progress import PlainLines, silent
+    from train.run.progress import silent
 
     out = console()
-    lines = silent if as_json else PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
+    lines = silent if as_json else terminal_lines()
     with open_home() as home:
         parity = check_model(name, registry=home.registry, settings=home.settings, progress=lines)
         state = home.registry.resolve(name).state
     if as_json:
-        typer.echo(json.dumps({"model": name, "state": state} | parity.model_dump(mode="json")))
+        print_json({"model": name, "state": state} | parity.model_dump(mode="json"))
     else:
         out.print(parity_table(parity))
     if parity.refused:
@@ -202,7 +200,7 @@ def push_command(
                 out.print(f"[dim]Not pushed, because they name your data: {escape(', '.join(planned.stays))}[/dim]")
         address = push(planned, home.settings)
     if as_json:
-        typer.echo(json.dumps({"model": name, "repo": repo, "url": address, "bytes": planned.size}))
+        print_json({"model": name, "repo": repo, "url": address, "bytes": planned.size})
     else:
         out.print(f"Pushed: {escape(address)}")
 
@@ -232,7 +230,7 @@ def export_command(
     with open_home() as home:
         done = export_gguf(home.registry.resolve(name), gguf, kind=kind, converter=converter)
     if as_json:
-        typer.echo(json.dumps({"model": name, "file": str(done.file), "bytes": done.size}))
+        print_json({"model": name, "file": str(done.file), "bytes": done.size})
     else:
         console().print(f"{escape(name)} is written to {escape(str(done.file))} ({decimal(done.size)}).")
 

@@ -1,13 +1,12 @@
 """The `parley data` group: the commands of train/data and train/planning, and `check`, which needs both."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.command_options import expand_options
 from models.errors import Invalid
-from models.terminal import console
+from models.terminal import console, print_json
 from train.data.commands import advise_command, convert_command, split_command
 from train.data.options import AsJson, DataArgument, ReadingOptions
 from train.data.synthesis_command import synthesise_command
@@ -75,7 +74,7 @@ def check_command(
     if max_tokens:
         report = _with_token_limit(report, model, max_tokens)
     if as_json:
-        typer.echo(json.dumps(report.as_json(), ensure_ascii=False))
+        print_json(report.to_json())
     else:
         show_report(console(), report, all_problems=all_problems)
     if not report.passes(strict):

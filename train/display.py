@@ -1,18 +1,16 @@
 """A finished training, and problems of its data, on the terminal."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from models.errors import ParleyError
-from models.terminal import console
+from models.terminal import console, print_json
 
 if TYPE_CHECKING:
     from train.data.conversations import Problem
@@ -20,6 +18,14 @@ if TYPE_CHECKING:
     from train.run.progress import Progress
 
 _SHOWN_PROBLEMS = 20
+
+
+def terminal_lines() -> "Progress":
+    """A receiver that prints each stage as a line."""
+    from train.run.progress import PlainLines
+
+    out = console()
+    return PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
 
 
 @contextmanager
@@ -31,18 +37,13 @@ def problems_shown(as_json: bool) -> Iterator[None]:
         yield
     except UnusableData as error:
         if as_json:
-            typer.echo(
-                json.dumps(
-                    {"error": str(error), "problems": [asdict(problem) for problem in error.problems]},
-                    ensure_ascii=False,
-                )
-            )
+            print_json({"error": str(error), "problems": [asdict(problem) for problem in error.problems]})
         else:
             show_problems(error.problems)
         raise
     except ParleyError as error:
         if as_json:
-            typer.echo(json.dumps({"error": str(error), "problems": []}, ensure_ascii=False))
+            print_json({"error": str(error), "problems": []})
         raise
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from models.errors import Invalid
+from models.quantities import count_noun
 
 Auto = Literal["auto"]
 Tune = Literal["lora", "qlora", "full"]
@@ -269,11 +270,11 @@ def _epochs(facts: Facts, method: Method) -> tuple[int, str]:
         epochs = min(3, max(1, math.ceil(1_000 / max(1, facts.examples))))
         return (
             epochs,
-            f"about 1,000 {UNITS[method]} in 1 to 3 epochs, because {method.upper()} overfits early; there are "
-            f"{facts.examples:,} {UNITS[method]}",
+            f"about 1,000 {UNITS[method]} in 1 to 3 epochs, because {method.upper()} overfits early; the data has "
+            f"{count_noun(facts.examples, UNITS[method].removesuffix('s'))}",
         )
     epochs = min(5, max(1, math.ceil(10_000 / max(1, facts.examples))))
-    return epochs, f"about 10,000 examples in 1 to 5 epochs; there are {facts.examples:,} examples"
+    return epochs, f"about 10,000 examples in 1 to 5 epochs; the data has {count_noun(facts.examples, 'example')}"
 
 
 def _rank(facts: Facts) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from train.data.options import (
     PerTurn,
     PromptColumn,
     ResponseColumn,
+    Separator,
     System,
     SystemColumn,
 )
@@ -128,6 +129,7 @@ class TrainOptions:
     system_column: SystemColumn = None
     system: System = None
     fold_system: FoldSystem = False
+    separator: Separator = "auto"
     format: Format = "auto"
     encoding: Encoding = None
     per_turn: PerTurn = False
@@ -182,7 +184,8 @@ class TrainOptions:
         from train.request import TrainingRequest
 
         columns = Columns(
-            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system,
+            self.separator,
         )  # fmt: skip
         values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
         return TrainingRequest(

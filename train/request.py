@@ -76,7 +76,7 @@ class TrainingRequest:
             wrong = f'save_steps is {self.save_steps!r}: use "auto" or a whole number from 1.'
             raise Invalid(wrong, param="save_steps")
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The request as config.json and jobs store it. Data in memory becomes None."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["data"] = _location(self.data)

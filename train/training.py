@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.chat.system_messages import Folding
 from models.database import new_ulid, utcnow
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
-from models.system_messages import Folding
+from models.quantities import count_noun
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.data.checks import CheckedData, Data
 from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes
@@ -37,7 +38,7 @@ from train.run.folder import (
     read_json,
 )
 from train.run.origins import environment, fingerprint, previous_threads, record_origin
-from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
+from train.run.progress import MetricsFile, PlainLines, Progress, Stage, combine_listeners, silent
 from train.run.trackers import check_trackers, tracking
 from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, require_plain_weights, with_options
 from train.trainers.fit_job import FitJob, FitResult
@@ -92,7 +93,7 @@ def train(
         if registry is not None:
             check_servable(base)
     with _run_folder(settings, out, resume, progress) as folder:
-        emit = together(MetricsFile(folder / METRICS), _log_events(folder), progress)
+        emit = combine_listeners(MetricsFile(folder / METRICS), _log_events(folder), progress)
         result = load_finished(folder)
         if result:
             emit(Stage("This run has finished already"))
@@ -163,7 +164,7 @@ class _Run:
         threads = request.threads or previous_threads(self.folder) or _default_threads()
         self._record(base, data, prepared, threads, folding_of(request, tokenizer))
         with tracking(request.trackers, self.folder, request.name, prepared.resolved.values) as tracker:
-            run = replace(self, emit=together(self.emit, tracker))
+            run = replace(self, emit=combine_listeners(self.emit, tracker))
             return run.fit(base, tokenizer, prepared, threads)
 
     def _record(self, base: Base, data: TrainingData, prepared: Prepared, threads: int, folding: Folding) -> None:
@@ -172,7 +173,7 @@ class _Run:
         record_origin(
             self.folder,
             _config(request, base, prepared)
-            | {"asked": stored.as_json(), "fold_system": folding if folding != "none" else None},
+            | {"asked": stored.to_json(), "fold_system": folding if folding != "none" else None},
             fingerprint(request.data, data.train, data.validation, (*prepared.rows, *prepared.held)),
             environment(self.device.kind, threads, seed),
             self.emit,
@@ -182,8 +183,8 @@ class _Run:
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values
-        unit = UNITS[values.method]
-        self.emit(Stage(f"Training on {prepared.examples:,} {unit}: {_describe(values)}"))
+        unit = UNITS[values.method].removesuffix("s")
+        self.emit(Stage(f"Training on {count_noun(prepared.examples, unit)}: {_describe(values)}"))
         job = FitJob(
             base=base,
             rows=prepared.rows,
@@ -333,6 +334,5 @@ def _describe(values: Chosen) -> str:
     variants = {"QLoRA": values.tune == "qlora", "rsLoRA": values.rslora, "DoRA": values.dora}
     lora = " + ".join(name for name, used in variants.items() if used) or "LoRA"
     trained = "every weight" if values.tune == "full" else f"{lora} of rank {values.rank}"
-    return (
-        f"{trained}, learning rate {values.learning_rate:g}, {values.epochs:g} epochs, batches of {values.batch_size}"
-    )
+    epochs = f"{values.epochs:g} {'epoch' if values.epochs == 1 else 'epochs'}"
+    return f"{trained}, learning rate {values.learning_rate:g}, {epochs}, batches of {values.batch_size}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from models.settings import load_settings
+from models.settings.settings import load_settings
 
 
 def page(

@@ -8,6 +8,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -18,8 +19,8 @@ from models.errors import Invalid
 from models.evaluation_events import open_evaluation_events
 from models.http.proxies import TrustedProxies
 from models.keys import keys_configured
-from models.page_settings import without_upstream_keys
-from models.settings import Settings
+from models.settings.page_settings import without_upstream_keys
+from models.settings.settings import Settings
 from ui.access.forwarded import ForwardedHeaders
 from ui.access.origins import is_loopback
 from ui.access.roles import CampaignRoles
@@ -36,7 +37,7 @@ def build(settings: Settings) -> ASGIApp:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
     """
     import_gradio()
-    from models.page_secret import page_secret
+    from models.home.page_secret import page_secret
     from ui.access.actor import page_actor
     from ui.access.cookies import Cookies, Keyring
     from ui.access.openid import OpenIdSignIn
@@ -92,24 +93,26 @@ def build(settings: Settings) -> ASGIApp:
             EXPORT_PATH: export,
         },
     )
+    identity = Identity(cookies, keyring, roles, openid=settings.oidc_issuer is not None)
+    router = Router(apps=apps, identity=identity, registry=context.registry)
+    app = Starlette(lifespan=_lifespan(context, owners_lifespan, vote_lifespan, bot_lifespan, manager_lifespan))
+    app.mount("/", ForwardedHeaders(router, TrustedProxies(settings.trusted_proxies)))
+    return app
+
+
+def _lifespan(context: PageContext, *servers: Any) -> Any:
+    """The lifespan of the page: those of its Gradio servers, then its own end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            for start in (owners_lifespan, vote_lifespan, bot_lifespan, manager_lifespan):
+            for start in servers:
                 await stack.enter_async_context(start(app))
             yield
         await context.close()
-        database.dispose()
+        context.database.dispose()
 
-    router = Router(
-        apps=apps,
-        identity=Identity(cookies, keyring, roles, openid=settings.oidc_issuer is not None),
-        registry=context.registry,
-    )
-    app = Starlette(lifespan=lifespan)
-    app.mount("/", ForwardedHeaders(router, TrustedProxies(settings.trusted_proxies)))
-    return app
+    return lifespan
 
 
 def serve(settings: Settings) -> None:

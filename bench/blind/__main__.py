@@ -29,7 +29,7 @@ from bench.rater_page import RaterPage
 from evals.campaigns.campaign import NewCampaign, PromptSource
 from evals.campaigns.invites import NewInvite, create_invite, sign_invite
 from evals.votes.prompts import add_prompts
-from models.page_secret import page_secret
+from models.home.page_secret import page_secret
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.progress import print_progress
+from models.chat.messages import Completer, Completion, Message
 from models.errors import ParleyError
-from models.messages import Completer, Completion, Message
 
 AT_ONCE = 32  # questions in flight, also for the throughput figures
 

@@ -118,7 +118,7 @@ def _run_path(home: Path, rounds: int) -> tuple[Report, Leaks]:
 
 def _run_kills(home: Path, chosen: Sequence[process_kills.ProcessFault], out: "Console") -> Kills:
     from models.demo import catalogue
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from tests.serve.paced_upstream import PacedUpstream
     from tests.stack import free_ports
 

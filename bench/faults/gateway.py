@@ -10,7 +10,7 @@ import psutil
 
 from bench.faults.upstream_faults import Model
 from bench.gateway_process import GatewayProcess, register_engine
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream
 
 

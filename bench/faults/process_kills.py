@@ -19,8 +19,8 @@ import psutil
 import serve
 from bench.faults.load import Load
 from models.database import Database, open_database, upgrade
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from serve.fleet import engine_states
 from serve.launcher.up_process import Running

@@ -24,7 +24,7 @@ from bench.progress import print_progress
 from models.database import open_database
 from models.demo import BASE, catalogue
 from models.errors import Unavailable
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from serve.launcher.up_process import Running, start

@@ -21,7 +21,7 @@ import psutil
 from bench.gateway.client import Client
 from bench.progress import print_progress
 from models.errors import Unavailable
-from models.settings import Settings, engine_environment
+from models.settings.settings import Settings, engine_environment
 from serve.fleet.vllm_command import free_port
 from serve.processes import guardian
 from serve.processes.children import Command, Process, spawn
@@ -116,14 +116,14 @@ def start_mock(stack: ExitStack, logs: Path, cores: Cores) -> Upstream:
 
 def direct_target(stack: ExitStack, upstream: Upstream) -> Target:
     """The upstream itself, without a gateway."""
-    return Target(DIRECT, _client(stack, upstream.address, upstream.key))
+    return Target(DIRECT, chat_client(stack, upstream.address, upstream.key))
 
 
 def parley_target(stack: ExitStack, settings: Settings, environment: dict[str, str], key: str, cores: Cores) -> Target:
     """Starts `parley gateway` over a home that knows the engine's address."""
     command = Command(PARLEY, (sys.executable, "-m", "parley", "gateway"), environment, cores.gateway)
     process = _start(stack, command, settings.logs_dir)
-    return Target(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), process.pid, process)
+    return Target(PARLEY, chat_client(stack, settings.gateway_url.removesuffix("/v1"), key), process.pid, process)
 
 
 def running_parley_target(stack: ExitStack, settings: Settings, key: str, up: int, cores: Cores) -> Target:
@@ -137,7 +137,7 @@ def running_parley_target(stack: ExitStack, settings: Settings, key: str, up: in
             if psutil.Process(pid).cmdline()[1:4] == ["-m", "parley", "gateway"]:
                 for task in (Path("/proc") / str(pid) / "task").iterdir():
                     os.sched_setaffinity(int(task.name), cores.gateway)
-                return Target(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), pid)
+                return Target(PARLEY, chat_client(stack, settings.gateway_url.removesuffix("/v1"), key), pid)
     raise Unavailable("`parley up` runs no gateway.")
 
 
@@ -149,7 +149,7 @@ def peer_target(stack: ExitStack, name: str, upstream: Upstream, logs: Path, cor
     argv, key = make(upstream, port, logs)
     environment = engine_environment(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR", DO_NOT_TRACK="1")
     process = _start(stack, Command(name, argv, environment, cores.gateway, grace_s=1.0), logs)
-    return Target(name, _client(stack, f"http://127.0.0.1:{port}", key), process.pid, process)
+    return Target(name, chat_client(stack, f"http://127.0.0.1:{port}", key), process.pid, process)
 
 
 def _vllm_router(upstream: Upstream, port: int, _: Path) -> tuple[tuple[str, ...], str]:
@@ -213,7 +213,8 @@ def _start(stack: ExitStack, command: Command, logs: Path) -> Process:
     return process
 
 
-def _client(stack: ExitStack, address: str, key: str) -> Client:
+def chat_client(stack: ExitStack, address: str, key: str) -> Client:
+    """A client of a server's chat completions, closed with the stack."""
     client = Client(address + _CHAT, {"authorization": f"Bearer {key}"})
     stack.callback(client.close)
     return client

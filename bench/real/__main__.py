@@ -9,6 +9,8 @@ last checkpoint. Exit status 2 without the data (../shared/data/bitext) or the b
 import json
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 from bench.evals import bitext
 from bench.progress import print_progress
@@ -24,11 +26,11 @@ STAGES = ("data", "plan", "compare", "train", "serve", "score", "dpo")
 
 def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
     """Runs all stages, or those that are not stored yet; returns their results by name."""
-    from bench.real.comparison import build_job, compare_training
-    from bench.real.serving import score_answers, serve_and_ask
+    from bench.real.comparison import build_job, compare_training, with_end_of_text
+    from bench.real.served_models import score_models, serve_and_ask
     from bench.real.training import Place, check_data, plan_training, train_adapter, train_preferences
     from models.database import open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings(home=options.folder / "home", port=options.port, device="cpu")
     upgrade(settings)
@@ -38,10 +40,12 @@ def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
 
     def compare() -> dict:
         validation = conversations(parts.validation)[:2]
-        job, rows = build_job(
-            conversations(parts.training), validation, options.base, options.sizes, options.threads
-        )  # fmt: skip
-        return compare_training(job, rows)
+        with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+            base = with_end_of_text(options.base, Path(folder) / "base")
+            job, rows = build_job(
+                conversations(parts.training), validation, base, options.sizes, options.threads
+            )  # fmt: skip
+            return compare_training(job, rows)
 
     try:
         results = {
@@ -52,7 +56,7 @@ def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
             "serve": stages.run("serve", lambda: serve_and_ask(place)),
         }
         answers = results["serve"]["answers"]
-        results["score"] = stages.run("score", lambda: score_answers(place, answers))
+        results["score"] = stages.run("score", lambda: score_models(place, answers))
         rejected = answers["rejected"]["answers"]
         return results | {"dpo": stages.run("dpo", lambda: train_preferences(place, rejected))}
     finally:

@@ -1,6 +1,11 @@
-"""Parley's training beside TRL's plain script and this machine's matrix products, in alternating windows."""
+"""Parley's training beside TRL's plain script and this machine's matrix products, in alternating windows.
+
+Both train on a base whose template ends an answer with the end-of-text token, because Parley would otherwise replace an
+end-of-turn token that the base has not learnt, and the losses could not be compared.
+"""
 
 import json
+import re
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -38,12 +43,34 @@ def build_job(
     return job, [[tokenised[next(places)] for _ in range(steps * sizes.batch)] for steps in windows]
 
 
+def with_end_of_text(base: Path, folder: Path) -> Path:
+    """A copy of the base, made of links, whose template ends each answer with the tokenizer's end-of-text token."""
+    from train.trainers.bases import find_base, load_tokenizer
+    from train.trainers.templates import turn_end
+
+    tokenizer = load_tokenizer(find_base(str(base)))
+    end = turn_end(tokenizer).token
+    folder.mkdir()
+    for file in base.iterdir():
+        (folder / file.name).symlink_to(file.resolve())
+    if end is not None:
+        template = folder / "chat_template.jinja"
+        text = template.read_text("utf-8")
+        template.unlink()
+        written = str(tokenizer.convert_ids_to_tokens(end))
+        marked = re.compile(r"(\{%-?\s*generation\s*-?%\})(.*?)(\{%-?\s*endgeneration)", re.DOTALL)
+        template.write_text(
+            marked.sub(lambda part: part[1] + part[2].replace(written, tokenizer.eos_token) + part[3], text), "utf-8"
+        )
+    return folder
+
+
 def compare_training(job: WindowJob, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Trains both sides in turns, and measures the machine's matrix products before each pair of windows.
 
     `share_of_limit` is the operations that a step needs, divided by its time and by the matrix products' speed.
     """
-    from train.planning.plan import find_shape
+    from train.planning.shapes import find_shape
     from train.trainers.bases import find_base
 
     shape = find_shape(find_base(job.base))

@@ -10,8 +10,8 @@ from bench.evals import bitext
 from bench.evals.bitext import Parts, Request
 from bench.real.options import Sizes
 from bench.support import conversations
-from models.atomic import atomic_write
 from models.errors import Invalid
+from models.files.atomic import atomic_write
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.progress import print_progress
-from models.atomic import atomic_write
 from models.errors import Invalid
+from models.files.atomic import atomic_write
 
 _RUN = "run.json"
 

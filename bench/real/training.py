@@ -9,8 +9,8 @@ from bench.progress import print_progress
 from bench.real.options import Options
 from bench.real.parts import RealParts, preference_rows, write_chat_files, write_lines
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Parity
 
 BASE, ADAPTER, MERGED = "real-base", "bitext-adapter", "bitext-merged"
@@ -65,13 +65,13 @@ def check_data(place: Place) -> dict[str, Any]:
 
 def plan_training(place: Place) -> dict[str, Any]:
     """What `parley data plan` says before the run: tokens per second, and memory in bytes."""
-    from train import Hyperparameters, plan
+    from train import Hyperparameters, TrainingRequest, plan
 
-    made = plan(
-        place.training_file, BASE, settings=place.settings, registry=place.registry,
-        hyperparameters=Hyperparameters(epochs=1, seed=place.options.seed), validation=0.0,
+    request = TrainingRequest(
+        place.training_file, BASE, hyperparameters=Hyperparameters(epochs=1, seed=place.options.seed), validation=0.0,
         threads=place.options.threads,
     )  # fmt: skip
+    made = plan(request, settings=place.settings, registry=place.registry)
     way = made.way("lora")
     return {
         "tokens_per_s": round(way.tokens_per_s, 1),

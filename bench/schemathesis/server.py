@@ -9,12 +9,12 @@ from pathlib import Path
 
 from bench.gateway_process import GatewayProcess, register_engine
 from models.database import Database
-from models.files import Files
+from models.files.stored_files import Files
+from models.files.uploads import Uploads
 from models.keys import create_key
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
-from models.uploads import Uploads
 
 ENGINE, HOSTED, SPARES = "base", "org/hosted", 24
 _ROW = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]}

@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         results = run(folder, options.kills, options.seed)
-    found = summary(results)
-    print(json.dumps(found) if options.json else "\n".join(f"{name:16} {value}" for name, value in found.items()))
-    return int(bool(found["lost"] or found["doubled"] or (found["page_back_s"] or 0) > _PAGE_GOAL_S))
+    figures = summary(results)
+    print(json.dumps(figures) if options.json else "\n".join(f"{name:16} {value}" for name, value in figures.items()))
+    return int(bool(figures["lost"] or figures["doubled"] or (figures["page_back_s"] or 0) > _PAGE_GOAL_S))
 
 
 def run(folder: Path, kills: int, seed: int) -> list[Kill]:

@@ -21,8 +21,8 @@ from sqlalchemy import select, update
 from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from models.database import new_ulid, open_database, upgrade, utcnow
-from models.instance import read_state
-from models.settings import child_environment, load_settings
+from models.home.instance import read_state
+from models.settings.settings import child_environment, load_settings
 from serve import start
 from tests.stack import ROOT, free_ports
 from ui.access.cookies import VOTER_COOKIE, Cookies

@@ -7,7 +7,7 @@ import sys
 
 from evals import cast_vote
 from models.database import open_database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 
 
 def main() -> None:

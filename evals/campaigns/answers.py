@@ -14,9 +14,9 @@ from evals.tables import AnswerRow
 from evals.tasks.answer_cache import AnswerCache, parameters_hash
 from evals.tasks.task import prompt_hash
 from evals.votes.prompts import Prompt
+from models.chat.messages import Completer, Completion
 from models.database import Database
 from models.errors import Invalid, ParleyError, TooLarge
-from models.messages import Completer, Completion
 
 ANSWER_TOKENS = 512  # the longest answer in tokens, so that a verbose model does not keep a rater waiting
 _log = logging.getLogger("parley.campaigns")

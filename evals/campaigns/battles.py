@@ -26,9 +26,9 @@ from evals.campaigns.raters import check_may_vote
 from evals.campaigns.set_aside import Place, clear_in, set_aside_in
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
 from evals.votes.prompts import Prompt, as_prompt, typed_prompt
+from models.chat.messages import Completer, Message
 from models.database import Database
 from models.errors import Conflict, Invalid, ParleyError, Unavailable
-from models.messages import Completer, Message
 
 _MOST_TRIES = 12  # models that fail in one call
 

@@ -35,9 +35,9 @@ from evals.votes.imports.rows import UNKNOWN_VOTER
 from evals.votes.prompts import prompt_digest
 from evals.votes.training_prompts import no_training_record
 from evals.votes.votes import Votes, first_score, from_rows
+from models.chat.messages import Message
 from models.database import Database, utcnow
 from models.errors import Invalid, ParleyError
-from models.messages import Message
 
 _TIMES = ("created", "opens", "closes", "opened", "closed")
 _RECORDINGS = "recordings/"
@@ -203,7 +203,7 @@ def _recordings(database: Database, campaign: Campaign, models: Iterable[str]) -
         with database.read() as session:
             row = session.get_one(RecordingRow, recording.id)
             hashed = {"parameters": dict(row.parameters), "prompts_hash": row.prompts_hash}
-        yield recording.as_json() | hashed, list(recording_rows(database, recording))
+        yield recording.to_json() | hashed, list(recording_rows(database, recording))
 
 
 def _report(campaign: Campaign, votes: list[_Row], pairs: list[_Row], now: datetime) -> _Row:

@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write, claim_folder, publish_folder
 from models.errors import Conflict, Invalid, NotFound, ParleyError
+from models.files.atomic import atomic_write, claim_folder, publish_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "parley-campaign-1"

@@ -9,9 +9,9 @@ from evals.campaigns.campaign import PromptSource
 from evals.tables import PromptRow
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import Prompt, as_prompt, prompt_ids_of, prompts, read_jsonl
+from models.chat.messages import as_dicts
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.messages import as_dicts
 
 
 def campaign_prompts(database: Database, campaign: str) -> list[Prompt]:

@@ -12,9 +12,9 @@ from evals.campaigns.lifecycle import locked_row
 from evals.tables import BattleRow, PairRow, VoteRow
 from evals.votes.prompts import read_jsonl
 from evals.votes.votes import first_score
+from models.chat.messages import last_question
 from models.database import Database, new_ulid
 from models.errors import Conflict, Invalid
-from models.messages import last_question
 
 _BETTER, _WORSE = "gold:better", "gold:worse"  # in place of models; in sorted order, as a pair's models are
 

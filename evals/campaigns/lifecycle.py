@@ -20,8 +20,8 @@ from evals.votes.prompts import set_prompt_ids
 from models.audit import record_change
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.jobs import enqueue_in
-from models.registry import Registry
+from models.jobs.jobs import enqueue_in
+from models.registry.registry import Registry
 
 PREPARE = "prepare-campaign"  # the kind of the job that asks for all answers of a campaign
 

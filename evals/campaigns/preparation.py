@@ -20,10 +20,10 @@ from evals.tasks.answer_cache import parameters_hash
 from evals.tasks.runner import Batch, Progress, ask_all
 from evals.tasks.task import TaskSample, prompt_hash
 from evals.votes.prompts import Prompt, as_prompt
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import Conflict
-from models.jobs import enqueue
-from models.messages import Completer
+from models.jobs.jobs import enqueue
 from models.spec import is_recorded_name
 
 _CONCURRENCY = 16  # requests in flight for each model, so that the model can also answer raters who are voting

@@ -19,7 +19,7 @@ from evals.campaigns.style_accuracy import StyleAccuracy, campaign_style
 from evals.tables import BattleRow, PairRow, VoteRow
 from evals.votes.counted_votes import counted
 from models.database import Database
-from models.jobs import Job, list_jobs
+from models.jobs.jobs import Job, list_jobs
 
 
 @dataclass(frozen=True)

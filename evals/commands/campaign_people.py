@@ -1,18 +1,17 @@
 """`parley campaign invite`, `invites`, `revoke` and `forget`: the people of a campaign."""
 
-import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import folding_table, say
-from models.terminal import open_home
+from evals.reports.terminal import echo, folding_table
+from models.terminal import open_home, print_json
 
 if TYPE_CHECKING:
     from evals.campaigns.invites import Invite
-    from models.settings import Settings
+    from models.settings.settings import Settings
 
 Name = Annotated[str, typer.Argument(help="The campaign's name.")]
 JOIN = "/vote/i/"  # the page's address of invites, before the token
@@ -53,13 +52,13 @@ def invite(
         made = create_invite(home.database, NewInvite(name, person, cast(Role, role), is_group, expires))
         link = invite_link(home.settings, made)
     if as_json:
-        typer.echo(json.dumps(made.to_json() | {"link": link}, ensure_ascii=False))
+        print_json(made.to_json() | {"link": link})
         return
-    say(f"Invite {made.id} for {made.name}:")
+    echo(f"Invite {made.id} for {made.name}:")
     typer.echo(link)  # unwrapped, so that it can be copied
     if qr:
         typer.echo(qr_text(link))
-    say("Anyone with this link can use it. Revoke it with `parley campaign revoke " + made.id + "`.")
+    echo("Anyone with this link can use it. Revoke it with `parley campaign revoke " + made.id + "`.")
 
 
 def list_links(name: Name, as_json: JsonFlag = False) -> None:
@@ -71,13 +70,13 @@ def list_links(name: Name, as_json: JsonFlag = False) -> None:
         load_campaign(home.database, name)
         invites = [(each, invite_link(home.settings, each)) for each in list_invites(home.database, name)]
     if as_json:
-        typer.echo(json.dumps([each.to_json() | {"link": link} for each, link in invites], ensure_ascii=False))
+        print_json([each.to_json() | {"link": link} for each, link in invites])
         return
     table = folding_table("invite", "for", "role", "state", "link")
     for each, link in invites:
         state = "revoked" if each.revoked else "valid" if each.valid else "expired"
         table.add_row(each.id, f"{each.name} (group)" if each.is_group else each.name, each.role, state, link)
-    say(table if invites else f'Nobody is invited yet: `parley campaign invite {name} "Ann Smith"`.')
+    echo(table if invites else f'Nobody is invited yet: `parley campaign invite {name} "Ann Smith"`.')
 
 
 def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -> None:
@@ -86,7 +85,7 @@ def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -
 
     with open_home() as home:
         revoked = revoke_invite(home.database, invite_id.upper())
-    say(f"The link of {revoked.name} no longer works.")
+    echo(f"The link of {revoked.name} no longer works.")
 
 
 def forget(
@@ -107,21 +106,21 @@ def forget(
     with open_home() as home:
         forgotten = forget_person(home.database, person, campaign)
     if as_json:
-        typer.echo(json.dumps(asdict(forgotten)))
+        print_json(asdict(forgotten))
     else:
-        say(
+        echo(
             f"{person} is forgotten. Raters made anonymous: {forgotten.raters}; invites deleted: {forgotten.invites}; "
             f"comments deleted: {forgotten.comments}."
         )
         if forgotten.imported:
-            say(f"{forgotten.imported} imported votes now have a random voter id.")
-        say("Earlier backups and exported files still contain the name: delete them, or make new ones.")
+            echo(f"{forgotten.imported} imported votes now have a random voter id.")
+        echo("Earlier backups and exported files still contain the name: delete them, or make new ones.")
 
 
 def invite_link(settings: "Settings", made: "Invite") -> str:
     """The link of an invite, at the page's address."""
     from evals.campaigns.invites import sign_invite
-    from models.page_secret import page_secret
+    from models.home.page_secret import page_secret
 
     return settings.page_url.rstrip("/") + JOIN + sign_invite(page_secret(settings.home), made.id)
 

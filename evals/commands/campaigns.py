@@ -1,17 +1,16 @@
 """`parley campaign`: create, open and close campaigns, read their verdicts, change their models."""
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
 from evals.commands.campaign_people import add_people_commands
 from evals.commands.flags import JsonFlag, OpenLinks, split_commas
-from evals.reports.terminal import folding_table, say
+from evals.reports.terminal import echo, folding_table
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 Name = Annotated[str, typer.Argument(help="The campaign's name.")]
 Model = Annotated[str, typer.Argument(help="A model's name, an alias, or MODEL@recorded.")]
@@ -111,10 +110,10 @@ def create(
     with open_home() as home:
         campaign = create_campaign(home.database, new, home.settings.runs_dir)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
         return
-    say(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
-    say(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
+    echo(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
+    echo(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
 
 
 def add_gold(
@@ -134,9 +133,9 @@ def add_gold(
         add_gold_pairs(home.database, name, pairs)
         total = count_gold_pairs(home.database, name)
     if as_json:
-        _print({"added": len(pairs), "gold_pairs": total})
+        print_json({"added": len(pairs), "gold_pairs": total})
     else:
-        say(f"{len(pairs)} gold pairs were added; {name} has {total}.")
+        echo(f"{len(pairs)} gold pairs were added; {name} has {total}.")
 
 
 def plan(
@@ -156,9 +155,9 @@ def plan(
     with open_home() as home:
         power = campaign_plan(load_campaign(home.database, name), voters, votes_each)
     if as_json:
-        _print(power.to_json())
+        print_json(power.to_json())
     else:
-        say(power.text)
+        echo(power.text)
 
 
 def open_(name: Name, as_json: JsonFlag = False) -> None:
@@ -170,14 +169,14 @@ def open_(name: Name, as_json: JsonFlag = False) -> None:
         campaign = open_campaign(home.database, name)
         gaps = [prepared.gap for prepared in preparation(home.database, name) if prepared.gap]
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
         return
     when = f" from {campaign.opens:%Y-%m-%d %H:%M} UTC" if campaign.state == "scheduled" else ""
-    say(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
+    echo(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
     for gap in gaps:
-        say(f"· {gap}")
+        echo(f"· {gap}")
     if campaign.access == "invited":
-        say(f'Invite people: `parley campaign invite {name} "Ann Smith"`.')
+        echo(f'Invite people: `parley campaign invite {name} "Ann Smith"`.')
 
 
 def close(name: Name, as_json: JsonFlag = False) -> None:
@@ -187,9 +186,9 @@ def close(name: Name, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaign = close_campaign(home.database, name)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
     else:
-        say(f"{name} is closed. Its verdict: `parley campaign report {name}`.")
+        echo(f"{name} is closed. Its verdict: `parley campaign report {name}`.")
 
 
 def list_all(as_json: JsonFlag = False) -> None:
@@ -199,12 +198,12 @@ def list_all(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaigns = list_campaigns(home.database)
     if as_json:
-        _print([campaign.to_json() for campaign in campaigns])
+        print_json([campaign.to_json() for campaign in campaigns])
         return
     table = folding_table("campaign", "state", "models", "prompts", "question")
     for each in campaigns:
         table.add_row(each.name, each.state, ", ".join(each.models) or "none", str(each.prompts), each.question)
-    say(table)
+    echo(table)
 
 
 def show(name: Name, as_json: JsonFlag = False) -> None:
@@ -214,40 +213,40 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         progress = campaign_progress(home.database, name)
     if as_json:
-        _print(progress.to_json())
+        print_json(progress.to_json())
         return
     campaign = progress.campaign
-    say(f"{campaign.title} ({name}): {campaign.state}. {campaign.question}")
+    echo(f"{campaign.title} ({name}): {campaign.state}. {campaign.question}")
     wanted = f" of {progress.wanted:,}" if progress.wanted is not None else ""
-    say(
+    echo(
         f"{progress.votes:,}{wanted} votes of {progress.voters} people; models: {', '.join(campaign.models) or 'none'}."
     )
     if progress.left_share is not None:
-        say(f"The left answer won {progress.left_share:.0%} of the decisive votes.")
+        echo(f"The left answer won {progress.left_share:.0%} of the decisive votes.")
     for prepared in progress.prepared:
-        say(f"· {prepared.gap or f'{prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared'}")
+        echo(f"· {prepared.gap or f'{prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared'}")
     if progress.job is not None and not progress.job.over:
-        say(f"· preparing: {progress.job.message}")
+        echo(f"· preparing: {progress.job.message}")
     for model, answers in progress.leaks.items():
-        say(f"· {answers} answers of {model} contain a model's name, which is hidden")
+        echo(f"· {answers} answers of {model} contain a model's name, which is hidden")
     for style in progress.style:
-        say(f"· {style.text}")
+        echo(f"· {style.text}")
     for failure in progress.set_aside:
         until = (
             f"until {failure.until:%H:%M:%S} UTC" if failure.resting and failure.until.year < 2100 else "permanently"
         )
         state = f"set aside {until}" if failure.resting else "failed last time"
         what = " and ".join(part for part in (failure.place.model_1, failure.place.model_2) if part)
-        say(f"· {what}{' on one prompt' if failure.place.prompt_id else ''}: {state} ({failure.reason})")
+        echo(f"· {what}{' on one prompt' if failure.place.prompt_id else ''}: {state} ({failure.reason})")
     for reason, times in progress.skips.items():
-        say(f"· {times} skipped: {reason}")
+        echo(f"· {times} skipped: {reason}")
     for gold in progress.gold:
-        say(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs correct")
+        echo(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs correct")
     if progress.raters:
         table = folding_table("rater", "link", "votes")
         for each in progress.raters:
             table.add_row(each.rater.name or each.rater.voter, each.rater.link, str(each.votes))
-        say(table)
+        echo(table)
 
 
 def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) -> None:
@@ -257,9 +256,9 @@ def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) 
     with open_home() as home:
         verdicts = campaign_report(home.database, name, open_links=open_links)
     if as_json:
-        _print(verdicts.to_json())
+        print_json(verdicts.to_json())
     else:
-        say(verdicts.text)
+        echo(verdicts.text)
 
 
 def prepare(name: Name) -> None:
@@ -268,7 +267,7 @@ def prepare(name: Name) -> None:
 
     with open_home() as home:
         queue_preparation(home.database, name)
-    say(f"The worker requests the missing answers. `parley campaign show {name}` shows its progress.")
+    echo(f"The worker requests the missing answers. `parley campaign show {name}` shows its progress.")
 
 
 def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
@@ -283,9 +282,9 @@ def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaign = add_model(home.database, name, model)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
     else:
-        say(f"{name} ({campaign.state}) compares: {', '.join(campaign.models)}.")
+        echo(f"{name} ({campaign.state}) compares: {', '.join(campaign.models)}.")
 
 
 def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
@@ -295,9 +294,9 @@ def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
     with open_home() as home:
         campaign = remove_model(home.database, name, model)
     if as_json:
-        _print(campaign.to_json())
+        print_json(campaign.to_json())
     else:
-        say(f"{name} ({campaign.state}) compares: {', '.join(campaign.models) or 'nothing yet'}.")
+        echo(f"{name} ({campaign.state}) compares: {', '.join(campaign.models) or 'nothing yet'}.")
 
 
 def export(
@@ -312,8 +311,8 @@ def export(
 
     with open_home() as home:
         written = write_bundle(home.database, name, file)
-    say(f"{written.votes} votes written to {file}. `parley campaign check {file}` recomputes the verdict.")
-    say(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can verify that they have this export.")
+    echo(f"{written.votes} votes written to {file}. `parley campaign check {file}` recomputes the verdict.")
+    echo(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can verify that they have this export.")
 
 
 def check(
@@ -325,11 +324,11 @@ def check(
 
     checked = check_bundle(file)
     if as_json:
-        _print(checked.to_json())
+        print_json(checked.to_json())
     else:
-        say(f"Nothing was changed, and {checked.votes} votes give the same verdict.")
-        say(f"SHA-256 of the export: {checked.sha256}. Compare it with the one that was published.")
-        say(checked.text)
+        echo(f"Nothing was changed, and {checked.votes} votes give the same verdict.")
+        echo(f"SHA-256 of the export: {checked.sha256}. Compare it with the one that was published.")
+        echo(checked.text)
 
 
 def parse_time(text: str | None, flag: str) -> datetime | None:
@@ -344,7 +343,3 @@ def parse_time(text: str | None, flag: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
         raise Invalid(f"--{flag} is {text!r}: use a time such as 2027-01-05T09:00.", param=flag) from error
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -1,6 +1,5 @@
 """`parley eval run`, `list`, `show`, `diff` and `scorers`. They print; `served_runs` and `evals.tasks` do the work."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +14,9 @@ from evals.reports.evaluation_terminal import (
     print_overview,
     print_timing,
 )
-from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
+from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid
-from models.terminal import Home, open_home
+from models.terminal import Home, open_home, print_json
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
@@ -127,10 +126,10 @@ def list_all(
     with open_home() as home:
         entries = list_evaluations(home.database, task)
     if as_json:
-        typer.echo(json.dumps([vars(row) for row in entries], default=str, ensure_ascii=False))
+        print_json([vars(row) for row in entries])
         return
     if not entries:
-        say("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
+        echo("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
         return
     table = folding_table("id", "task", "samples", "models", "scorers", "failed", "when")
     for row in entries:
@@ -139,7 +138,7 @@ def list_all(
             row.id[-SHORT_ID:], row.task, str(row.samples), "\n".join(row.models), "\n".join(row.scorers),
             str(row.failed or ""), when,
         )  # fmt: skip
-    say(table)
+    echo(table)
 
 
 def show(
@@ -175,7 +174,7 @@ def diff_two(
     with open_home() as home:
         compared = diff([(_side(home, first), _side(home, second))])
     if as_json:
-        typer.echo(json.dumps(diff_json(compared), ensure_ascii=False))
+        print_json(diff_json(compared))
         return
     print_diff(compared)
 
@@ -189,7 +188,7 @@ def list_scorers(as_json: JsonFlag = False) -> None:
             {"name": entry.name, "typed": entry.typed, "help": entry.help, "better": entry.better}
             for entry in catalog()
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     table = folding_table("--scorers", "score of an answer", "better")
     for entry in catalog():
@@ -197,8 +196,8 @@ def list_scorers(as_json: JsonFlag = False) -> None:
     table.add_row(
         "file.py:function", "Your own: function(sample, answer) returns a number, True, False or None.", "higher"
     )
-    say(table)
-    say(f"A package can add scorers as entry points of the group {GROUP}.")
+    echo(table)
+    echo(f"A package can add scorers as entry points of the group {GROUP}.")
 
 
 def _columns(flags: Sequence[str]) -> dict[str, str]:
@@ -247,14 +246,14 @@ def _report(evaluation: "Evaluation", models: str | None, html: Path | None, as_
     if html:
         write_report(html, evaluation, means, compared)
     if as_json:
-        typer.echo(json.dumps(overview_json(evaluation, means, compared), ensure_ascii=False))
+        print_json(overview_json(evaluation, means, compared))
         return
     print_overview(evaluation, means)
     if compared:
         print_diff(compared)
     for note in evaluation.notes:
-        say(f"Note: {note}")
-    say(
+        echo(f"Note: {note}")
+    echo(
         f"Evaluation {evaluation.id[-SHORT_ID:]} of {evaluation.task} ({evaluation.task_hash[:8]})."
         + (f" Report: {html}" if html else "")
     )

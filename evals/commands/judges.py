@@ -1,19 +1,21 @@
 """`parley judge JUDGE --models a,b`, `judge calibrate JUDGE`, `rubrics list` and `rubrics show`."""
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from evals.commands.flags import CampaignName, HtmlFile, JsonFlag, split_commas
 from evals.reports.judge_terminal import print_calibration, print_grades, print_report
-from evals.reports.terminal import ProgressBar, folding_table, say
+from evals.reports.terminal import ProgressBar, echo, folding_table
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
+
+if TYPE_CHECKING:
+    from evals.tasks.evaluations import Evaluation
 
 _RUN = "run"
 IMPORTED = "imported"  # the rubric of imported verdicts, repeated here so that --help loads no database
@@ -112,11 +114,9 @@ def run(
         load_campaign(home.database, campaign)
         _check_flags(evaluation, pointwise, html, prompts=prompts, references=references)
         stored = load_evaluation(home.database, evaluation) if evaluation else None
-        if stored and models is None and len(stored.models) < 2:
-            raise Invalid(f"The evaluation {evaluation} has one model: a judge compares two.", param="models")
         request = JudgeRequest(
             judge=judge,
-            models=(stored.models[0], stored.models[1]) if stored and models is None else _two_models(models),
+            models=_two_models(models, stored),
             prompts=prompts,
             rubric=judge_rubric,
             samples=samples,
@@ -134,14 +134,19 @@ def run(
     if html:
         write_judge_report(html, report)
     if as_json:
-        typer.echo(json.dumps(report_json(report), ensure_ascii=False))
+        print_json(report_json(report))
         return
     print_report(report)
     if html:
-        say(f"Report: {html}")
+        echo(f"Report: {html}")
 
 
-def _two_models(models: str | None) -> tuple[str, str]:
+def _two_models(models: str | None, stored: "Evaluation | None") -> tuple[str, str]:
+    """The models of --models, else the first two of the evaluation."""
+    if stored and models is None:
+        if len(stored.models) < 2:
+            raise Invalid(f"The evaluation {stored.id} has one model: a judge compares two.", param="models")
+        return stored.models[0], stored.models[1]
     names = split_commas(models)
     if len(names) != 2:
         raise Invalid("Name two models, separated by a comma: --models before,after.", param="models")
@@ -195,7 +200,7 @@ def calibrate(
             else calibrate_served(home.settings, home.database, request, bar.show_share)
         )
     if as_json:
-        typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))
+        print_json(calibration.to_json())
         return
     print_calibration(calibration, plot)
 
@@ -222,20 +227,20 @@ def import_file(
     with open_home() as home:
         imported = import_judgments(home.database, file, judge)
     if as_json:
-        typer.echo(json.dumps(asdict(imported) | {"flip_rate": imported.flip_rate}, ensure_ascii=False))
+        print_json(asdict(imported) | {"flip_rate": imported.flip_rate})
         return
-    say(f"{imported.new} new verdicts of {judge}, {imported.known} already stored.")
+    echo(f"{imported.new} new verdicts of {judge}, {imported.known} already stored.")
     if imported.pairs:
         flips = f"{imported.flips} ({imported.flip_rate:.0%}) changed with the order"
-        say(f"{imported.pairs} pairs in both orders; {flips}.")
+        echo(f"{imported.pairs} pairs in both orders; {flips}.")
     if imported.one_order:
-        say(f"{imported.one_order} pairs were judged in one order only and cannot be compared with people.")
+        echo(f"{imported.one_order} pairs were judged in one order only and cannot be compared with people.")
     if imported.unknown:
-        say(f"{imported.unknown} rows are about pairs of answers that are not stored here.")
+        echo(f"{imported.unknown} rows are about pairs of answers that are not stored here.")
     for row in imported.bad:
-        say(f"line {row.line}: {row.reason}")
+        echo(f"line {row.line}: {row.reason}")
     if imported.pairs:
-        say(f"Compare with people: parley judge calibrate {judge} --stored --rubric {IMPORTED}")
+        echo(f"Compare with people: parley judge calibrate {judge} --stored --rubric {IMPORTED}")
 
 
 def list_rubrics(as_json: JsonFlag = False) -> None:
@@ -260,13 +265,13 @@ def list_rubrics(as_json: JsonFlag = False) -> None:
             }
             for rubric in rubrics
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     table = folding_table("rubric", "version", "hash", "criteria", "")
     for rubric in rubrics:
         marks = [mark for mark, true in (("shipped", rubric in shipped), ("used", rubric.hash in used)) if true]
         table.add_row(rubric.name, rubric.version, rubric.hash, ", ".join(rubric.criteria), ", ".join(marks))
-    say(table)
+    echo(table)
 
 
 def show_rubric(

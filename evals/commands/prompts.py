@@ -1,14 +1,13 @@
 """`parley prompts add` and `parley prompts list`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import folding_table, say, shorten
-from models.terminal import open_home
+from evals.reports.terminal import echo, folding_table, shorten
+from models.terminal import open_home, print_json
 
 
 def prompts_group() -> typer.Typer:
@@ -29,7 +28,7 @@ def add(
     from evals.votes.prompts import add_prompts
 
     with open_home() as home:
-        say(f"{add_prompts(home.database, file, source or file.stem[:64])} new prompts.")
+        echo(f"{add_prompts(home.database, file, source or file.stem[:64])} new prompts.")
 
 
 def list_stored(as_json: JsonFlag = False) -> None:
@@ -44,9 +43,9 @@ def list_stored(as_json: JsonFlag = False) -> None:
         rows = [
             asdict(prompt) | {"messages": [message.model_dump() for message in prompt.messages]} for prompt in stored
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     table = folding_table("prompt", "category", "held out", "source")
     for prompt in stored:
         table.add_row(shorten(prompt.question), prompt.category or "", "yes" if prompt.held_out else "", prompt.source)
-    say(table if stored else "There are no prompts yet: add some with `parley prompts add FILE`.")
+    echo(table if stored else "There are no prompts yet: add some with `parley prompts add FILE`.")

@@ -1,6 +1,5 @@
 """`parley leaderboard` and `parley verdict`. They print and draw what `evals.ratings` computes."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +7,9 @@ from typing import Annotated
 import typer
 
 from evals.commands.flags import CampaignName, Category, JsonFlag, OpenLinks, PlotFile
-from evals.reports.terminal import say
+from evals.reports.terminal import echo
 from models.errors import Invalid, NotFound
-from models.terminal import Home, open_home
+from models.terminal import Home, open_home, print_json
 
 
 def show_leaderboard(
@@ -43,16 +42,16 @@ def show_leaderboard(
     if plot is not None and board.rows:
         write_plot(plot, board_plot(board), "Leaderboard", board_cells(board), [board.verdict, *board.notes])
     if as_json:
-        typer.echo(json.dumps(board.to_json(), ensure_ascii=False))
+        print_json(board.to_json())
         return
     if board.rows:
-        say(board_table(board))
-    say(board.verdict)
+        echo(board_table(board))
+    echo(board.verdict)
     for note in board.notes:
-        say(f"· {note}")
+        echo(f"· {note}")
     if by_category:
-        say(category_table(board.categories))
-    _say_where(plot, bool(board.rows))
+        echo(category_table(board.categories))
+    _echo_plot(plot, bool(board.rows))
 
 
 def show_verdict(
@@ -98,20 +97,20 @@ def show_verdict(
         )
     if as_json:
         categories = {"categories": [asdict(row) for row in rows]}
-        typer.echo(json.dumps(verdict.to_json() | categories | {"notes": notes}, ensure_ascii=False))
+        print_json(verdict.to_json() | categories | {"notes": notes})
         return
     if verdict.votes:
-        say(duel_table(verdict, rows))
-        say(voters_table(verdict))
-    say(verdict.text)
+        echo(duel_table(verdict, rows))
+        echo(voters_table(verdict))
+    echo(verdict.text)
     for note in notes:
-        say(f"· {note}")
-    _say_where(plot, verdict.votes > 0)
+        echo(f"· {note}")
+    _echo_plot(plot, verdict.votes > 0)
 
 
-def _say_where(plot: Path | None, drawn: bool) -> None:
+def _echo_plot(plot: Path | None, drawn: bool) -> None:
     if plot is not None:
-        say(f"Chart written to {plot}." if drawn else f"There are no votes to draw, so {plot} was not written.")
+        echo(f"Chart written to {plot}." if drawn else f"There are no votes to draw, so {plot} was not written.")
 
 
 def _resolve(home: Home, name: str) -> str:

@@ -3,7 +3,6 @@
 The provider's prices are defined in another room, so `parley.py` passes in the function that returns them.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
+from evals.reports.terminal import SHORT_ID, ProgressBar, echo, folding_table
 from models.errors import Invalid, ParleyError
-from models.terminal import Home, open_home
+from models.quantities import count_noun
+from models.terminal import Home, open_home, print_json
 
 if TYPE_CHECKING:
     from evals.recordings.recorder import RecordingRun
@@ -132,10 +132,10 @@ def list_all(
         name = home.registry.aliases().get(model, model) if model else None
         entries = list_recordings(home.database, name)
     if as_json:
-        typer.echo(json.dumps([entry.as_json() for entry in entries], ensure_ascii=False))
+        print_json([entry.to_json() for entry in entries])
         return
     if not entries:
-        say("There are no recordings yet: make one with `parley record MODEL --prompts held-out`.")
+        echo("There are no recordings yet: make one with `parley record MODEL --prompts held-out`.")
         return
     table = folding_table("id", "model", "recorded", "failed", "for", "cost", "when")
     for entry in entries:
@@ -144,7 +144,7 @@ def list_all(
             entry.id[-SHORT_ID:], entry.model, entry.coverage, str(entry.failed or ""),
             "training" if entry.training else "verdicts", usd_text(entry.usd) if entry.usd else "", when,
         )  # fmt: skip
-    say(table)
+    echo(table)
 
 
 def show(recording: RecordingId = "last", as_json: JsonFlag = False) -> None:
@@ -158,14 +158,14 @@ def show(recording: RecordingId = "last", as_json: JsonFlag = False) -> None:
         failures = [row for row in recording_rows(home.database, entry) if row["error"] is not None]
     if as_json:
         failed = [{"prompt_id": row["prompt_id"], "sample": row["sample"], "error": row["error"]} for row in failures]
-        typer.echo(json.dumps(entry.as_json() | {"intact": intact, "failures": failed}, ensure_ascii=False))
+        print_json(entry.to_json() | {"intact": intact, "failures": failed})
         return
     _show_recording(entry, intact)
     if failures:
         table = folding_table("prompt", "sample", "error")
         for row in failures:
             table.add_row(row["prompt_id"], str(row["sample"]), row["error"])
-        say(table)
+        echo(table)
 
 
 def export(
@@ -179,7 +179,7 @@ def export(
     with open_home() as home:
         entry = find_recording(home.database, recording)
         count = write_recording(home.database, entry, file)
-    say(f"{count:,} samples of {entry.model} written to {file}.")
+    echo(f"{count_noun(count, 'sample')} of {entry.model} written to {file}.")
 
 
 def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPrices) -> "ModelSpec":
@@ -198,14 +198,17 @@ def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPr
 
 
 def _show_plan(request: "RecordingRequest", plan: "RecordingPlan", notes: "tuple[str, ...]") -> None:
-    say(f"{request.spec.id}: {len(request.prompts):,} prompts, {request.samples} samples each.")
+    echo(
+        f"{request.spec.id}: {count_noun(len(request.prompts), 'prompt')}, "
+        f"{count_noun(request.samples, 'sample')} each."
+    )
     if plan.stored:
-        say(f"{plan.stored:,} answers are already recorded and are not requested again.")
-    say(plan.left.text)
+        echo(f"{count_noun(plan.stored, 'answer is', 'answers are')} already recorded and not requested again.")
+    echo(plan.left.text)
     if request.max_usd is not None:
-        say(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
+        echo(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
     for note in notes:
-        say(f"Note: {note}")
+        echo(f"Note: {note}")
 
 
 def _require_consent(plan: "RecordingPlan", spec: "ModelSpec", *, yes: bool, as_json: bool) -> None:
@@ -242,15 +245,15 @@ def _record(home: Home, request: "RecordingRequest", as_json: bool) -> "Recordin
 def _show_result(done: "RecordingRun", as_json: bool) -> None:
     if as_json:
         values = {"asked": done.asked, "stopped": done.stopped, "error": done.first_error}
-        typer.echo(json.dumps(done.recording.as_json() | values, ensure_ascii=False))
+        print_json(done.recording.to_json() | values)
         return
     _show_recording(done.recording, None)
     if done.failed:
-        say(f"{done.failed:,} samples failed; run the same command again to request them. {done.first_error}")
+        echo(f"{count_noun(done.failed, 'sample')} failed: run the same command again. {done.first_error}")
     if done.stopped:
-        say(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
+        echo(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
     elif not done.recording.training:
-        say(f"Use it as {done.recording.model}@recorded in evaluations, judge runs and votes.")
+        echo(f"Use it as {done.recording.model}@recorded in evaluations, judge runs and votes.")
 
 
 def _show_recording(entry: "Recording", intact: bool | None) -> None:
@@ -274,4 +277,4 @@ def _show_recording(entry: "Recording", intact: bool | None) -> None:
     for title, value in facts.items():
         if value is not None:
             table.add_row(title, str(value))
-    say(table)
+    echo(table)

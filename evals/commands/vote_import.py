@@ -1,6 +1,5 @@
 """`parley votes import`: the options, the question if files overlap, and the report."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from evals.commands.flags import JsonFlag, split_commas
-from evals.reports.terminal import ProgressBar, say
+from evals.reports.terminal import ProgressBar, echo
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 if TYPE_CHECKING:
     from evals.votes.imports.options import ImportOptions
@@ -103,7 +102,7 @@ def import_file(
     with open_home() as home:
         result = _import(home.database, file, options, quiet=as_json)
     if as_json:
-        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+        print_json(asdict(result))
     else:
         _report(result, file.name)
     if result.bad and not result.new + result.known + result.dropped:
@@ -138,24 +137,24 @@ def _progress(bar: ProgressBar) -> Callable[[int, int], None]:
 def _report(result: "ImportResult", name: str) -> None:
     if result.is_partial:
         unread = len(result.bad)
-        say(f"Partial: {unread} of {result.rows} rows of {name} could not be read.")
+        echo(f"Partial: {unread} of {result.rows} rows of {name} could not be read.")
     known = f", {result.known} were already stored" if result.known else ""
     dropped = f", {result.dropped} left out as votes of an earlier file" if result.dropped else ""
     campaign = "" if result.campaign == "open" else f" in the campaign {result.campaign}"
-    say(f"{result.new} new votes from {name} ({result.format}){campaign}{known}{dropped}.")
+    echo(f"{result.new} new votes from {name} ({result.format}){campaign}{known}{dropped}.")
     for what, times in result.skipped.items():
-        say(f"· {times} skipped: {what}.")
+        echo(f"· {times} skipped: {what}.")
     if result.changed:
         lines = ", ".join(map(str, result.changed[:_MAX_BAD_ROWS]))
-        say(f"· {len(result.changed)} are already stored with another choice, which stays: line {lines}.")
+        echo(f"· {len(result.changed)} are already stored with another choice, which stays: line {lines}.")
     for bad in result.bad[:_MAX_BAD_ROWS]:
-        say(f"· line {bad.line}: {bad.reason}")
+        echo(f"· line {bad.line}: {bad.reason}")
     if len(result.bad) > _MAX_BAD_ROWS:
-        say(f"· and {len(result.bad) - _MAX_BAD_ROWS} more such lines; --json lists them all")
+        echo(f"· and {len(result.bad) - _MAX_BAD_ROWS} more such lines; --json lists them all")
     for note in result.notes:
-        say(f"Note: {note}")
+        echo(f"Note: {note}")
     if result.import_id is not None:
-        say(f"To remove these votes: parley votes undo {result.import_id}")
+        echo(f"To remove these votes: parley votes undo {result.import_id}")
 
 
 def _named(values: list[str] | None, flag: str) -> dict[str, str]:

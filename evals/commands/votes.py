@@ -1,6 +1,5 @@
 """`parley votes`: import, export, and corrections of imports, voters and models' names."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast
@@ -9,9 +8,9 @@ import typer
 
 from evals.commands.flags import JsonFlag
 from evals.commands.vote_import import import_file
-from evals.reports.terminal import folding_table, say
+from evals.reports.terminal import echo, folding_table
 from models.errors import Invalid
-from models.terminal import open_home
+from models.terminal import open_home, print_json
 
 _Voter = Annotated[str, typer.Argument(help="The voter's id, as in an export.")]
 
@@ -37,14 +36,14 @@ def show_imports(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         imports = list_imports(home.database)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in imports], default=str, ensure_ascii=False))
+        print_json([asdict(row) for row in imports])
         return
     table = folding_table("import", "file", "format", "campaign", "votes", "state", "created")
     for row in imports:
         state = "undone" if row.undone else "complete" if row.complete else "not complete: import the file again"
         created = f"{row.created:%Y-%m-%d %H:%M}"
         table.add_row(row.id, row.filename, row.format, row.campaign or "", str(row.votes), state, created)
-    say(table if imports else "No votes have been imported yet.")
+    echo(table if imports else "No votes have been imported yet.")
 
 
 def undo(
@@ -54,7 +53,7 @@ def undo(
     from evals.votes.imports.history import undo_import
 
     with open_home() as home:
-        say(f"{undo_import(home.database, import_id)} votes were removed.")
+        echo(f"{undo_import(home.database, import_id)} votes were removed.")
 
 
 def exclude(
@@ -64,7 +63,7 @@ def exclude(
     from evals.votes.voters import exclude_voter
 
     with open_home() as home:
-        say(f"{exclude_voter(home.database, voter, reason)} votes of {voter} no longer count.")
+        echo(f"{exclude_voter(home.database, voter, reason)} votes of {voter} no longer count.")
 
 
 def include(voter: _Voter) -> None:
@@ -72,7 +71,7 @@ def include(voter: _Voter) -> None:
     from evals.votes.voters import include_voter
 
     with open_home() as home:
-        say(f"{include_voter(home.database, voter)} votes of {voter} count again.")
+        echo(f"{include_voter(home.database, voter)} votes of {voter} count again.")
 
 
 def show_excluded(as_json: JsonFlag = False) -> None:
@@ -82,12 +81,12 @@ def show_excluded(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         voters = excluded_voters(home.database)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in voters], default=str, ensure_ascii=False))
+        print_json([asdict(row) for row in voters])
         return
     table = folding_table("voter", "votes", "reason", "since")
     for row in voters:
         table.add_row(row.voter, str(row.votes), row.reason, f"{row.created:%Y-%m-%d %H:%M}")
-    say(table if voters else "No voter is excluded.")
+    echo(table if voters else "No voter is excluded.")
 
 
 def merge(
@@ -98,7 +97,7 @@ def merge(
     from evals.votes.model_names import merge_model
 
     with open_home() as home:
-        say(f"{old} is now {new} in {merge_model(home.database, old, new)} pairs of answers.")
+        echo(f"{old} is now {new} in {merge_model(home.database, old, new)} pairs of answers.")
 
 
 def export_file(
@@ -136,4 +135,4 @@ def export_file(
     contents = "openai" if openai else "preferences" if preferences else "votes"
     export = VoteExport(contents, cast(ExportFormat | None, form), campaign, skipped)
     with open_home() as home:
-        say(f"{export_votes(home.database, file, export)} {NOUNS[contents]} written to {file}.")
+        echo(f"{export_votes(home.database, file, export)} {NOUNS[contents]} written to {file}.")

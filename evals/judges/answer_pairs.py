@@ -10,9 +10,9 @@ from evals.campaigns.answers import ANSWER_TOKENS
 from evals.request_pool import RequestPool
 from evals.tables import PairRow
 from evals.votes.prompts import Prompt, prompts
+from models.chat.messages import Completer, Message
 from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound, Unavailable
-from models.messages import Completer, Message
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from evals.request_pool import ReportProgress, RequestPool
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.counted_votes import counted
 from evals.votes.prompts import as_prompt
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Rubric
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import NotFound
-from models.judge_prompt import DEFAULT_RUBRIC, Rubric
-from models.messages import Completer
 
 
 @dataclass(frozen=True)

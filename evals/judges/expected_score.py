@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from math import exp
 
-from models.judge_prompt import Rubric
-from models.messages import Token
+from models.chat.judge_prompt import Rubric
+from models.chat.messages import Token
 
 GRADES: Mapping[str, float] = {str(grade): float(grade) for grade in range(1, 6)}
 # By first letter, since a token may hold no more of the word.

@@ -1,6 +1,6 @@
 """A judge: one question to a judge model, and its judgment. `judgment_store` stores judgments.
 
-The prompt and the JSON schema are `models.judge_prompt`'s. Comparing two answers and grading one share this file.
+The prompt and the JSON schema are `models.chat.judge_prompt`'s. Comparing two answers and grading one share this file.
 """
 
 import asyncio
@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.expected_score import expected_grade, expected_share
-from models.errors import Invalid
-from models.judge_prompt import (
+from models.chat.judge_prompt import (
     Rubric,
     pairwise_messages,
     pairwise_schema,
@@ -23,7 +22,8 @@ from models.judge_prompt import (
     pointwise_schema,
     response_format,
 )
-from models.messages import Completer, Completion, Message
+from models.chat.messages import Completer, Completion, Message
+from models.errors import Invalid
 
 Presentation = Literal["12", "21", "1", "2"]  # two answers in this order, or one answer
 BOTH_ORDERS: tuple[Presentation, ...] = ("12", "21")

@@ -18,9 +18,9 @@ from evals.scorers.catalog import Answer, NamedScorer, Score
 from evals.scorers.sample import Sample
 from evals.tables import AnswerJudgmentRow
 from evals.votes.prompts import Prompt
+from models.chat.judge_prompt import Rubric
+from models.chat.messages import Completer
 from models.database import Database
-from models.judge_prompt import Rubric
-from models.messages import Completer
 
 LOWEST, HIGHEST = 1.0, 5.0
 _FIRST: tuple[Presentation, ...] = ("1",)

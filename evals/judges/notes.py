@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from evals.judges.human_agreement import agreement_by_category, describe_trust
 from evals.judges.labelled_pairs import load_labelled_pairs
 from evals.judges.model_families import related_models
+from models.chat.judge_prompt import Rubric
 from models.database import Database
-from models.judge_prompt import Rubric
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 
 

@@ -15,9 +15,9 @@ from evals.judges.report import JudgedPair, JudgedRun, JudgeReport, Outcome, bui
 from evals.judges.request import JudgeRequest
 from evals.judges.rubric import store_rubric
 from evals.request_pool import ReportProgress, RequestPool
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import Invalid
-from models.messages import Completer
 
 
 async def judge_models(

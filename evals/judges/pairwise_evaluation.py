@@ -20,9 +20,9 @@ from evals.tables import AnswerJudgmentRow
 from evals.tasks.evaluations import Evaluation
 from evals.tasks.task import request_messages
 from evals.votes.prompts import Prompt
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import Invalid
-from models.messages import Completer
 
 
 async def judge_evaluation(

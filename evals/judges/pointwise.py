@@ -14,8 +14,8 @@ from evals.judges.judgment_store import JudgmentStore
 from evals.judges.request import JudgeRequest
 from evals.judges.rubric import store_rubric
 from evals.request_pool import ReportProgress, RequestPool
+from models.chat.messages import Completer
 from models.database import Database
-from models.messages import Completer
 
 
 @dataclass(frozen=True)

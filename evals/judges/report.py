@@ -13,7 +13,7 @@ from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.judges.human_agreement import HumanAgreement, Rate, describe_trust, kappa
 from evals.judges.judge import mean_scores
 from evals.judges.ppi import Powered, powered_if_enough
-from models.messages import Message
+from models.chat.messages import Message
 
 Outcome = Literal["a", "b", "tie"]
 Kind = Literal["empty", "constant", "injecting", "padded", "swapped"]

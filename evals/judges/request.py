@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.request_pool import CONCURRENCY
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.errors import Invalid
-from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 
 
 @dataclass(frozen=True)

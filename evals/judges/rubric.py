@@ -12,7 +12,7 @@ A file has YAML front matter and then the instructions for the judge. `criteria`
     ---
     Judge answers of a support team. …
 
-`models.judge_prompt.Rubric` turns it into the judge's prompt.
+`models.chat.judge_prompt.Rubric` turns it into the judge's prompt.
 """
 
 import re
@@ -25,10 +25,10 @@ from sqlalchemy import select
 
 from evals.tables import RubricRow, insert_once
 from evals.votes.prompts import prompts, read_jsonl
+from models.chat.judge_prompt import Criterion, Rubric
+from models.chat.messages import Message
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.judge_prompt import Criterion, Rubric
-from models.messages import Message
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n(.*)\Z", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

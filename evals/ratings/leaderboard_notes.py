@@ -1,6 +1,7 @@
 """Sentences for the reader of a leaderboard: robustness, voter agreement, ties, style. Wording only."""
 
 from evals.ratings.leaderboard_types import Leaderboard
+from models.quantities import count_noun
 
 _SIDED = 1.96  # standard errors from one half at which the side is mentioned
 _MOVED = 15.0  # Elo: smaller changes under style control are not mentioned
@@ -35,7 +36,7 @@ def _robustness(board: Leaderboard) -> str:
         return ""
     ways = [f"removing {turn.drop:,}" if turn.drop else "", f"reversing {turn.change:,}" if turn.change else ""]
     how = " or ".join(way for way in ways if way)
-    return f"Of {turn.votes:,} votes, {how} would bring {turn.rival} level with {turn.leader}."
+    return f"Of {count_noun(turn.votes, 'vote')}, {how} would bring {turn.rival} level with {turn.leader}."
 
 
 def _agreement(board: Leaderboard) -> str:
@@ -43,7 +44,7 @@ def _agreement(board: Leaderboard) -> str:
     if agreement is None or agreement.observed is None:
         return "" if board.voters < 2 else "No two people voted on the same answers, so their agreement is not known."
     without = "" if agreement.decisive is None else f" ({agreement.decisive:.0%} if neither chose a tie)"
-    pairs = "1 pair" if agreement.units == 1 else f"{agreement.units} pairs"
+    pairs = count_noun(agreement.units, "pair")
     share = f"{agreement.observed:.0%} of cases{without}"
     return f"Two people who see the same answers agree in {share}, on {pairs} of answers."
 

@@ -8,6 +8,7 @@ from evals.ratings.verdict import Verdict, compare
 from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES, UNDECIDED
 from evals.ratings.voter_means import MIN_VOTERS, Scope, cells_of, interval, voter_mean
 from evals.votes.votes import Votes
+from models.quantities import count_noun
 
 _MANY = 30  # models; no cycle is searched for among more
 _NAMED = 3  # the most names in a list
@@ -112,7 +113,7 @@ def _head_to_head(first: RatedModel, duel: Verdict, models: int) -> str:
         return f"Head to head: {duel.text}"
     if not duel.votes:
         return f"It was never compared with {duel.model_b} directly."
-    many = "1 vote" if duel.votes == 1 else f"{duel.votes:,} votes"
+    many = count_noun(duel.votes, "vote")
     alone = f"The {many} between {duel.model_a} and {duel.model_b} alone"
     if duel.headline.state == UNDECIDED:
         return f"{alone} would not show this; votes on other models add evidence."

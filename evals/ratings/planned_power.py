@@ -12,6 +12,7 @@ import numpy as np
 from evals.ratings.simulated_votes import World, draw, with_win_rate
 from evals.ratings.verdict_states import E_STOP, MARGIN, MIN_PROMPTS, MIN_VOTES
 from evals.ratings.voter_means import MIN_VOTERS, Scope, VoterMean, from_sums, interval, log_evidence
+from models.quantities import count_noun
 
 WIN_RATES = (0.6, 0.65)
 MARGINS = (MARGIN, 0.1)
@@ -112,17 +113,18 @@ def _power(simulated: dict[float, list[VoterMean]], scope: Scope) -> Power:
 
 def _text(planned: CampaignPower) -> str:
     size, power = planned.size, planned.people_like_them or planned.these_people
-    voters = "1 voter" if size.voters == 1 else f"{size.voters} voters"
+    voters = count_noun(size.voters, "voter")
     if planned.votes < MIN_VOTES or size.prompts < MIN_PROMPTS:
-        short = f"{planned.votes} votes on {size.prompts} prompts are too few"
+        verb = "is" if planned.votes == 1 else "are"
+        short = f"{count_noun(planned.votes, 'vote')} on {count_noun(size.prompts, 'prompt')} {verb} too few"
         return f"{short}: a verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
     who = "people like the voters" if planned.people_like_them else "these voters only"
-    each = f"{size.each} prompts each" if size.voters > 1 else f"{size.each} prompts"
+    each = count_noun(size.each, "prompt") + (" each" if size.voters > 1 else "")
     wins = " and ".join(f"{rate:.0%} in {power.better[rate]:.0%}" for rate in WIN_RATES)
     good = " and ".join(f"within {100 * margin:g} points in {power.at_least_as_good[margin]:.0%}" for margin in MARGINS)
     later = " and ".join(f"{rate:.0%} in {power.better_anytime[rate]:.0%}" for rate in WIN_RATES)
     parts = [
-        f"{voters}, {each}: {planned.votes:,} votes, which speak for {who}.",
+        f"{voters}, {each}: {count_noun(planned.votes, 'vote')}, which speak for {who}.",
         f"The verdict at the end detects a true win rate of {wins} of such campaigns.",
         f"It shows that an equally good model is at least as good {good}.",
         f"If it is read after every vote instead, it detects {later}."

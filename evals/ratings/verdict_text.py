@@ -2,6 +2,7 @@
 
 from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES, UNDECIDED
 from evals.ratings.verdict_types import MAX_FORECAST, Verdict
+from models.quantities import count_noun
 
 _NAMED = 3  # more decisive voters are counted instead
 
@@ -45,7 +46,8 @@ def _numbers(verdict: Verdict) -> str:
     who = "This person" if verdict.voters == 1 else "On average, a voter"
     rate = f"{who} prefers {verdict.model_a} on {verdict.win_rate or 0:.0%} of the prompts"
     interval = f"95 % interval {verdict.low:.0%} to {verdict.high:.0%}"
-    votes = f"{_count(verdict.votes, 'vote')} of {_people(verdict, these=False)} on {verdict.prompts} prompts"
+    prompts = count_noun(verdict.prompts, "prompt")
+    votes = f"{count_noun(verdict.votes, 'vote')} of {_people(verdict, these=False)} on {prompts}"
     return f"{rate}, a tie counted as half ({interval}; {votes})."
 
 
@@ -59,7 +61,7 @@ def _scope(verdict: Verdict) -> str:
 
 def _outlook(verdict: Verdict) -> str:
     if verdict.undone_by_drop is not None and verdict.undone_by_change is not None:
-        drop, change = _count(verdict.undone_by_drop, "vote"), _count(verdict.undone_by_change, "vote")
+        drop, change = count_noun(verdict.undone_by_drop, "vote"), count_noun(verdict.undone_by_change, "vote")
         return f"Removing {drop}, or reversing {change}, would change this result."
     if verdict.headline.state != UNDECIDED or verdict.look == "planned":
         return ""
@@ -68,7 +70,7 @@ def _outlook(verdict: Verdict) -> str:
     some = "one more vote is" if verdict.votes_needed == 1 else f"about {verdict.votes_needed:,} more votes are"
     if not verdict.people_like_them:
         return f"If the trend continues, {some} needed from {_people(verdict)} to decide it for them."
-    by = f" from {_count(verdict.voters_needed, 'more voter')}" if verdict.voters_needed else ""
+    by = f" from {count_noun(verdict.voters_needed, 'more voter')}" if verdict.voters_needed else ""
     return f"If the trend continues, {some} needed{by}."
 
 
@@ -98,7 +100,7 @@ def _decisive(verdict: Verdict) -> str:
 def _unknown(verdict: Verdict) -> str:
     if not verdict.unknown_voters:
         return ""
-    return f"{_count(verdict.unknown_voters, 'vote')} without a voter's name count as one person's.".replace(
+    return f"{count_noun(verdict.unknown_voters, 'vote')} without a voter's name count as one person's.".replace(
         "1 vote without a voter's name count", "1 vote without a voter's name counts"
     )
 
@@ -106,7 +108,7 @@ def _unknown(verdict: Verdict) -> str:
 def _counts(verdict: Verdict) -> str:
     won = f"{verdict.model_a} won {verdict.wins}, {verdict.model_b} {verdict.losses}, {verdict.ties} tied"
     so_far = " so far" if _yet(verdict) else ""
-    return f"{_count(verdict.votes, 'vote')} on {_count(verdict.prompts, 'prompt')}{so_far} ({won})"
+    return f"{count_noun(verdict.votes, 'vote')} on {count_noun(verdict.prompts, 'prompt')}{so_far} ({won})"
 
 
 def _yet(verdict: Verdict) -> str:
@@ -118,7 +120,3 @@ def _people(verdict: Verdict, these: bool = True) -> str:
     if verdict.voters == 1:
         return "this one person" if these else "1 person"
     return f"these {verdict.voters} people" if these else f"{verdict.voters} people"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

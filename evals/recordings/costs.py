@@ -5,8 +5,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from models.chat.messages import Message
 from models.errors import Invalid
-from models.messages import Message
+from models.quantities import count_noun
 from models.spec import ModelSpec
 from models.usage import cost, has_price
 
@@ -37,10 +38,10 @@ class Estimate:
         """The estimate in one sentence."""
         tokens = f"about {self.prompt_tokens:,} input tokens, at most {self.completion_tokens:,} output tokens"
         if self.usd is None:
-            return f"{self.requests:,} requests, {tokens}. The price of this model is unknown."
+            return f"{count_noun(self.requests, 'request')}, {tokens}. The price of this model is unknown."
         if self.usd == 0.0:
-            return f"{self.requests:,} requests, {tokens}, at no cost."
-        return f"{self.requests:,} requests, {tokens}: at most {usd_text(self.usd)}."
+            return f"{count_noun(self.requests, 'request')}, {tokens}, at no cost."
+        return f"{count_noun(self.requests, 'request')}, {tokens}: at most {usd_text(self.usd)}."
 
 
 def with_prices(spec: ModelSpec, prices: Prices | None) -> ModelSpec:

@@ -2,7 +2,7 @@
 
 from evals.recordings.recording_store import list_recordings
 from models.database import Database
-from models.registry import Registry
+from models.registry.registry import Registry
 
 
 def shutdown_coverage(database: Database) -> dict[str, str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from evals.tasks.task import Task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import Prompt, prompts, recorded_prompts
+from models.chat.messages import as_dicts
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.messages import as_dicts
+from models.quantities import count_noun
 
 ALL, HELD_OUT = "all", "held-out"
 
@@ -71,7 +72,8 @@ def _training_set(database: Database, runs: Path, typed: str) -> PromptSet:
     overlap = sum(prompt.held_out for prompt in prompt_set.prompts)
     if not overlap:
         return prompt_set
-    note = f"{overlap:,} prompts are marked as held out but are training data: votes on them do not count."
+    marked = count_noun(overlap, "prompt is", "prompts are")
+    note = f"{marked} marked as held out but used for training: votes on such prompts do not count."
     return replace(prompt_set, notes=(*prompt_set.notes, note))
 
 
@@ -84,7 +86,11 @@ def _stored_set(name: str, stored: Sequence[Prompt]) -> PromptSet:
     if not stored:
         raise NotFound("There are no such prompts yet: add some with `parley prompts add FILE`.", param="prompts")
     rest = sum(not prompt.held_out for prompt in stored)
-    note = f"{rest:,} of {len(stored):,} prompts are not marked as held out: keep them out of training data."
+    verb = "is" if rest == 1 else "are"
+    note = (
+        f"{rest:,} of {count_noun(len(stored), 'prompt')} {verb} not marked as held out: keep such prompts out of "
+        "training data."
+    )
     return PromptSet(name, _held_out_first(stored), (note,) if rest else ())
 
 
@@ -110,10 +116,11 @@ def _task_set(database: Database, task: Task, *, training: bool) -> PromptSet:
         for sample in single
     ]
     stored = recorded_prompts(database, rows)
-    notes = [f"{len(task.bad):,} rows were left out. {task.bad[0]}"] if task.bad else []
+    notes = [f"{count_noun(len(task.bad), 'row was', 'rows were')} left out. {task.bad[0]}"] if task.bad else []
     if turns := len(task.samples) - len(single):
         notes.append(
-            f"{turns:,} later turns of conversations were left out, because they depend on the model's own answers."
+            f"{count_noun(turns, 'later turn of a conversation was', 'later turns of conversations were')} left out: "
+            "such turns depend on the model's own answers."
         )
     return PromptSet(task.name, _held_out_first(stored), tuple(notes))
 

@@ -17,11 +17,11 @@ from evals.recordings.recording_store import Recording, list_recordings
 from evals.tables import PromptRow
 from evals.votes.prompts import prompt_digest
 from evals.votes.training_prompts import TRAINING_PARAMETER
-from models.completer import read_tokens
+from models.chat.completer import read_tokens
+from models.chat.messages import Completion, Message, last_question
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.messages import Completion, Message, last_question
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream, is_recorded_name
 
 SUFFIX = "@recorded"

@@ -5,10 +5,8 @@ kill loses only the requests in flight. A failed sample is stored with its error
 """
 
 import asyncio
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -21,11 +19,12 @@ from evals.recordings.recording_store import Recording, answered, begin, finish,
 from evals.tasks.answer_cache import storable_text
 from evals.tasks.runner import ATTEMPTS, Progress
 from evals.votes.prompts import Prompt
-from models.completer import ServerAnswer, StartPatience, gateway_completer, read_completion
+from models.chat.completer import ServerAnswer, StartPatience, gateway_completer, read_completion
+from models.chat.messages import Completion, as_dicts
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable, retry_delay
-from models.messages import Completion, as_dicts
-from models.settings import Settings
+from models.files.atomic import lock_file
+from models.settings.settings import Settings
 from models.usage import cost, has_price
 
 _TIMEOUT_S = 600.0  # seconds; the gateway waits as long for an engine
@@ -69,7 +68,9 @@ async def record(
     recording_id = await asyncio.to_thread(
         begin, database, request.spec.id, request.prompts, request.samples, request.stored_parameters
     )
-    with _locked(locks / f"{recording_id}.lock", request.spec.id):
+    await asyncio.to_thread(locks.mkdir, parents=True, exist_ok=True)
+    taken = f"Another run is recording {request.spec.id} with the same prompts. Wait for it."
+    with lock_file(locks / f"{recording_id}.lock", taken, Conflict):
         done = await asyncio.to_thread(answered, database, recording_id)
         spent = cost(request.spec, done.prompt_tokens, done.completion_tokens)
         recorder = _Recorder(
@@ -105,17 +106,6 @@ def record_served(
             await server.close()
 
     return asyncio.run(run())
-
-
-@contextmanager
-def _locked(path: Path, model: str) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Conflict(f"Another run is recording {model} with the same prompts. Wait for it.") from error
-        yield
 
 
 @dataclass

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from evals.campaign_tables import RecordedAnswerRow
 from evals.recordings.recording_store import Recording
 from evals.tables import PromptRow
-from models.atomic import atomic_write
 from models.database import Database
 from models.errors import Invalid, NoSpace
+from models.files.atomic import atomic_write
 
 
 def recording_rows(database: Database, recording: Recording) -> Iterator[dict[str, Any]]:
@@ -52,7 +52,7 @@ def write_recording(database: Database, recording: Recording, path: Path) -> int
         NoSpace: the disk is full.
     """
     rows = list(recording_rows(database, recording))
-    lines = [{"recording": recording.as_json()}, *rows]
+    lines = [{"recording": recording.to_json()}, *rows]
     try:
         atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     except NoSpace:

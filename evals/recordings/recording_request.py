@@ -11,7 +11,7 @@ from evals.votes.training_prompts import TRAINING_PARAMETER
 from models.database import Database
 from models.errors import Invalid
 from models.spec import ModelSpec
-from models.usage import cost, has_price
+from models.usage import has_price
 
 CONCURRENCY = 8  # below the limits of hosted models; a local engine takes more
 SAMPLES = 3
@@ -61,7 +61,6 @@ class RecordingPlan:
 
     stored: int
     left: Estimate
-    spent_usd: float
 
 
 def plan_recording(database: Database, request: RecordingRequest) -> RecordingPlan:
@@ -70,7 +69,7 @@ def plan_recording(database: Database, request: RecordingRequest) -> RecordingPl
     done = answered(database, known)
     messages = [prompt.messages for prompt, _ in missing_samples(request, done.keys)]
     left = estimate(request.spec, messages, request.parameters["max_tokens"])
-    return RecordingPlan(len(done.keys), left, cost(request.spec, done.prompt_tokens, done.completion_tokens))
+    return RecordingPlan(len(done.keys), left)
 
 
 def missing_samples(request: RecordingRequest, done: frozenset[tuple[str, int]]) -> list[tuple[Prompt, int]]:

@@ -22,6 +22,7 @@ from evals.votes.prompts import Prompt, prompt_digest
 from evals.votes.training_prompts import TRAINING_PARAMETER
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
+from models.quantities import count_noun
 
 LAST = "last"
 
@@ -51,10 +52,10 @@ class Recording:
     @property
     def coverage(self) -> str:
         """As text: "120 of 200 prompts recorded, 3 samples"."""
-        samples = f"{self.samples} sample{'' if self.samples == 1 else 's'}"
+        samples = f"{count_noun(self.samples, 'sample')}"
         return f"{self.complete:,} of {self.prompts:,} prompts recorded, {samples}"
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The recording as plain JSON values."""
         return vars(self) | {
             "parameters": dict(self.parameters),

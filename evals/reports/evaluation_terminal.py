@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from evals.reports.terminal import folding_table, say, shorten
+from evals.reports.terminal import echo, folding_table, shorten
 from models.errors import Invalid
+from models.quantities import count_noun
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
@@ -37,12 +38,12 @@ def print_bad_rows(task: "Task", skip: bool, quiet: bool) -> None:
 
 def print_contamination(overlap: "Contamination") -> None:
     """Prints which of the task's questions are in the training data."""
-    say(overlap.summary)
+    echo(overlap.summary)
     for match in overlap.found[:_MAX_LINES]:
         likeness = "copied" if match.exact else f"{match.overlap:.0%} alike"
-        say(f"  sample {match.sample.id}: {likeness}, {match.place}{', answer too' if match.answer_too else ''}")
+        echo(f"  sample {match.sample.id}: {likeness}, {match.place}{', answer too' if match.answer_too else ''}")
     if len(overlap.found) > _MAX_LINES:
-        say(f"  and {len(overlap.found) - _MAX_LINES} more")
+        echo(f"  and {len(overlap.found) - _MAX_LINES} more")
 
 
 def print_overview(evaluation: "Evaluation", overview: "Overview") -> None:
@@ -60,21 +61,23 @@ def print_overview(evaluation: "Evaluation", overview: "Overview") -> None:
                 "" if category else scorer.name, *([category or "all"] * with_categories),
                 *(interval(cell, scorer) for cell in cells), _count_range([cell.n for cell in cells]),
             )  # fmt: skip
-    say(table)
+    echo(table)
     for counts in overview.facts:
         if counts.failed:
             error, count = counts.errors[0]
             total = counts.answered + counts.failed
-            say(f"{counts.model}: {counts.failed} of {total} failed. Most frequent error ({count}): {error}")
+            echo(f"{counts.model}: {counts.failed} of {total} failed. Most frequent error ({count}): {error}")
         if counts.cut:
-            verb = "answer was" if counts.cut == 1 else "answers were"
-            say(f"{counts.model}: {counts.cut} {verb} cut at max_tokens.")
+            cut = count_noun(counts.cut, "answer was", "answers were")
+            echo(f"{counts.model}: {cut} cut at max_tokens.")
     failing = {name for name, _, _ in overview.scorer_errors}
     for scorer in evaluation.scorers:
         if scorer.name not in failing and not any(overview.of(model, scorer.name).n for model in evaluation.models):
-            say(f"{scorer.name} has no reference in these samples: `parley eval scorers` lists what each scorer needs.")
+            echo(
+                f"{scorer.name} has no reference in these samples: `parley eval scorers` lists what each scorer needs."
+            )
     for name, error, count in overview.scorer_errors:
-        say(f"Scorer {name} failed on {_plural(count, 'answer')}: {error}")
+        echo(f"Scorer {name} failed on {count_noun(count, 'answer')}: {error}")
 
 
 def print_diff(compared: "Diff") -> None:
@@ -94,35 +97,31 @@ def print_diff(compared: "Diff") -> None:
             table.add_row(
                 row.scorer, row.category or "all", interval(row.summary, row.facts), str(row.summary.n), row.finding
             )
-        say(f"\n{pair[1]} compared with {pair[0]}:")
-        say(table)
+        echo(f"\n{pair[1]} compared with {pair[0]}:")
+        echo(table)
     if hidden:
-        say(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
-    say(compared.summary)
+        echo(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
+    echo(compared.summary)
     if compared.regressions:
-        say(f"{_plural(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
+        echo(f"{count_noun(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
     else:
-        say(f"No score got worse, {compared.improvements} got better.")
+        echo(f"No score got worse, {compared.improvements} got better.")
     for change in compared.regressions[:_MAX_LINES]:
-        say(
+        echo(
             f"  {change.scorer} {change.score_a:.2f} → {change.score_b:.2f}  {change.model_b}, "
             f"sample {change.sample.id}: {shorten(change.sample.question)}"
         )
     if len(compared.regressions) > _MAX_LINES:
-        say(f"  and {len(compared.regressions) - _MAX_LINES} more: --html and --json have them all, with the answers")
+        echo(f"  and {len(compared.regressions) - _MAX_LINES} more: --html and --json have them all, with the answers")
 
 
 def print_timing(requested: int, cached: int, seconds: float) -> None:
     """Prints the number of requested answers and their rate."""
     if not requested:
-        say(f"No new answer was needed; {cached} came from the cache.")
+        echo(f"No new answer was needed; {cached} came from the cache.")
         return
     rate = f", {requested / seconds:.1f} per second" if seconds else ""
-    say(f"{_plural(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+    echo(f"{count_noun(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
 
 
 def _count_range(numbers: list[int]) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from models.atomic import atomic_write
 from models.errors import Invalid, NoSpace
+from models.files.atomic import atomic_write
 
 _SHORT = 40  # characters of a table's cell that stay on one line
 _DARK = """--ink: #e9e6df; --soft: #9aa3a3; --line: #2c3338; --paper: #1c2125; --mark: #5bb8a9;

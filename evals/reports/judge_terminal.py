@@ -1,11 +1,9 @@
 """Terminal output of `parley judge`: verdicts, win rates by group, grades, agreement with people."""
 
-import json
 from typing import TYPE_CHECKING
 
-import typer
-
-from evals.reports.terminal import folding_table, say, shorten
+from evals.reports.terminal import echo, folding_table, shorten
+from models.terminal import print_json
 
 if TYPE_CHECKING:
     from evals.judges.calibration import Calibration
@@ -24,27 +22,27 @@ def print_report(report: "JudgeReport") -> None:
     for row in report.rows[:_MAX_ROWS]:
         reason = row.null or ("the order changed the verdict" if row.consistent is False else row.reasons)
         table.add_row(shorten(row.question), names[row.outcome], shorten(reason))
-    say(table)
+    echo(table)
     if len(report.rows) > _MAX_ROWS:
-        say(f"and {len(report.rows) - _MAX_ROWS} more: --html and --json have them all, with the answers")
+        echo(f"and {len(report.rows) - _MAX_ROWS} more: --html and --json have them all, with the answers")
     _print_groups(report)
     canaries = folding_table("canary", "rejected", "")
     for canary in report.canaries:
         canaries.add_row(canary.kind, f"{canary.lost} of {canary.asked}", "" if canary.passed else "failed")
-    say(canaries)
+    echo(canaries)
     for note in report.notes:
-        say(f"Note: {note}")
-    say(f"Rubric {report.rubric}, version {report.rubric_version} ({report.rubric_hash}).")
+        echo(f"Note: {note}")
+    echo(f"Rubric {report.rubric}, version {report.rubric_version} ({report.rubric_hash}).")
     if report.longer:
         people = f"; people did in {_percent(report.people_longer)}" if report.people_longer else ""
-        say(f"It preferred the longer answer in {_percent(report.longer)} of its decisions{people}.")
+        echo(f"It preferred the longer answer in {_percent(report.longer)} of its decisions{people}.")
     if report.expected_rate:
-        say(f"Weighted by the judge's probabilities, {report.model_b} wins {_percent(report.expected_rate)}.")
+        echo(f"Weighted by the judge's probabilities, {report.model_b} wins {_percent(report.expected_rate)}.")
     if report.unparsed or report.failed:
-        say(f"{report.unparsed} verdicts could not be parsed, {report.failed} requests failed.")
-    say(report.summary)
+        echo(f"{report.unparsed} verdicts could not be parsed, {report.failed} requests failed.")
+    echo(report.summary)
     if report.trust:
-        say(report.trust)
+        echo(report.trust)
 
 
 def _print_groups(report: "JudgeReport") -> None:
@@ -58,7 +56,7 @@ def _print_groups(report: "JudgeReport") -> None:
         table.add_row(
             group.name, _percent(group.rate), str(group.judged), str(group.nulls or ""), str(group.flips or "")
         )
-    say(table)
+    echo(table)
 
 
 def print_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
@@ -66,7 +64,7 @@ def print_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in grades], ensure_ascii=False))
+        print_json([asdict(row) for row in grades])
         return
     criteria = list(dict.fromkeys(name for row in grades for name in row.scores))
     table = folding_table("model", "grade (1 to 5)", *criteria, "graded", "unparsed")
@@ -74,12 +72,12 @@ def print_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
         mean = "–" if row.mean is None else f"{row.mean:.2f} ({row.low:.2f}–{row.high:.2f})"
         scores = (f"{row.scores[name]:.2f}" if name in row.scores else "–" for name in criteria)
         table.add_row(row.model, mean, *scores, str(row.graded), str(row.unparsed))
-    say(table)
+    echo(table)
     for note in grades[0].notes:
-        say(f"Note: {note}")
+        echo(f"Note: {note}")
     weighed = sum(row.weighed for row in grades)
     if weighed:
-        say(f"{weighed} of {sum(row.graded for row in grades)} grades are weighted by probabilities or criteria.")
+        echo(f"{weighed} of {sum(row.graded for row in grades)} grades are weighted by probabilities or criteria.")
 
 
 def print_calibration(calibration: "Calibration", plot: bool) -> None:
@@ -99,17 +97,17 @@ def print_calibration(calibration: "Calibration", plot: bool) -> None:
             group.trusted,
         )
     if calibration.groups:
-        say(table)
+        echo(table)
     width = max(_MIN_WIDTH, min(TERMINAL_WIDTH, console().width - _LABELS))
     for group in calibration.groups if plot else ():
         for name, rate in (("judge and people", group.with_ties), ("people and people", group.people)):
             if rate:
                 line = interval_line((rate.low, rate.value, rate.high), (0, 1), width)
-                say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
-    say(f"Rubric {calibration.rubric} ({calibration.rubric_hash}). Votes of the campaign {calibration.campaign}.")
+                echo(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
+    echo(f"Rubric {calibration.rubric} ({calibration.rubric_hash}). Votes of the campaign {calibration.campaign}.")
     if calibration.unparsed or calibration.failed:
-        say(f"{calibration.unparsed} judgments could not be parsed, {calibration.failed} requests failed.")
-    say(calibration.summary)
+        echo(f"{calibration.unparsed} judgments could not be parsed, {calibration.failed} requests failed.")
+    echo(calibration.summary)
 
 
 def _percent(rate: "Rate | None") -> str:

@@ -9,7 +9,7 @@ SHORT_ID = 8  # the last characters of an id, which are enough to name it in a c
 _SHORT = 48
 
 
-def say(content: Any) -> None:
+def echo(content: Any) -> None:
     """Prints a line or a table for people."""
     from models.terminal import console
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 
 
 @dataclass(frozen=True)

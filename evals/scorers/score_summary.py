@@ -36,8 +36,8 @@ def score(samples: Sequence[Sample], answers: Sequence[str | None], scorer: Scor
     Raises:
         ValueError: the numbers of answers and samples differ.
     """
-    found = _scores(samples, answers, scorer)
-    return _summary([value for _, value in found], [prompt for prompt, _ in found], len(samples))
+    scores = _scores(samples, answers, scorer)
+    return _summary([value for _, value in scores], [prompt for prompt, _ in scores], len(samples))
 
 
 def score_all(
@@ -102,9 +102,9 @@ def summarise_differences(
         most = 1 - (1 - level) ** (1 / groups)
         return ScoreSummary(0.0, -most, most, len(values), total - len(values))
     # Differences of shares lie between −1 and 1: scaled to shares, twenty equal ones are not certainty either.
-    found = summarise([(value + 1) / 2 for value in values], clusters, total, shares=True, level=level)
-    mean, low, high = (None if value is None else 2 * value - 1 for value in (found.mean, found.low, found.high))
-    return ScoreSummary(mean, low, high, found.n, found.missing)
+    scaled = summarise([(value + 1) / 2 for value in values], clusters, total, shares=True, level=level)
+    mean, low, high = (None if value is None else 2 * value - 1 for value in (scaled.mean, scaled.low, scaled.high))
+    return ScoreSummary(mean, low, high, scaled.n, scaled.missing)
 
 
 def _scores(samples: Sequence[Sample], answers: Sequence[str | None], scorer: Scorer) -> list[tuple[str, float]]:

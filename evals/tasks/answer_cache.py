@@ -11,8 +11,8 @@ from sqlalchemy import select
 
 from evals.scorers.catalog import Answer
 from evals.tables import AnswerRow, insert_many_once
+from models.chat.messages import Completion
 from models.database import Database, new_ulid
-from models.messages import Completion
 
 _STORE_EVERY_S = 0.25
 _PROMPTS_PER_QUERY = 500  # SQLite takes 32,766 variables, others fewer

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from evals.scorers.catalog import Answer
 from evals.tasks.answer_cache import AnswerCache, Outcome
 from evals.tasks.task import TaskSample, group_turns, prompt_hash
-from models.messages import Message
+from models.chat.messages import Message
 
 
 @dataclass

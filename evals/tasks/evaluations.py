@@ -17,9 +17,9 @@ from evals.tables import AnswerRow, EvaluationRow, ResultRow, TaskRow, TaskSampl
 from evals.tasks.answer_cache import Outcome, parameters_hash
 from evals.tasks.runner import CONCURRENCY, Batch, Progress, Run, ask_all
 from evals.tasks.task import Task, TaskSample, request_messages
+from models.chat.messages import Completer
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound, Unavailable
-from models.messages import Completer
 
 LAST = "last"
 

@@ -16,9 +16,9 @@ from typing import Any
 from evals.tasks.answer_cache import AnswerCache, Outcome, parameters_hash
 from evals.tasks.conversations import Conversation, ConversationPlan, replay_stored
 from evals.tasks.task import TaskSample
+from models.chat.messages import Completer, Completion, Message
 from models.database import Database
 from models.errors import ParleyError, retry_delay
-from models.messages import Completer, Completion, Message
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6

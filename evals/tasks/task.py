@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.scorers.sample import Sample
+from models.chat.messages import Message, as_dicts, last_question
 from models.errors import Invalid
-from models.messages import Message, as_dicts, last_question
 
 
 @dataclass(frozen=True)

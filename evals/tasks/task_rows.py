@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from evals.scorers.sample import Sample
 from evals.tasks.task import BadRow, Task, TaskSample, prompt_hash
+from models.chat.messages import Message
 from models.errors import Invalid
-from models.messages import Message
 
 INPUTS = ("messages", "input", "prompt", "question", "turns")
 EXPECTED = ("expected", "target", "ideal", "answer")

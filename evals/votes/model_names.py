@@ -12,7 +12,7 @@ from evals.campaign_tables import CampaignPairRow, CampaignRow, GoldPairRow
 from evals.tables import BattleRow, JudgmentRow, PairRow, VoteRow
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.registry import Registry
+from models.registry.registry import Registry
 
 _BATCH = 500  # pairs renamed in one transaction
 _HINTS = 5  # the most that are shown

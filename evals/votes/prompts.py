@@ -16,9 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evals.tables import PromptRow, insert_once
+from models.chat.messages import Message, as_dicts, last_question
 from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound
-from models.messages import Message, as_dicts, last_question
 
 TYPED = "typed"  # the source of prompts that raters wrote: never shown to another rater
 IMPORTED = "imported"  # the source of prompts from imported votes: not in the set until they are added

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.atomic import atomic_write, claim_folder, publish_folder
 from models.errors import Invalid, NoSpace
+from models.files.atomic import atomic_write, claim_folder, publish_folder
 
 ExportFormat = Literal["csv", "jsonl", "parquet", "datasets"]
 EXPORTS: tuple[str, ...] = get_args(ExportFormat)

@@ -12,7 +12,7 @@ from models.backup.contents import home_files
 from models.backup.databases import NAMES, dump, kind_of
 from models.database import utcnow
 from models.errors import Conflict, Invalid, ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 
 
 @dataclass(frozen=True)

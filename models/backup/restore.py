@@ -3,7 +3,6 @@
 Replaced files are moved to a folder of the home, `.replaced-…`, and stay there until somebody deletes it.
 """
 
-import fcntl
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from models.backup.archive import Manifest, check_hash, read_manifest
 from models.backup.databases import NAMES, has_tables, kind_of, move_paths, restore_postgresql
 from models.database import Database, new_ulid
 from models.errors import Conflict, Invalid, ParleyError
-from models.settings import Settings
+from models.files.atomic import lock_file
+from models.settings.settings import Settings
 from models.tables import ModelRow
 
 _LOCK, _STAGING = "up.lock", ".restoring-"
@@ -53,7 +53,9 @@ def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> 
         _require_kind(settings, manifest)
         _require_room(settings, replace=replace)
         settings.home.mkdir(parents=True, exist_ok=True)
-        with _locked(settings.home):
+        # The lock of `parley up`.
+        running = f"Parley is running from {settings.home}: stop it first."
+        with lock_file(settings.home / _LOCK, running, Conflict):
             for left_over in settings.home.glob(f"{_STAGING}*"):
                 shutil.rmtree(left_over, ignore_errors=True)
             staging = settings.home / f"{_STAGING}{new_ulid()}"
@@ -96,17 +98,6 @@ def _require_room(settings: Settings, *, replace: bool) -> None:
 def _is_left_over(entry: Path) -> bool:
     """Whether it comes from a restore that failed or was killed."""
     return entry.name == _LOCK or entry.name.startswith(_STAGING)
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Holds the lock of `parley up` while the home changes."""
-    with (home / _LOCK).open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Conflict(f"Parley is running from {home}: stop it first.") from error
-        yield
 
 
 def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo:

@@ -1,7 +1,7 @@
 """Chat templates by name, for bases that have none, and facts about a template that need no model.
 
 Each template marks the assistant's text and the end of its turn with `{% generation %}`: a model is trained on these
-tokens. `rendering` renders a template, `turn_ends` finds the token that ends an answer, and `system_role` tells whether
+tokens. `renderer` renders a template, `turn_ends` finds the token that ends an answer, and `system_role` tells whether
 a template supports system messages; `inspection` does this in a separate process.
 """
 
@@ -39,6 +39,15 @@ def read_template(name_or_file: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"The chat template {name_or_file} cannot be read: {error}.", param="chat_template") from error
     return check_template(text)
+
+
+def find_template(name_or_text: str) -> str:
+    """The text of a template of `names()`, or the text that is given. It reads no other files.
+
+    Raises:
+        Invalid: it is neither a name nor a chat template.
+    """
+    return read_template(name_or_text) if name_or_text in names() else check_template(name_or_text)
 
 
 def check_template(text: str) -> str:

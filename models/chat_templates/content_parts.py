@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from jinja2 import nodes
 
-from models.chat_templates.rendering import parse_template
+from models.chat_templates.renderer import parse_template
 
 
 @lru_cache(maxsize=32)

@@ -53,6 +53,8 @@ def inspect_template(
     except subprocess.CalledProcessError as error:
         last = error.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
         return TemplateFacts(_TOO_MUCH if error.returncode < 0 else f"it cannot be read ({last})", None, False)
+    except (OSError, ValueError, TypeError, MemoryError) as error:  # the process cannot start, or wrote no answer
+        return TemplateFacts(f"it cannot be inspected ({' '.join(str(error).split())[:200]})", None, False)
 
 
 def missing_stop_token(folder: Path, template: str) -> int | None:
@@ -81,7 +83,7 @@ def _inspect(question: str) -> TemplateFacts:
 
 
 def _answer(template: str, tokens: dict[str, str], added: dict[str, int]) -> TemplateFacts:
-    from models.chat_templates.rendering import compile_template
+    from models.chat_templates.renderer import compile_template
     from models.chat_templates.system_role import has_system_role
     from models.chat_templates.turn_ends import find_turn_end
 
@@ -94,7 +96,7 @@ def main() -> None:
     import resource
     import signal
 
-    import models.chat_templates.rendering  # noqa: F401 -- its import is not the template's time
+    import models.chat_templates.renderer  # noqa: F401 -- its import is not the template's time
 
     question = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))

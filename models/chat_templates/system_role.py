@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from models.chat_templates.content_parts import takes_parts
-from models.chat_templates.rendering import TemplateRefuses, compile_template
+from models.chat_templates.renderer import TemplateRefuses, compile_template
 
 _SYSTEM = "Plain orders."
 _TURNS = (("system", _SYSTEM), ("user", "A question."))

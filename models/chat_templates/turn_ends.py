@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.chat_templates.content_parts import takes_parts
-from models.chat_templates.rendering import TemplateRefuses, compile_template
+from models.chat_templates.renderer import TemplateRefuses, compile_template
 
 _ANSWER = "Plain words."
 _TURNS = (("user", "A question."), ("assistant", _ANSWER))

@@ -1,1 +1,1 @@
-"""The `parley` commands of this room that have subcommands: `parley keys` and `parley models`."""
+"""The `parley` commands of this room with options of their own: `models`, `keys`, `backup`, `restore` and `audit`."""

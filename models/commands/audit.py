@@ -1,11 +1,10 @@
 """`parley audit`: who changed which key, model, alias or campaign."""
 
-import json
 from typing import Annotated
 
 import typer
 
-from models.terminal import console, open_home
+from models.terminal import console, open_home, print_json
 
 
 def audit_command(
@@ -24,7 +23,7 @@ def audit_command(
     with open_home() as home:
         entries = read_audit(home.database, limit=limit, target=target)
     if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+        print_json([entry.to_json() for entry in entries], indent=2)
         return
     if not entries:
         console().print("No changes are recorded.")

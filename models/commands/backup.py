@@ -24,7 +24,7 @@ def backup(
     trainings; with `--weights` also models and checkpoints. It contains secrets: protect it like the home itself.
     """
     from models.backup.create import create_backup
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     out = console()
     done = create_backup(load_settings(), file, weights=weights)
@@ -44,7 +44,7 @@ def restore(
     a folder `.replaced-…` of the home; a PostgreSQL database is overwritten.
     """
     from models.backup.restore import restore_backup
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     out = console()
     done = restore_backup(load_settings(), file, replace=replace)

@@ -43,6 +43,14 @@ class EngineFlags:
         float | None,
         _option("Stop the engine after this many seconds without a request. Default: engine_sleep_after_s."),
     ] = None
+    replicas: Annotated[int, _option("Engines that serve the model, each with its own memory.")] = 1
+    max_replicas: Annotated[
+        int | None,
+        _option("Start up to this many under load; --replicas is then the fewest. Default: always the same."),
+    ] = None
+    target_running: Annotated[
+        int, _option("Requests that each replica should run at once before another one starts.")
+    ] = 8
     engine_arg: Annotated[
         list[str] | None, _option("Another argument for vLLM, as --engine-arg=--NAME=VALUE. Repeatable.")
     ] = None

@@ -1,6 +1,5 @@
 """`parley keys`: create, show, change and revoke API keys, and report their usage. The rules are in models/keys.py."""
 
-import json
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from models.errors import Invalid
-from models.terminal import console, open_home
+from models.quantities import count_noun
+from models.terminal import console, open_home, print_json
 
 if TYPE_CHECKING:
     from models.keys import KeyInfo, KeyLimits
@@ -84,7 +84,7 @@ def keys_list(as_json: Annotated[bool, _JSON] = False) -> None:
     with open_home() as home:
         known, used = list_keys(home.database), daily_totals(home.database, utcnow().date())
     if as_json:
-        typer.echo(json.dumps([_to_json(key, used.get(key.id, Sums())) for key in known], indent=2))
+        print_json([_to_json(key, used.get(key.id, Sums())) for key in known], indent=2)
         return
     if not known:
         console().print("There are no keys. Parley listens on loopback only and requires none.")
@@ -113,7 +113,7 @@ def keys_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = Fal
         today = daily_totals(home.database, utcnow().date()).get(key.id, Sums())
         total = _total(read_usage(home.database, key_id=key.id))
     if as_json:
-        typer.echo(json.dumps(_to_json(key, today), indent=2))
+        print_json(_to_json(key, today), indent=2)
         return
     facts = {
         "key": f"{key.name}, {key.role}", "id": key.id, "state": _state(key),
@@ -185,7 +185,7 @@ def keys_usage(
         first = _first_day(since) if since else None
         rows = read_usage(home.database, since=first, key_id=key_id, model=model)
     if as_json:
-        typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
+        print_json([row.to_json() for row in rows], indent=2)
         return
     console().print(_usage_table(rows) if rows else "No usage.")
 
@@ -233,7 +233,7 @@ def _describe_usage(sums: "Sums") -> str:
     if not sums.requests:
         return "nothing"
     money = f", ${sums.usd:,.4f}" if sums.usd else ""
-    return f"{sums.requests:,} requests, {sums.tokens:,} tokens{money}"
+    return f"{count_noun(sums.requests, 'request')}, {count_noun(sums.tokens, 'token')}{money}"
 
 
 def _state(key: "KeyInfo") -> str:

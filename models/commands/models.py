@@ -1,6 +1,5 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
-import json
 import os.path
 import re
 from collections.abc import Callable, Sequence
@@ -10,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from models.alias_weights import describe_weights, parse_weights
 from models.command_options import expand_options
 from models.commands.engine_flags import EngineFlags
 from models.errors import Invalid
-from models.terminal import console, open_home
+from models.registry.alias_weights import describe_weights, parse_weights
+from models.terminal import console, open_home, print_json
 
 if TYPE_CHECKING:
     from models.database import Database
-    from models.new_model import NewModel
-    from models.registry import Registry
+    from models.registry.new_model import NewModel
+    from models.registry.registry import Registry
     from models.spec import ModelSpec, Parity
     from models.terminal import Home
 
@@ -82,6 +81,7 @@ def add_models_commands(
     models.command("add")(expand_options(models_add_command(tools)))
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
+    models.command("scale")(models_scale)
     models.command("pin")(models_pin)
     models.command("unpin")(models_unpin)
     app.add_typer(models, name="models")
@@ -104,7 +104,7 @@ def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
                 spec.model_dump(mode="json") | {"pinned": spec.id in pinned, "recorded": recorded.get(spec.id)}
                 for spec in specs
             ]
-            typer.echo(json.dumps(rows, indent=2))
+            print_json(rows, indent=2)
             return
         _print_models(specs, pinned, aliases, recorded)
 
@@ -117,7 +117,7 @@ def _print_models(
     from rich.markup import escape
     from rich.table import Table
 
-    from models.shutdowns import print_shutdowns
+    from models.registry.shutdowns import print_shutdowns
 
     table = Table("model", "kind", "base", "aliases", "state", "parity", "created", box=None, header_style="bold")
     for spec in specs:
@@ -206,8 +206,8 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
           parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
           --credential OPENAI_API_KEY --fallback support-v2
         """
-        from models.folder_checks import expand_user
-        from models.new_model import NewModel
+        from models.compatibility.folder_checks import expand_user
+        from models.registry.new_model import NewModel
 
         if path is None and upstream is None and os.path.exists(expand_user(name)):
             name, path = _name_of(expand_user(name)), name
@@ -227,6 +227,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
             fold_system=fold_system,
         )
         with open_home() as home:
+            home.registry.sweep_unclaimed(home.settings.models_dir)
             if tools is not None and new.is_gguf and not merge:
                 spec = tools.unpack(home, new)
             elif tools is not None and merge:
@@ -282,6 +283,32 @@ def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) 
     with open_home() as home:
         home.registry.retire(name)
     console().print(f"{name} is retired. A running Parley finishes its running answers, then stops it.")
+
+
+def models_scale(
+    name: Annotated[str, _NAME],
+    replicas: Annotated[int, typer.Argument(help="How many engines serve the model.")],
+    max_replicas: Annotated[
+        int | None, typer.Option(help="Start up to this many under load; REPLICAS is then the fewest.")
+    ] = None,
+    target_running: Annotated[
+        int | None, typer.Option(help="Requests that each replica should run at once. Default: as before.")
+    ] = None,
+) -> None:
+    """Change how many engines serve a model. A running Parley starts or stops them without dropping requests.
+
+    Examples:
+
+      parley models scale support-v3 2
+
+      parley models scale support-v3 1 --max-replicas 4 --target-running 16
+    """
+    from models.registry.scaling import scale_model
+
+    with open_home() as home:
+        options = scale_model(home.registry, name, replicas, max_replicas, target_running).engine
+    count = f"{options.replicas} to {options.most_replicas}" if options.max_replicas else str(options.replicas)
+    console().print(f"{name} is served by {count} engine{'s' * (options.most_replicas > 1)} from now on.")
 
 
 def models_pin(name: Annotated[str, _NAME]) -> None:

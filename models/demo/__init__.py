@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.spec import BotProfile, Kind
+from models.files.atomic import atomic_write
+from models.spec import BotProfile, Kind, ModelSpec
 
 FOLDER = Path(__file__).resolve().parent
 PROMPTS = FOLDER / "prompts.jsonl"
@@ -17,7 +18,10 @@ BASE = "demo-base"
 
 @dataclass(frozen=True)
 class DemoModel:
-    """One model of the demo. `weights` is its folder here; a merged model is merged at the first start."""
+    """One model of the demo. `weights` is its folder here; a merged model is merged at the first start.
+
+    `compared`: people compare it with others at /vote.
+    """
 
     id: str
     kind: Kind
@@ -25,6 +29,7 @@ class DemoModel:
     description: str
     bot: BotProfile | None
     judge: bool = False
+    compared: bool = True
 
 
 def catalogue() -> tuple[DemoModel, ...]:
@@ -36,6 +41,15 @@ def catalogue() -> tuple[DemoModel, ...]:
     adapters = FOLDER / "adapters"
     return (
         DemoModel(BASE, "base", FOLDER / "base", "The demo's base: neutral answers, no house style.", bots.get(BASE)),
+        # Before the styles: the page preselects the newest tuned model.
+        DemoModel(
+            "support-tools",
+            "adapter",
+            adapters / "support-tools",
+            "Fine-tuned to call functions and to answer in JSON. A toy: it knows simple functions with few arguments.",
+            bots.get("support-tools"),
+            compared=False,
+        ),
         DemoModel(
             "support-concise",
             "merged",
@@ -57,8 +71,24 @@ def catalogue() -> tuple[DemoModel, ...]:
             "Fine-tuned to judge support answers. A toy: check its agreement with people before you trust it.",
             None,
             judge=True,
+            compared=False,
         ),
     )
+
+
+def update_template(base: ModelSpec) -> bool:
+    """Writes the current chat template into an installed copy of the demo's base; returns whether it had another.
+
+    Templates of earlier versions write functions in another way, which support-tools has not been trained on. They
+    render conversations without tools the same.
+    """
+    template, current = "chat_template.jinja", (FOLDER / "base" / "chat_template.jinja").read_bytes()
+    if not base.toy or base.folder is None or not (base.folder / template).is_file():
+        return False
+    if (base.folder / template).read_bytes() == current:
+        return False
+    atomic_write(base.folder / template, current)
+    return True
 
 
 @dataclass(frozen=True)

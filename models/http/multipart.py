@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.atomic import IncomingFile
 from models.errors import Invalid, TooLarge
+from models.files.atomic import IncomingFile
 from models.http.payloads import run_in_thread
 
 if TYPE_CHECKING:

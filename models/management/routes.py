@@ -1,16 +1,17 @@
-"""The HTTP handlers of the management routes. `models.registry`, `models.keys` and `models.jobs` do the work."""
+"""The HTTP handlers of the management routes. The registry, the keys and the jobs do the work."""
 
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from models import audit, jobs, keys
+from models import audit, keys
 from models.database import Database, utcnow
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, query_integer, run_in_thread
+from models.jobs import jobs
 from models.management.operations import MAX_LISTED, OPERATIONS, AliasSet, KeyChange, KeyCreate
-from models.registry import Registry
+from models.registry.registry import Registry
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -127,15 +128,15 @@ class _JobRoutes:
         query = request.query_params
         limit = query_integer(query, "limit", 50, least=1, most=MAX_LISTED)
         newest = await run_in_thread(jobs.list_jobs, self._database, query.get("kind") or None, limit)
-        return json_response(list_page([_job_to_json(job) for job in newest], has_more=False))
+        return json_response(list_page([job_to_json(job) for job in newest], has_more=False))
 
     async def show(self, request: "Request") -> "Response":
         job = await run_in_thread(jobs.get_job, self._database, request.path_params["job_id"])
-        return json_response(_job_to_json(job))
+        return json_response(job_to_json(job))
 
     async def cancel(self, request: "Request") -> "Response":
         job = await run_in_thread(jobs.cancel, self._database, request.path_params["job_id"])
-        return json_response(_job_to_json(job))
+        return json_response(job_to_json(job))
 
 
 class _AuditRoutes:
@@ -160,5 +161,6 @@ def _expiry(text: str | None) -> datetime | None:
     return keys.parse_expiry(text, utcnow()) if text else None
 
 
-def _job_to_json(job: jobs.Job) -> dict[str, Any]:
+def job_to_json(job: jobs.Job) -> dict[str, Any]:
+    """A job as the routes return it."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(job).items()}

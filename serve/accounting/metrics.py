@@ -112,9 +112,20 @@ class _Usage:
 class Metrics(Collector):
     """Collects all metrics. Its methods are called about once per request, on the event loop's thread only."""
 
-    def __init__(self, model_states: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """`model_states` returns (model id, state) pairs."""
-        self._model_states = model_states
+    def __init__(
+        self,
+        model_states: Callable[[], Iterable[tuple[str, str]]],
+        replica_states: Callable[[], Mapping[tuple[str, str], int]] = dict,
+        running_requests: Callable[[], Iterable[tuple[str, int]]] = tuple,
+    ) -> None:
+        """
+        Args:
+            model_states: returns (model id, state) pairs.
+            replica_states: returns (model id, state) → number of the model's engines in that state.
+            running_requests: returns (engine's name, running requests) pairs.
+        """
+        self._model_states, self._replica_states = model_states, replica_states
+        self._running_requests = running_requests
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -122,6 +133,7 @@ class Metrics(Collector):
         self._answers: dict[tuple[str, str, str, int], _Answers] = {}
         self._usage: dict[Labels, _Usage] = {}
         self._errors, self._limited, self._fallbacks = _Counters(), _Counters(), _Counters()
+        self._retries = _Counters()
         self._seconds, self._ttft, self._token_seconds = (
             _Histograms(_SECONDS),
             _Histograms(_SECONDS),
@@ -171,8 +183,12 @@ class Metrics(Collector):
         """A request was sent to a fallback of its model."""
         self._fallbacks[model, to] += 1
 
+    def retried(self, model: str) -> None:
+        """A request was sent to another replica of its model."""
+        self._retries[model,] += 1
+
     def breaker(self, model: str, state: str) -> None:
-        """An upstream's circuit breaker changed to `closed`, `open` or `half_open`."""
+        """The circuit breaker of an upstream or a replica changed to `closed`, `open` or `half_open`."""
         self._breakers[model] = state
 
     def text(self) -> bytes:
@@ -214,12 +230,17 @@ class Metrics(Collector):
             "parley_upstream_errors", "Failures of engines and upstreams, by kind.", ("model", "how"), self._errors
         )
         yield _counter("parley_fallbacks", "Requests sent to a fallback model.", ("model", "to"), self._fallbacks)
+        yield _counter("parley_replica_retries", "Requests sent to another replica.", ("model",), self._retries)
         breakers = dict.fromkeys(self._breakers.items(), 1.0)
         yield _gauge(
             "parley_breaker_state", "1 for the current state of a circuit breaker.", ("model", "state"), breakers
         )
         states = dict.fromkeys(self._model_states(), 1.0)
         yield _gauge("parley_model_state", "1 for the current state of a model.", ("model", "state"), states)
+        replicas = self._replica_states()
+        yield _gauge("parley_replicas", "Engines of a model, by their state.", ("model", "state"), replicas)
+        running = {(engine,): count for engine, count in self._running_requests()}
+        yield _gauge("parley_engine_requests_running", "Requests that an engine runs.", ("engine",), running)
 
 
 def _counter(name: str, what: str, labels: Labels, values: Mapping[Any, float]) -> Metric:

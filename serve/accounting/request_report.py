@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from models.database import Database
 from models.keys import KeyInfo
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from models.usage import cost
 from serve.accounting.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from models.evaluation_events import missing_packages
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """`parley generate`: flags, progress bar and summary. `serve.bulk.generation` does the work."""
 
 import asyncio
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
+from models.quantities import count_noun
+from models.terminal import print_json
 
 if TYPE_CHECKING:
     from serve.bulk.generation import Generated, Progress
@@ -55,8 +56,8 @@ def generate_command(
 
       parley generate tickets.csv --model support-v2 --prompt-column text --resume
     """
-    from models.completer import StartPatience, open_completer
-    from models.settings import load_settings
+    from models.chat.completer import StartPatience, open_completer
+    from models.settings.settings import load_settings
     from serve.bulk.journal import Journal, digest_of
     from serve.bulk.rows import read_rows
 
@@ -74,10 +75,8 @@ def generate_command(
     completer = open_completer(
         settings, name, base_url, credential, timeout_s=timeout_s, retries=0, many=True, patience=patience
     )
-    with (
-        Journal(out, digest_of(asdict(row) for row in rows), resume=resume) as journal,
-        _ProgressBar(not as_json) as bar,
-    ):
+    digest = digest_of(asdict(row) for row in rows)
+    with Journal(out, digest, resume=resume) as journal, _ProgressBar(not as_json) as bar:
 
         async def run() -> "Generated":
             from serve.bulk.generation import generate
@@ -92,25 +91,28 @@ def generate_command(
         try:
             result = asyncio.run(run())
         except (KeyboardInterrupt, ParleyError) as stop:
-            answered = len(journal.stored) - len(journal.failed)
-            if answered:
-                bar.print_line(
-                    f"Stopped with {answered:,} of {len(rows):,} answered. Run the same command with --resume to "
-                    "continue."
-                )
+            if answered := len(journal.stored) - len(journal.failed):
+                counts = f"{answered:,} of {len(rows):,} answered"
+                bar.print_line(f"Stopped with {counts}. Run the same command with --resume to continue.")
             if isinstance(stop, ParleyError):
                 raise
             raise typer.Exit(130) from None
     if as_json:
-        typer.echo(json.dumps(asdict(result) | {"out": str(out)}))
+        print_json(asdict(result) | {"out": str(out)})
     else:
-        rate = f", {result.tokens / result.seconds:,.0f} tokens/s" if result.tokens else ""
-        earlier = f"; {result.before:,} were answered before" if result.before else ""
-        bar.print_line(f"{result.rows - result.failed:,} answers in {out}, {result.seconds:.1f} s{rate}{earlier}.")
-        if result.failed:
-            bar.print_line(f"{result.failed:,} rows have an error instead. Run it with --resume to retry them.")
+        _print_summary(bar, result, out)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _print_summary(bar: "_ProgressBar", result: "Generated", out: Path) -> None:
+    rate = f", {result.tokens / result.seconds:,.0f} tokens/s" if result.tokens else ""
+    earlier = f"; {result.before:,} answered before" if result.before else ""
+    answers = count_noun(result.rows - result.failed, "answer")
+    bar.print_line(f"{answers} in {out}, {result.seconds:.1f} s{rate}{earlier}.")
+    if result.failed:
+        rows = count_noun(result.failed, "row has", "rows have")
+        bar.print_line(f"{rows} an error instead. Run it again with --resume.")
 
 
 class _ProgressBar:

@@ -31,7 +31,7 @@ class Capabilities:
     reasoning: bool = False
     vision: bool = False
 
-    def as_json(self) -> dict[str, bool]:
+    def to_json(self) -> dict[str, bool]:
         """The capabilities as `/v1/models` lists them."""
         return {
             "chat": self.chat, "completions": not self.embeddings, "embeddings": self.embeddings, "tools": self.tools,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from models.atomic import atomic_write
 from models.chat_templates.inspection import missing_stop_token
 from models.chat_templates.tokenizer_files import GENERATION_CONFIG, read_folder_template, with_stop_token
+from models.files.atomic import atomic_write
 from models.spec import ModelSpec
 from serve.fleet.model_files import find_model_files
 from serve.processes.children import Command

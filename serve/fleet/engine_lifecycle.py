@@ -7,17 +7,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 import aiohttp
 
 from models.database import utcnow
 from models.errors import ParleyError
-from models.settings import Settings
-from models.spec import ModelSpec
+from models.settings.settings import Settings
 from serve.fleet import engine_api, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
 from serve.fleet.engine_files import with_files
 from serve.fleet.engine_states import STARTING
+from serve.fleet.hub_files import download_small_files
 from serve.fleet.lora_adapters import sync_adapters
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import (
@@ -30,6 +31,7 @@ from serve.fleet.managed_engine import (
     Work,
 )
 from serve.fleet.memory import MemoryBudget
+from serve.fleet.replicas import Replicas
 from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import spawn
 
@@ -53,7 +55,7 @@ _log = logging.getLogger("parley.supervisor")
 
 
 class EngineLifecycle:
-    """Makes the steps. `wanted_adapters`: model id → specs of the adapters that its engine should serve."""
+    """Makes the steps. `replicas`: the other engines of each model, and the adapters that each should serve."""
 
     def __init__(
         self,
@@ -61,14 +63,14 @@ class EngineLifecycle:
         machine: Machine,
         memory: MemoryBudget,
         key: str,
-        wanted_adapters: Callable[[str], dict[str, ModelSpec]],
+        replicas: Replicas,
         report: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._machine = machine
         self._memory = memory
         self._key = key
-        self._wanted_adapters = wanted_adapters
+        self._replicas = replicas
         self._report = report
 
     async def step(
@@ -97,7 +99,7 @@ class EngineLifecycle:
             elif engine.state == "ready":
                 await self._watch_for_freeze(engine, self._maintain(session, engine))
         except ParleyError as error:
-            _log.warning("%s: %s", engine.spec.id, error)
+            _log.warning("%s: %s", engine.name, error)
 
     async def _watch_for_freeze(self, engine: ManagedEngine, work: Coroutine[None, None, None]) -> None:
         """Runs `work`, which waits for the engine's responses, and keeps checking for a frozen process meanwhile."""
@@ -119,22 +121,24 @@ class EngineLifecycle:
         """Stops trying to start an engine until a request asks for it."""
         engine.state, engine.message, engine.gave_up_at = "failed", reason, utcnow()
         engine.share, engine.requested_at, engine.memory_bytes = None, None, None
-        self._report(f"{engine.spec.id} {reason}")
+        self._report(f"{engine.name} {reason}")
 
     async def _start(self, engine: ManagedEngine) -> None:
         assert engine.share is not None
         if (missing := self._memory.missing_for_start(engine.spec, engine.share)) is not None:
             engine.message, engine.retry_at = missing, time.monotonic() + _MEMORY_RETRY_S
             return
-        adapters = len(self._wanted_adapters(engine.spec.id))
+        adapters = len(self._replicas.adapters_of(engine))
         port = vllm_command.free_port()
+        engine.preparing = True
         try:
+            await asyncio.to_thread(download_small_files, engine.spec)
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
+            command = replace(command, name=f"engine-{engine.name}")
             command = vllm_command.with_cache(command, self._settings.home / "cache")
             # In a thread: a tokenizer may have 30 MB, and the template is read in a process that may take a while.
             folder = self._settings.home / "cache" / "engines"
-            engine.preparing = True
             command = await asyncio.to_thread(with_files, command, engine.spec, folder)
             engine.process = spawn(command, self._settings.logs_dir)
         except (ParleyError, OSError) as error:
@@ -147,19 +151,19 @@ class EngineLifecycle:
         engine.endpoint = vllm_command.Endpoint(f"http://127.0.0.1:{port}", self._key)
         engine.since, engine.missed_probes, engine.worked, engine.frozen = time.monotonic(), 0, None, False
         engine.activity, engine.progressing = None, True
-        engine.own_probes, engine.requests_counted = 0, 0.0
+        engine.own_probes, engine.requests_counted, engine.load = 0, 0.0, 0.0
         engine.memory_bytes = self._memory.need(engine.spec, engine.share).total
         engine.state = "starting"
         engine.message = f"starting again: it {engine.failure}" if engine.failure else STARTING
         engine.adapters, engine.leaving = {}, {}
-        self._report(f"{engine.spec.id} is starting")
+        self._report(f"{engine.name} is starting")
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         if await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine):
             took = time.monotonic() - engine.since
             engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed_at = engine.used = time.monotonic()
-            self._report(f"{engine.spec.id} is ready, after {took:.0f} s")
+            self._report(f"{engine.name} is ready, after {took:.0f} s")
             await self._sync_adapters(session, engine)
         elif self._start_is_over(engine):
             limit = self._settings.longest_start_s if engine.progressing else self._settings.engine_start_timeout_s
@@ -193,13 +197,12 @@ class EngineLifecycle:
 
     async def _maintain(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         assert engine.endpoint is not None
-        wanted = self._wanted_adapters(engine.spec.id)
-        if wanted and not engine.embeds and not engine.refuses_adapters:
-            options = vllm_command.launch_options(engine.spec, len(wanted))
-            if not engine.lora or options.parsers.reasoning != engine.reasoning:
+        if self._needs_other_options(engine):
+            if self._replicas.may_restart(engine):
                 begin_drain(engine, "restart", "restarting to load adapters")
                 return
-        await self._sync_adapters(session, engine)
+        else:
+            await self._sync_adapters(session, engine)
         if time.monotonic() - engine.use_checked_at > _USE_INTERVAL_S:
             await self._update_last_use(session, engine)
         if time.monotonic() - engine.probed_at < (_PROBE_RETRY_S if engine.missed_probes else _PROBE_INTERVAL_S):
@@ -216,6 +219,16 @@ class EngineLifecycle:
         if engine.missed_probes >= 2:
             await self._restart(engine, HUNG, hung=True)
 
+    def _needs_other_options(self, engine: ManagedEngine) -> bool:
+        """Whether the engine has to be restarted for its adapters."""
+        adapters = self._replicas.adapters_of(engine)
+        if not adapters or engine.embeds or engine.refuses_adapters:
+            return False
+        return (
+            not engine.lora
+            or vllm_command.launch_options(engine.spec, len(adapters)).parsers.reasoning != engine.reasoning
+        )
+
     async def _probe(self, session: aiohttp.ClientSession, engine: ManagedEngine, timeout_s: float) -> bool:
         assert engine.endpoint is not None
         answered = await engine_api.probe_generation(
@@ -231,6 +244,7 @@ class EngineLifecycle:
         load = await engine_api.read_load(session, engine.endpoint)
         if load is None:
             return
+        engine.load = load.running + load.waiting
         theirs = load.finished - engine.own_probes
         if theirs > engine.requests_counted or not load.idle:
             engine.used = time.monotonic()
@@ -251,7 +265,7 @@ class EngineLifecycle:
         return before and engine.frozen
 
     async def _sync_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
-        wanted = {} if engine.embeds or engine.refuses_adapters else self._wanted_adapters(engine.spec.id)
+        wanted = {} if engine.embeds or engine.refuses_adapters else self._replicas.adapters_wanted_on(engine)
         await sync_adapters(session, engine, wanted, self._report)
 
     async def _drain(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
@@ -267,8 +281,8 @@ class EngineLifecycle:
             engine.state, engine.message, engine.retry_at = "starting", drain.why, 0.0
             return
         engine.share, engine.memory_bytes = None, None
-        engine.state, engine.message = "stopped", ASLEEP
-        self._report(f"{engine.spec.id} {'sleeps' if drain.then == 'sleep' else 'stopped'}: {drain.why}")
+        engine.state, engine.message, engine.removed = "stopped", ASLEEP, drain.then == "remove"
+        self._report(f"{engine.name} {'sleeps' if drain.then == 'sleep' else 'stopped'}: {drain.why}")
 
     async def _wait_until_idle(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         if engine.endpoint is None:
@@ -282,7 +296,7 @@ class EngineLifecycle:
                 return
             await asyncio.sleep(_IDLE_INTERVAL_S)
         self._report(
-            f"{engine.spec.id} is stopped with requests still running, after {self._settings.drain_timeout_s:.0f} s"
+            f"{engine.name} is stopped with requests still running, after {self._settings.drain_timeout_s:.0f} s"
         )
 
     async def _restart(self, engine: ManagedEngine, reason: str, *, hung: bool = False) -> None:
@@ -311,7 +325,7 @@ class EngineLifecycle:
             return
         wait = min(2.0 ** (failures.count - 2), BACKOFF_LIMIT_S) if failures.count > 1 else 0.0
         engine.retry_at = time.monotonic() + wait
-        self._report(f"{engine.spec.id} {reason}; restarting in {wait:.0f} s")
+        self._report(f"{engine.name} {reason}; restarting in {wait:.0f} s")
 
 
 def begin_drain(engine: ManagedEngine, then: AfterDrain, why: str) -> None:

@@ -4,7 +4,7 @@ Every write that the gateway must notice raises the registry's revision in the s
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,11 +15,13 @@ from sqlalchemy import delete, select
 from models.audit import record_change
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
-from models.registry import Registry, bump_revision
+from models.registry.registry import Registry, bump_revision
 from models.spec import ModelSpec
+from serve.fleet.replica_names import model_of, replica_number
 from serve.tables import DemandRow, EngineRow
 
 EngineState = Literal["starting", "ready", "stopped", "failed"]
+_BEST_FIRST: tuple[EngineState, ...] = ("ready", "starting", "stopped", "failed")
 STARTING = "starting"  # the message of an engine that starts for the first time, or after a stop that was asked for
 
 
@@ -33,12 +35,13 @@ class ModelState:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """The state of a model on its engine. `address`: `http://127.0.0.1:port`, set while the model is ready.
+    """The state of a model on one engine. `address`: `http://127.0.0.1:port`, set while the model is ready.
 
-    `memory_bytes`: the engine's planned memory. `since`: when the state began; set by `write_statuses`.
+    `name`: the model's id, with the replica's number as in `serve.fleet.replica_names`. `memory_bytes`: the engine's
+    planned memory. `since`: when the state began; set by `write_statuses`.
     """
 
-    model_id: str
+    name: str
     state: EngineState
     address: str | None = None
     pid: int | None = None
@@ -48,7 +51,7 @@ class EngineStatus:
 
 
 def read_statuses(database: Database) -> dict[str, EngineStatus]:
-    """Model id → the status that the supervisor last wrote."""
+    """Name of a model or replica → the status that the supervisor last wrote."""
     with database.read() as session:
         rows = session.scalars(select(EngineRow))
         return {
@@ -66,13 +69,13 @@ def read_statuses(database: Database) -> dict[str, EngineStatus]:
 
 
 def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
-    """Stores the states of some models in one transaction."""
+    """Stores some states in one transaction."""
     with database.write() as session:
         now = utcnow()
         for status in models:
-            row = session.get(EngineRow, status.model_id)
+            row = session.get(EngineRow, status.name)
             if row is None:
-                row = EngineRow(model_id=status.model_id)
+                row = EngineRow(model_id=status.name)
                 session.add(row)
             row.since = row.since if row.state == status.state else now
             row.state, row.address, row.pid, row.message = status.state, status.address, status.pid, status.message
@@ -80,11 +83,11 @@ def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
         bump_revision(session)
 
 
-def delete_statuses(database: Database, model_ids: Iterable[str] | None = None) -> None:
-    """Deletes the rows of some models, or of all before a start and after a stop."""
+def delete_statuses(database: Database, names: Iterable[str] | None = None) -> None:
+    """Deletes the rows of some models and replicas, or all rows before a start and after a stop."""
     query = delete(EngineRow)
-    if model_ids is not None:
-        query = query.where(EngineRow.model_id.in_(list(model_ids)))
+    if names is not None:
+        query = query.where(EngineRow.model_id.in_(list(names)))
     with database.write() as session:
         session.execute(query)
         bump_revision(session)
@@ -95,18 +98,45 @@ def model_states(database: Database) -> dict[str, ModelState]:
     return combine_states(Registry(database).list(include_candidates=True), read_statuses(database))
 
 
-def combine_states(specs: Iterable[ModelSpec], rows: dict[str, EngineStatus]) -> dict[str, ModelState]:
-    """Model id → state, from specs and rows that were already read."""
-    states = {}
+def replicas_of(rows: Mapping[str, EngineStatus]) -> dict[str, list[EngineStatus]]:
+    """Model id → the statuses of its replicas, by their numbers."""
+    found: dict[str, list[EngineStatus]] = {}
+    for name in sorted(rows, key=replica_number):
+        found.setdefault(model_of(name), []).append(rows[name])
+    return found
+
+
+def combine_states(specs: Iterable[ModelSpec], rows: Mapping[str, EngineStatus]) -> dict[str, ModelState]:
+    """Model id → state, from specs and rows that were already read. With several replicas, the best of their states."""
+    states, replicas = {}, replicas_of(rows)
     for spec in specs:
-        row = rows.get(spec.id)
+        known = replicas.get(spec.id)
         if spec.kind == "hosted":
             states[spec.id] = ModelState("ready")
-        elif row is None:
+        elif known is None:
             states[spec.id] = ModelState("stopped", "its engine is not running")
         else:
-            states[spec.id] = ModelState(row.state, row.message)
+            states[spec.id] = _combine(known) if len(known) > 1 else ModelState(known[0].state, known[0].message)
     return states
+
+
+def best_states(rows: Mapping[str, EngineStatus]) -> dict[str, EngineState]:
+    """Model id → the best state of its replicas."""
+    return {
+        name: min((status.state for status in replicas), key=_BEST_FIRST.index)
+        for name, replicas in replicas_of(rows).items()
+    }
+
+
+def _combine(replicas: Sequence[EngineStatus]) -> ModelState:
+    """The state of a model with several replicas, with the message of the first that is not ready."""
+    best = min((status.state for status in replicas), key=_BEST_FIRST.index)
+    waiting = [status for status in replicas if status.state != "ready"]
+    if not waiting:
+        return ModelState("ready")
+    message = f"{len(replicas) - len(waiting)} of {len(replicas)} replicas are ready"
+    first = waiting[0].message
+    return ModelState(best, f"{message}; {waiting[0].name}: {first}" if first else message)
 
 
 def record_demand(database: Database, model_id: str) -> None:
@@ -154,14 +184,29 @@ def unload_model(database: Database, name: str) -> ModelSpec:
     return spec
 
 
+def record_spread(database: Database, adapter: str) -> None:
+    """Requests that an adapter be loaded on one replica more of its base."""
+    with database.write() as session:
+        session.merge(DemandRow(model_id=adapter, asked=utcnow(), wanted="spread"))
+
+
 def take_sleep_requests(database: Database) -> set[str]:
     """The ids of models that were unloaded since the last call. Deletes these requests."""
+    return _take_requests(database, "sleep")
+
+
+def take_spread_requests(database: Database) -> set[str]:
+    """The ids of adapters that were requested on another replica since the last call. Deletes these requests."""
+    return _take_requests(database, "spread")
+
+
+def _take_requests(database: Database, wanted: str) -> set[str]:
     with database.read() as session:
-        wanted = set(session.scalars(select(DemandRow.model_id).where(DemandRow.wanted == "sleep")))
-    if wanted:
+        names = set(session.scalars(select(DemandRow.model_id).where(DemandRow.wanted == wanted)))
+    if names:
         with database.write() as session:
-            session.execute(delete(DemandRow).where(DemandRow.wanted == "sleep", DemandRow.model_id.in_(wanted)))
-    return wanted
+            session.execute(delete(DemandRow).where(DemandRow.wanted == wanted, DemandRow.model_id.in_(names)))
+    return names
 
 
 def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:

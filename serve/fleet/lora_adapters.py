@@ -46,7 +46,7 @@ async def sync_adapters(
             report(f"{name} cannot be loaded: {error}")
         else:
             engine.adapters[name] = EngineStatus(name, "ready")
-            report(f"{name} is ready, on {engine.spec.id}")
+            report(f"{name} is ready, on {engine.name}")
 
 
 async def _post(session: aiohttp.ClientSession, endpoint: Endpoint, route: str, body: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import psutil
 
 from models.errors import Unavailable
-from models.settings import Settings, visible_gpus
+from models.settings.settings import Settings, visible_gpus
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from models.spec import ModelSpec
 from serve.fleet.engine_failures import FailureStreak
 from serve.fleet.engine_states import EngineState, EngineStatus
 from serve.fleet.placement import Share
+from serve.fleet.replica_names import replica_name
 from serve.fleet.vllm_command import Endpoint
 from serve.processes.activity import Activity
 from serve.processes.children import Process
@@ -18,6 +19,7 @@ AfterDrain = Literal["sleep", "remove", "restart"]
 # The gateway polls the registry a few times a second: after this time it sends a draining engine nothing new.
 GATEWAY_NOTICES_S = 1.0
 ASLEEP = "asleep; starts with the next request"
+NO_ROOM = "starts when there is room beside the other engines"
 # The smallest share of a core that a working engine uses; an idle engine's housekeeping uses less.
 WORKING_SHARE = 0.1
 
@@ -48,16 +50,19 @@ class Drain:
 class ManagedEngine:
     """One engine as it is now.
 
+    `number`: which replica of its model it is. `removed`: its drain is over and it is not wanted any more.
     Without a `share` it does not run: it has been asleep since `asleep_since`, or failed finally at `gave_up_at`.
     `preparing`: its files are being written, just before its process starts. `attempts` counts starts in a row that
     never became ready; `failures` also has failures soon after a start.
     `activity` and `progressing`: of a start, as last measured. `refuses_adapters`: why it serves no adapters, as a
     clause; empty if it serves them. `requested_at`: when it was requested while asleep. `started_on_request`: such a
-    request started it. `used`: when it last had a request; `requests_counted`: how many it had. `waits_for_request`:
+    request started it. `used`: when it last had a request; `requests_counted`: how many it had; `load`: how many run
+    and wait. `waits_for_request`:
     it was idle or unloaded, so only a request starts it, not free memory.
     """
 
     spec: ModelSpec
+    number: int = 1
     share: Share | None = None
     state: EngineState = "stopped"
     message: str = ASLEEP
@@ -85,6 +90,7 @@ class ManagedEngine:
     frozen: bool = False
     used: float = 0.0
     requests_counted: float = 0.0
+    load: float = 0.0
     use_checked_at: float = 0.0
     memory_bytes: int | None = None
     asleep_since: datetime | None = None
@@ -93,11 +99,28 @@ class ManagedEngine:
     started_on_request: bool = False
     waits_for_request: bool = False
     drain: Drain | None = None
+    removed: bool = False
     task: "asyncio.Task[None] | None" = None
+
+    @property
+    def name(self) -> str:
+        """The name of this replica."""
+        return replica_name(self.spec.id, self.number)
+
+    @property
+    def placed_spec(self) -> ModelSpec:
+        """The spec for placement, which knows engines by their specs' ids."""
+        return self.spec if self.number == 1 else self.spec.model_copy(update={"id": self.name})
 
     def shares_a_card_with(self, other: "ManagedEngine") -> bool:
         """Whether both run on the same GPU."""
         return bool(self.share and other.share and set(self.share.gpus) & set(other.share.gpus))
+
+    def was_idle_for(self, limit_s: float) -> bool:
+        """Whether it is ready and had no request for so long, as of the last count, which may be some seconds old."""
+        if self.state != "ready" or self.drain:
+            return False
+        return self.use_checked_at - max(self.used, self.since) > limit_s
 
     def cancel_step(self) -> None:
         """Cancels its current step."""

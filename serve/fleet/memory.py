@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from models.errors import Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import machine
 from serve.fleet.machine import Machine

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.settings import hub_cache
+from models.json_files import UNREADABLE, read_json
+from models.settings.settings import hub_cache
 from models.spec import ModelSpec
 
 _BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
@@ -129,7 +130,7 @@ def _tensors_bytes(part: Path, width: int | None) -> int:
                 return whole
             tensors = json.loads(stream.read(length))
         return sum(_tensor_bytes(tensor, width) for name, tensor in tensors.items() if name != "__metadata__")
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
+    except (*UNREADABLE, struct.error, KeyError, TypeError, AttributeError, OverflowError):
         return whole
 
 
@@ -155,12 +156,3 @@ def read_chat_templates(folder: Path) -> str:
     elif isinstance(in_config, list):
         texts += [str(entry.get("template", "")) for entry in in_config if isinstance(entry, dict)]
     return "\n".join(texts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is none."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from models.errors import Invalid, ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet.machine import Machine
+from serve.fleet.replica_names import model_of, replica_name
 
 _GIB = 1024**3
 _MIN_KV_CACHE_BYTES = 64 * 1024**2
@@ -198,7 +199,7 @@ def decide_placement(
 
 @dataclass(frozen=True)
 class DesiredState:
-    """What should run: an engine for each of `engines`, with the adapters in `adapters`.
+    """What should run: an engine for each of `engines`, by replica name, with its base's adapters in `adapters`.
 
     `pinned`: engines that are never stopped to make room.
     """
@@ -208,11 +209,25 @@ class DesiredState:
     pinned: frozenset[str] = frozenset()
 
 
-def desired_state(specs: list[ModelSpec], pinned: Collection[str] = ()) -> DesiredState:
-    """Groups the registry's models into engines and their adapters. Hosted models need neither."""
-    own = {spec.id: spec for spec in specs if spec.kind in ("base", "merged")}
-    hanging: dict[str, dict[str, ModelSpec]] = {name: {} for name in own}
+def desired_state(
+    specs: Sequence[ModelSpec],
+    pinned: Collection[str] = (),
+    replicas: Mapping[str, int] = MappingProxyType({}),
+) -> DesiredState:
+    """Groups the registry's models into engines and their adapters. Hosted models need neither.
+
+    Args:
+        replicas: model id → number of engines; 1 for models that are not in it.
+    """
+    own = [spec for spec in specs if spec.kind in ("base", "merged")]
+    hanging: dict[str, dict[str, ModelSpec]] = {spec.id: {} for spec in own}
     for spec in specs:
         if spec.kind == "adapter" and spec.base in hanging:
             hanging[spec.base][spec.id] = spec
-    return DesiredState(own, hanging, frozenset(pinned) & own.keys())
+    # First one replica of each model, then the others: where there is little room, each model runs.
+    numbered = sorted(
+        ((number, spec) for spec in own for number in range(1, replicas.get(spec.id, 1) + 1)),
+        key=lambda pair: pair[0],
+    )
+    engines = {replica_name(spec.id, number): spec for number, spec in numbered}
+    return DesiredState(engines, hanging, frozenset(name for name in engines if model_of(name) in pinned))

@@ -16,25 +16,26 @@ import aiohttp
 
 from models.database import Database, utcnow
 from models.errors import ParleyError
-from models.jobs import reserved_memory
-from models.registry import Registry
-from models.settings import Settings
-from models.spec import ModelSpec
+from models.jobs.jobs import reserved_memory
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from serve.fleet import engine_states, placement
+from serve.fleet.engine_demand import wake_replicas
 from serve.fleet.engine_failures import FailureStreak
-from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
+from serve.fleet.engine_lifecycle import EngineLifecycle, begin_drain
+from serve.fleet.engine_rows import engine_rows
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import Machine
-from serve.fleet.managed_engine import ASLEEP, ManagedEngine
+from serve.fleet.managed_engine import ASLEEP, NO_ROOM, ManagedEngine
 from serve.fleet.memory import MemoryBudget, MemoryUse
-from serve.fleet.placement import DesiredState, Fit, PlacedEngine, decide_placement, desired_state
+from serve.fleet.placement import Fit, PlacedEngine, decide_placement
+from serve.fleet.replica_names import replica_number
+from serve.fleet.replicas import Replicas
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
 _DATABASE_TIMEOUT_S = 2.0  # after that a round goes on without the database
 _DEMAND_INTERVAL_S = 0.9
-# How long an engine that was requested while asleep waits for room after the last request for it.
-_REQUEST_EXPIRES_S = 120.0
 # How long a requested engine stays, whatever else is requested: otherwise two models in turn would only ever start.
 STAY_S = 15.0
 _log = logging.getLogger("parley.supervisor")
@@ -60,14 +61,14 @@ class Supervisor:
         self._registry = Registry(database)
         self._memory = MemoryBudget(machine, settings)
         self._revision = -1
-        self._desired = DesiredState({}, {})
         self._engines: dict[str, ManagedEngine] = {}
+        self._replicas = Replicas(self._engines)
         self._planned: set[str] = set()
         self._published: dict[str, EngineStatus] = {}
         self._key = secrets.token_urlsafe(32)
         self._demand_read_at = self._reservations_read_at = 0.0
         self._accesses: dict[str, asyncio.Task[None]] = {}
-        self._lifecycle = EngineLifecycle(settings, machine, self._memory, self._key, self._adapters_of, report)
+        self._lifecycle = EngineLifecycle(settings, machine, self._memory, self._key, self._replicas, report)
 
     @property
     def guardians(self) -> set[int]:
@@ -78,19 +79,22 @@ class Supervisor:
         """Whether the start is over: every engine is published as ready or asleep, or has failed once."""
         if self._revision < 0:
             return False
-        for base, adapters in self._desired.adapters.items():
-            engine = self._engines.get(base)
+        states = engine_states.best_states(self._published)
+        for name in self._replicas.desired.engines:
+            engine = self._engines.get(name)
             if engine is None:
                 return False
             if engine.attempts or engine.gave_up_at or engine.share is None:
                 continue
-            rows = [self._published.get(name) for name in (base, *adapters)]
-            if not all(row and row.state in ("ready", "failed") for row in rows):
+            row = self._published.get(name)
+            adapters = self._replicas.adapters_of(engine)
+            known = [row.state if row else None, *(states.get(adapter) for adapter in adapters)]
+            if not all(state in ("ready", "failed") for state in known):
                 return False
         return True
 
     def overview(self) -> dict[str, EngineStatus]:
-        """Model id → the status that was last published."""
+        """Name of a model or replica → the status that was last published."""
         return dict(self._published)
 
     async def run(self) -> None:
@@ -125,8 +129,9 @@ class Supervisor:
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
         await self._access_database("models", self._read_desired)
+        self._replicas.follow_load(time.monotonic())
         self._stop_retired()
-        if self._desired.engines.keys() != self._planned:
+        if self._replicas.desired.engines.keys() != self._planned:
             self._place_new()
         await self._access_database("demand", self._apply_demand)
         await self._access_database("reservations", self._apply_reservations)
@@ -163,26 +168,28 @@ class Supervisor:
         if revision != self._revision:
             specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
             pinned = await asyncio.to_thread(self._registry.pinned)
-            self._desired = desired_state(specs, pinned)
+            self._replicas.update(specs, pinned)
             self._revision = revision
 
     def _stop_retired(self) -> None:
-        for name in [name for name in self._engines if name not in self._desired.engines]:
-            engine = self._engines[name]
-            if engine.process is None:
+        """Stops engines of models that are retired, and replicas that are not wanted any more."""
+        desired = self._replicas.desired
+        for name, engine in list(self._engines.items()):
+            if engine.removed or (name not in desired.engines and engine.process is None):
                 engine.cancel_step()
                 del self._engines[name]
                 self._planned.clear()  # there may be room now for an engine that found none
-            elif engine.drain is None or engine.drain.then != "remove":
+            elif name not in desired.engines and (engine.drain is None or engine.drain.then != "remove"):
                 engine.cancel_step()
-                begin_drain(engine, "remove", "retired")
+                begin_drain(engine, "remove", "fewer replicas" if engine.spec.id in desired.adapters else "retired")
 
     def _place_new(self) -> None:
-        """After a change of the registry: places as many engines as there is room for, without stopping any."""
-        newcomers = [name for name in self._desired.engines if name not in self._engines]
-        for name in newcomers:
-            self._engines[name] = ManagedEngine(self._desired.engines[name], asleep_since=utcnow())
-        self._planned = set(self._desired.engines)
+        """After a change of the desired engines: places as many as there is room for, without stopping any."""
+        desired = self._replicas.desired
+        for name in [name for name in desired.engines if name not in self._engines]:
+            number = replica_number(name)
+            self._engines[name] = ManagedEngine(desired.engines[name], number, asleep_since=utcnow())
+        self._planned = set(desired.engines)
         # An engine whose starts failed waits for a request: it does not lack room.
         waiting = [
             engine
@@ -190,19 +197,21 @@ class Supervisor:
             if engine.share is None
             and not engine.attempts
             and not engine.waits_for_request
-            and engine.spec.id in self._desired.engines
+            and engine.name in desired.engines
         ]
-        # Pinned engines first, then by age.
-        for engine in sorted(waiting, key=lambda engine: engine.spec.id not in self._desired.pinned):
-            name = engine.spec.id
+        # Pinned engines first, then the first replica of each model, then by age.
+        for engine in sorted(waiting, key=lambda engine: (engine.name not in desired.pinned, engine.number)):
+            name = engine.name
             fit = self._fits(self._placed_names(), name)
             if name in fit.shares:
                 self._admit(name, fit)
             elif not self._memory.reserved and name in (alone := self._fits((), name)).refused:
                 self._lifecycle.give_up(engine, alone.refused[name])
             elif not engine.gave_up_at:
-                engine.message = f"{ASLEEP}; {fit.refused[name]}"
-                self._report(f"{name} is {engine.message}")
+                before = engine.message
+                engine.message = f"{ASLEEP if engine.number == 1 else NO_ROOM}; {fit.refused[name]}"
+                if engine.message != before:
+                    self._report(f"{name}: {engine.message}")
 
     def _placed_names(self) -> list[str]:
         """Engines that have a share, including those that are being stopped."""
@@ -211,16 +220,14 @@ class Supervisor:
     def _fits(self, staying: Sequence[str], newcomer: str) -> Fit:
         """The plan with a new engine beside those that stay."""
         staying_engines = [self._engines[name] for name in staying]
-        held = {
-            engine.spec.id: self._memory_use(engine) for engine in self._engines.values() if engine.share is not None
-        }
-        stay = {engine.spec.id: held[engine.spec.id] for engine in staying_engines}
+        held = {name: self._memory_use(engine) for name, engine in self._engines.items() if engine.share is not None}
+        stay = {name: held[name] for name in staying}
         freed = sum(engine.taken for name, engine in held.items() if name not in stay)
         return placement.fit(
             self._machine,
-            [*[engine.spec for engine in staying_engines], self._engines[newcomer].spec],
+            [*[engine.placed_spec for engine in staying_engines], self._engines[newcomer].placed_spec],
             self._settings,
-            {engine.spec.id: engine.share.gpus for engine in staying_engines if engine.share},
+            {engine.name: engine.share.gpus for engine in staying_engines if engine.share},
             lambda shares, specs: self._memory.check(shares, specs, stay, freed),
         )
 
@@ -255,25 +262,23 @@ class Supervisor:
         if time.monotonic() - self._demand_read_at < _DEMAND_INTERVAL_S:
             return
         self._demand_read_at = time.monotonic()
-        for name in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
-            engine = self._engines.get(name)
-            if engine and engine.state == "ready" and not engine.drain and name not in self._desired.pinned:
-                self._put_to_sleep(engine, "unloaded")
-        idle = {name: engine for name, engine in self._engines.items() if engine.share is None}
-        if not idle:
+        for model in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
+            for engine in self._replicas.of(model):
+                if engine.state == "ready" and not engine.drain and engine.name not in self._replicas.desired.pinned:
+                    self._put_to_sleep(engine, "unloaded")
+        if self._replicas.several:
+            self._replicas.spread(await asyncio.to_thread(engine_states.take_spread_requests, self._database))
+        if all(engine.share is not None for engine in self._engines.values()):
             return
         requested = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))
-        for name, engine in idle.items():
-            moments = [requested[model] for model in (name, *self._adapters_of(name)) if model in requested]
-            since = engine.asleep_since
-            if engine.gave_up_at:
-                since = engine.gave_up_at + timedelta(seconds=BACKOFF_LIMIT_S)
-            if moments and since is not None and max(moments) > since:
-                engine.requested_at = time.monotonic()
-            elif name in self._desired.pinned and not engine.gave_up_at:
-                engine.requested_at = engine.requested_at or time.monotonic()
-            elif engine.requested_at is not None and time.monotonic() - engine.requested_at > _REQUEST_EXPIRES_S:
-                engine.requested_at, engine.state, engine.message = None, "stopped", ASLEEP
+        to_place = False
+        for model, adapters in self._replicas.desired.adapters.items():
+            moments = [requested[name] for name in (model, *adapters) if name in requested]
+            engines = self._replicas.of(model)
+            to_place |= wake_replicas(engines, max(moments, default=None), self._replicas.desired.pinned)
+        # What becomes free is for a requested engine first.
+        if to_place and all(engine.requested_at is None for engine in self._engines.values()):
+            self._planned.clear()
 
     async def _apply_reservations(self) -> None:
         """Makes room for jobs that have reserved memory, one engine at a time, the least recently used first."""
@@ -290,14 +295,18 @@ class Supervisor:
             begin_drain(self._engines[name], "sleep", "made room for a job")
 
     def _stop_idle_engines(self) -> None:
-        """Stops engines without a request for `sleep_after_s` or `engine_sleep_after_s`, until the next request."""
-        for name, engine in self._engines.items():
-            limit = engine.spec.engine.sleep_after_s or self._settings.engine_sleep_after_s
-            if limit is None or name in self._desired.pinned or engine.state != "ready" or engine.drain:
+        """Stops the engines of models without a request for `sleep_after_s` or `engine_sleep_after_s`, until the next
+        request.
+        """
+        for model in self._replicas.desired.adapters:
+            engines = [engine for engine in self._replicas.of(model) if engine.share is not None]
+            limit = next((engine.spec.engine.sleep_after_s for engine in engines), None)
+            limit = limit or self._settings.engine_sleep_after_s
+            if limit is None or model in self._replicas.desired.pinned:
                 continue
-            # As of the last count of its requests, which may be some seconds old.
-            if engine.use_checked_at - max(engine.used, engine.since) > limit:
-                self._put_to_sleep(engine, f"had no request for {limit:.0f} s")
+            if engines and all(engine.was_idle_for(limit) for engine in engines):
+                for engine in engines:
+                    self._put_to_sleep(engine, f"had no request for {limit:.0f} s")
 
     def _put_to_sleep(self, engine: ManagedEngine, why: str) -> None:
         engine.cancel_step()
@@ -310,7 +319,7 @@ class Supervisor:
             engine for engine in self._engines.values() if engine.requested_at is not None and engine.share is None
         ]
         for engine in sorted(requested, key=lambda engine: engine.requested_at or 0.0):
-            name = engine.spec.id
+            name = engine.name
             leaving = any(engine.drain and engine.drain.then != "restart" for engine in self._engines.values())
             decision = decide_placement(self._placed_engines(), leaving, name, self._fits)
             if decision.admit is not None:
@@ -327,7 +336,7 @@ class Supervisor:
                     begin_drain(self._engines[other], "sleep", f"made room for {name}")
 
     def _placed_engines(self) -> list[PlacedEngine]:
-        now, pinned = time.monotonic(), self._desired.pinned
+        now, pinned = time.monotonic(), self._replicas.desired.pinned
         return [
             PlacedEngine(
                 name,
@@ -352,35 +361,9 @@ class Supervisor:
         ]
         return any(engine.shares_a_card_with(other) for other in busy)
 
-    def _adapters_of(self, name: str) -> dict[str, ModelSpec]:
-        return self._desired.adapters.get(name, {})
-
     async def _publish(self) -> None:
         """Writes the rows that changed and deletes those of models that are gone."""
-        rows: dict[str, EngineStatus] = {}
-        for name, engine in self._engines.items():
-            if name not in self._desired.engines:
-                continue
-            address = engine.endpoint.address if engine.endpoint and engine.state == "ready" else None
-            pid = engine.process.pid if engine.process else None
-            rows[name] = EngineStatus(name, engine.state, address, pid, engine.message, engine.memory_bytes)
-            for adapter in self._adapters_of(name):
-                loaded = engine.adapters.get(adapter)
-                if engine.embeds:
-                    rows[adapter] = EngineStatus(
-                        adapter, "failed", message=f"{name} makes embeddings and takes no adapters"
-                    )
-                elif engine.refuses_adapters:
-                    # Registered by an earlier version, which did not refuse such adapters.
-                    rows[adapter] = EngineStatus(
-                        adapter, "failed", message=f"{engine.refuses_adapters}: merge it with `parley merge`"
-                    )
-                elif loaded is None:
-                    waiting = engine.state if engine.state != "ready" else "starting"
-                    rows[adapter] = EngineStatus(adapter, waiting, None, None, engine.message)
-                else:
-                    ready = loaded.state == "ready"
-                    rows[adapter] = EngineStatus(adapter, loaded.state, address if ready else None, pid, loaded.message)
+        rows = engine_rows(self._engines.values(), self._replicas)
         gone = self._published.keys() - rows.keys()
         changed = [row for name, row in rows.items() if self._published.get(name) != row]
         if gone:

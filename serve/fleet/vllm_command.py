@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.lora_support import refuses_adapters
-from models.settings import engine_environment
+from models.compatibility.lora_support import LORA_RANKS, refuses_adapters
+from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
 from serve.fleet.model_files import find_chat_template, find_model_files
@@ -195,5 +195,4 @@ def threads(spec: ModelSpec, share: Share) -> int:
 
 def lora_rank(wanted: int) -> int:
     """The smallest rank of at least `wanted` that vLLM allows."""
-    allowed = (8, 16, 32, 64, 128, 256, 320, 512)
-    return next((rank for rank in allowed if rank >= wanted), allowed[-1])
+    return next((rank for rank in LORA_RANKS if rank >= wanted), LORA_RANKS[-1])

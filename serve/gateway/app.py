@@ -14,11 +14,11 @@ import orjson
 from models.audit import acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError, Unavailable
+from models.files.uploads import sweep_uploaded
 from models.http.proxies import TrustedProxies
 from models.keys import KeyInfo
-from models.registry import Registry
-from models.settings import Settings
-from models.uploads import sweep_uploaded
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization, models_endpoint
@@ -56,7 +56,11 @@ class Gateway:
         self._settings = settings
         self._database = database
         self.watcher = SnapshotWatcher(settings, database)
-        self.metrics = Metrics(lambda: self.watcher.current.model_states())
+        self.metrics = Metrics(
+            lambda: self.watcher.current.model_states(),
+            lambda: self.watcher.current.replica_states,
+            lambda: self._inference.running_requests(),
+        )
         self._accounting = RequestAccounting(
             settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
         )

@@ -1,23 +1,29 @@
 """Sends a request to its model's server: concurrency limits, circuit breakers, and the cases that are retried.
 
 Nothing is retried once a byte of the response has gone to the client, and a request that an upstream may have billed is
-never sent to that upstream again. Fallback models are in `serve.gateway.fallbacks`.
+never sent to that upstream again. Fallback models are in `serve.gateway.fallbacks`, the replicas of a model in
+`serve.gateway.replica_dispatcher`.
 """
 
+import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from models.database import Database
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
+from serve.fleet.replica_names import replica_name
 from serve.gateway.exchange import Exchange
 from serve.gateway.model_request import ModelRequest
+from serve.gateway.replica_dispatcher import ReplicaDispatcher
 from serve.gateway.response_forwarder import forward
 from serve.gateway.server_limits import CircuitBreaker, ConcurrencyLimiter
 from serve.gateway.snapshot import Route, SnapshotWatcher
 from serve.gateway.startup_queue import StartupQueue
 from serve.gateway.upstream_errors import UpstreamDown, upstream_down
-from serve.transport.engine_client import EnginePool, Unreachable
+from serve.transport.engine_client import EngineConnection, EnginePool, Unreachable
 from serve.transport.timeouts import timeouts_from
 from serve.transport.upstream_client import ServerResponse, UpstreamClient
 
@@ -27,22 +33,22 @@ _IDLE_LIMIT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """The limits of one engine or upstream."""
+    """The limits of one engine or upstream. `engine`: the engine's name, empty for an upstream."""
 
     limiter: ConcurrencyLimiter
     breaker: CircuitBreaker
+    engine: str
 
 
 class Dispatcher:
     """The connections to engines and upstreams. `open` and `close` run with the event loop."""
 
-    def __init__(
-        self, settings: Settings, watcher: SnapshotWatcher, metrics: Metrics, startup_queue: StartupQueue
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database, watcher: SnapshotWatcher, metrics: Metrics) -> None:
         self._settings = settings
         self._watcher = watcher
         self._metrics = metrics
-        self._startup_queue = startup_queue
+        self._startup_queue = StartupQueue(settings, database, watcher, metrics)
+        self._replicas = ReplicaDispatcher(self.dispatch, self._load, self._startup_queue, database, metrics)
         self._servers: dict[tuple[str, str | None], _Server] = {}
         self._engines = EnginePool(timeouts_from(settings), idle_limit_s=_IDLE_LIMIT_S)
         self._upstreams = UpstreamClient(timeouts_from(settings))
@@ -56,11 +62,20 @@ class Dispatcher:
         self._engines.close()
         await self._upstreams.close()
 
-    async def dispatch(self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool = False) -> None:
+    def running_requests(self) -> Iterator[tuple[str, int]]:
+        """(engine's name, running requests) of each engine and replica."""
+        engines = {server.engine: server.limiter.running for server in self._servers.values() if server.engine}
+        yield from engines.items()
+
+    async def dispatch(
+        self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool = False, has_replica: bool = False
+    ) -> None:
         """Sends a request to its model's server and forwards the response.
 
         Args:
             has_fallback: also raise UpstreamDown where the server answers with 429 or 5xx.
+            has_replica: raise UpstreamDown where the engine fails before the first byte of its response: another
+                replica of the model can answer.
 
         Raises:
             ParleyError: before the response has started; after that the error is in the stream.
@@ -68,6 +83,9 @@ class Dispatcher:
         if request.route.address is None:
             request = await self._startup_queue.wait_until_running(request)
         route = request.route
+        if route.replicas is not None:
+            await self._replicas.dispatch(request, exchange, has_fallback=has_fallback)
+            return
         server = self._servers.get((route.spec.id, route.address)) or self._add_server(route)
         breaker, limiter, hosted = server.breaker, server.limiter, route.hosted
         breaker.check()
@@ -87,16 +105,17 @@ class Dispatcher:
                 try:
                     response = await self._engines.post(*_post_arguments(request))
                 except BaseException as error:
-                    response = await self._retry_engine(request, breaker, error)
+                    response = await self._retry_engine(request, breaker, error, has_replica=has_replica)
             try:
                 status = response.status
-                if status >= 500 and hosted:
+                if status >= 500 and (hosted or has_replica):
                     breaker.record_failure()
                 else:
                     breaker.record_success()
-                if has_fallback and (status == 429 or status >= 500):
-                    self._metrics.failed(route.spec.id, str(status))
-                    raise UpstreamDown(f"The server of {route.spec.id!r} answers with status {status}.")
+                if has_fallback or has_replica:
+                    self._check_status(route, status, has_fallback=has_fallback)
+                    if has_replica:
+                        await self._wait_for_body(route, breaker, response)
                 exchange.response_headers.append((b"x-parley-model", route.spec.id.encode()))
                 if not await forward(self._metrics, request, response, exchange):
                     breaker.record_failure()
@@ -104,6 +123,21 @@ class Dispatcher:
                 response.release()
         finally:
             limiter.release()
+
+    def _check_status(self, route: Route, status: int, *, has_fallback: bool) -> None:
+        """Raises UpstreamDown for a status after which another server should answer."""
+        if status >= 500 or (has_fallback and status == 429):
+            self._metrics.failed(route.spec.id, str(status))
+            raise UpstreamDown(f"The server of {route.spec.id!r} answers with status {status}.")
+
+    async def _wait_for_body(self, route: Route, breaker: CircuitBreaker, response: ServerResponse) -> None:
+        """Waits for the first piece: until then nothing has gone to the client, and another replica can answer."""
+        assert isinstance(response, EngineConnection)  # hosted models have no replicas
+        try:
+            await response.wait_for_body()
+        except BaseException as error:
+            self._record_failure(route, breaker, error)
+            raise
 
     async def _post_upstream(self, request: ModelRequest, breaker: CircuitBreaker) -> ServerResponse:
         route = request.route
@@ -120,11 +154,11 @@ class Dispatcher:
             raise
 
     async def _retry_engine(
-        self, request: ModelRequest, breaker: CircuitBreaker, error: BaseException
+        self, request: ModelRequest, breaker: CircuitBreaker, error: BaseException, *, has_replica: bool
     ) -> ServerResponse:
         """Sends the request again if its engine was unreachable: the engine may be restarting."""
         try:
-            if not isinstance(error, Unreachable):
+            if has_replica or not isinstance(error, Unreachable):
                 raise error
             request = await self._startup_queue.wait_for_restart(request)
             return await self._engines.post(*_post_arguments(request))
@@ -154,7 +188,8 @@ class Dispatcher:
     def _add_server(self, route: Route) -> _Server:
         """The limits for a server's first request. Adapters share the limiter of their base's engine."""
         settings = self._settings
-        current = {(other.spec.id, other.address) for other in self._watcher.current.routes.values()}
+        routes = self._watcher.current.routes.values()
+        current = {(target.spec.id, target.address) for other in routes for target in other.targets}
         for old in self._servers.keys() - current:
             if not self._servers[old].limiter.running:
                 del self._servers[old]
@@ -166,10 +201,16 @@ class Dispatcher:
             max_queued=settings.queue_size,
             timeout_s=settings.queue_wait_s,
         )
-        server = _Server(limiter, CircuitBreaker(route.spec.id, self._metrics.breaker))
+        name = replica_name(route.spec.id, route.replica)
+        server = _Server(limiter, CircuitBreaker(name, self._metrics.breaker), route.engine)
         self._servers[route.spec.id, route.address] = server
-        self._metrics.breaker(route.spec.id, "closed")
+        self._metrics.breaker(name, "closed")
         return server
+
+    def _load(self, route: Route) -> float:
+        """The requests that a server runs or has queued; infinite while its circuit breaker is open."""
+        server = self._servers.get((route.spec.id, route.address)) or self._add_server(route)
+        return math.inf if server.breaker.lets_none_pass else server.limiter.load
 
 
 def _post_arguments(request: ModelRequest) -> tuple[str, str, bytes, str | None]:

@@ -5,9 +5,11 @@ Each step is a file: `serve.transport.request_bodies` reads, `serve.validation.r
 server, `serve.gateway.response_forwarder` forwards the response.
 """
 
+from collections.abc import Iterator
+
 from models.database import Database
 from models.keys import KeyInfo
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization
@@ -16,7 +18,6 @@ from serve.gateway.exchange import DisconnectWatcher, Exchange
 from serve.gateway.fallbacks import FallbackDispatcher
 from serve.gateway.model_request import ModelRequest, build_model_request, find_route
 from serve.gateway.snapshot import SnapshotWatcher
-from serve.gateway.startup_queue import StartupQueue
 from serve.transport.asgi import Receive, Scope
 from serve.transport.request_bodies import LargeBodyTurns, RequestBodyReader
 from serve.validation.request_checks import parse_json
@@ -42,9 +43,12 @@ class InferenceHandler:
         self._bodies = RequestBodyReader(settings)
         self._large_bodies = LargeBodyTurns()
         self._disconnects = DisconnectWatcher()
-        startup_queue = StartupQueue(settings, database, watcher, metrics)
-        self._dispatcher = Dispatcher(settings, watcher, metrics, startup_queue)
+        self._dispatcher = Dispatcher(settings, database, watcher, metrics)
         self._fallbacks = FallbackDispatcher(self._dispatcher, watcher, metrics)
+
+    def running_requests(self) -> Iterator[tuple[str, int]]:
+        """(engine's name, running requests) of each engine and replica."""
+        return self._dispatcher.running_requests()
 
     async def open(self) -> None:
         """Creates the connection pools."""

@@ -8,6 +8,7 @@ import orjson
 
 from models.errors import Invalid
 from serve.gateway.authorization import model_not_found
+from serve.gateway.conversations import Conversation, find_conversation
 from serve.gateway.snapshot import Route, Snapshot
 from serve.validation import fields, legacy_functions
 from serve.validation.field_limits import check_schemas
@@ -34,6 +35,7 @@ class ModelRequest(NamedTuple):
     max_tokens: int | None  # per choice; None if the request sets no limit
     choices: int
     legacy_functions: bool = False  # the response needs `function_call` in place of tool calls
+    conversation: Conversation | None = None  # if the model has several replicas
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
@@ -80,9 +82,9 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
             body = {**body, "stream_options": {"include_usage": True}}
         elif not stream and "stream_options" in body:
             body = {key: value for key, value in body.items() if key != "stream_options"}
-    return ModelRequest(
-        path, route, _serialise(body), stream, hide_usage, _read_max_tokens(content), _count_choices(content), functions
-    )
+    limit, choices = _read_max_tokens(content), _count_choices(content)
+    conversation = None if route.replicas is None else find_conversation(route.spec.id, content)
+    return ModelRequest(path, route, _serialise(body), stream, hide_usage, limit, choices, functions, conversation)
 
 
 def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from models.errors import Conflict
 from models.keys import KeyInfo
-from models.registry import Registry
+from models.registry.registry import Registry
 from serve.gateway import authorization
 from serve.gateway.snapshot import Route, Snapshot
 
@@ -72,7 +72,7 @@ def _describe(name: str, route: Route) -> dict[str, Any]:
     if length is not None:
         described["max_model_len"] = described["context_length"] = length
     if known is not None:
-        described["capabilities"] = known.as_json()
+        described["capabilities"] = known.to_json()
     if spec.shutdown_date:
         described["shutdown_date"] = spec.shutdown_date.isoformat()
     own: dict[str, Any] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}

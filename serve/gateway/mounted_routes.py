@@ -14,7 +14,7 @@ from models.audit import Actor, acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError
 from models.keys import KeyInfo
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.gateway.addresses import suggested_address
 from serve.gateway.exchange import Exchange
 from serve.transport.asgi import ASGIMessage, Receive, Scope

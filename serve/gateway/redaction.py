@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from models.settings import Settings
+from models.settings.settings import Settings
 
 _MIN_CHARACTERS = 8  # a shorter value, such as `none`, is not a secret and could occur in any text
 _REPLACEMENT = b"[redacted]"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.gateway.app import Gateway, create_app
 from serve.transport.http_protocol import HTTPProtocol
 from serve.transport.listen_sockets import inherited_sockets

@@ -35,6 +35,11 @@ class ConcurrencyLimiter:
         """Whether a request can run without queueing."""
         return self.running < self._max_running
 
+    @property
+    def load(self) -> int:
+        """The requests that run or are queued."""
+        return self.running + len(self._queue)
+
     def acquire_nowait(self) -> None:
         """Takes a slot that is `available`."""
         self.running += 1
@@ -86,6 +91,11 @@ class CircuitBreaker:
         self._open_until: float | None = None  # open until then, half open after that
         self._open_s = _OPEN_S
         self._probing = False
+
+    @property
+    def lets_none_pass(self) -> bool:
+        """Whether `check` would raise."""
+        return self._open_until is not None and (self._probing or time.monotonic() < self._open_until)
 
     def check(self) -> None:
         """Lets a request pass.

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,13 +15,14 @@ from types import MappingProxyType
 from models.database import Database, utcnow
 from models.errors import ParleyError
 from models.keys import KeyInfo, active_keys, key_digest, keys_configured
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.registry.stand_ins import find_stand_in
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.stand_ins import find_stand_in
 from serve.fleet import engine_states
 from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState
+from serve.fleet.replica_names import replica_name, replica_number
 from serve.gateway.alias_split import AliasSplit, alias_split
 from serve.gateway.redaction import NO_SECRETS, Redactor, settings_secrets
 
@@ -36,7 +38,9 @@ class Route:
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
     to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: set if the
     name is a split alias; this route is then the one of the model with the largest weight. `capabilities` is None for a
-    hosted model. `redactor` removes Parley's secrets from the server's responses.
+    hosted model. `redactor` removes Parley's secrets from the server's responses. `replicas`: set if several engines
+    serve the model; `address` is then the first one's. `engine`: the name of the engine at `address`, and `replica`
+    its number; empty for a hosted model.
     """
 
     spec: ModelSpec
@@ -49,6 +53,14 @@ class Route:
     split: AliasSplit | None = None
     redactor: Redactor = NO_SECRETS
     capabilities: Capabilities | None = None
+    replicas: "ReplicaRoutes | None" = None
+    engine: str = ""
+    replica: int = 1
+
+    @property
+    def targets(self) -> "tuple[Route, ...]":
+        """The routes to each server that can answer: the replicas, or this route itself."""
+        return (self,) if self.replicas is None else self.replicas.routes
 
     @property
     def hosted(self) -> bool:
@@ -57,6 +69,18 @@ class Route:
 
     def __repr__(self) -> str:
         return f"Route({self.spec.id!r}, {self.state.state})"
+
+
+@dataclass(frozen=True)
+class ReplicaRoutes:
+    """The routes to the ready replicas of a model, for an adapter to those that have loaded it.
+
+    `running`: how many replicas its engine has ready. `target_running`: requests that each should run at once.
+    """
+
+    routes: tuple[Route, ...]
+    running: int
+    target_running: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,8 @@ class Snapshot:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
+    # (model id, state) → the number of the model's engines in that state.
+    replica_states: Mapping[tuple[str, str], int] = field(default_factory=dict)
     # Authorization headers accepted under this snapshot by `serve.gateway.authorization`, one entry per key. Never
     # printed.
     accepted_headers: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
@@ -102,7 +128,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     revision = registry.revision()
     specs = registry.list(include_candidates=True)
     rows = engine_states.read_statuses(database)
-    model_states = engine_states.combine_states(specs, rows)
+    model_states, replicas = engine_states.combine_states(specs, rows), engine_states.replicas_of(rows)
     engine_key = engine_states.read_key(settings.home)
     credentials = {spec.upstream.credential for spec in specs if spec.upstream and spec.upstream.credential}
     # An engine runs without Parley's environment, and its key is the only secret that it has.
@@ -110,13 +136,14 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     for_upstreams = Redactor([engine_key, *settings_secrets(settings, credentials)])
     routes = {
         spec.id: replace(
-            _route(settings, spec, model_states[spec.id], rows.get(spec.id), engine_key),
+            _route(settings, spec, model_states[spec.id], replicas.get(spec.id, ()), engine_key),
             redactor=for_upstreams if spec.upstream is not None else for_engines,
         )
         for spec in specs
     }
     for name, known in _capabilities(specs).items():
         routes[name] = replace(routes[name], capabilities=known)
+    routes = {name: _with_replicas(route, routes, replicas) for name, route in routes.items()}
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     weights = registry.alias_weights()
     for name, target in aliases.items():
@@ -136,6 +163,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
         stand_ins=MappingProxyType(stand_ins),
         keys=MappingProxyType(_keys(settings, database)),
         keys_needed=keys_configured(database),
+        replica_states=MappingProxyType(_count_replicas(specs, replicas)),
     )
 
 
@@ -151,7 +179,9 @@ def _capabilities(specs: Sequence[ModelSpec]) -> dict[str, Capabilities | None]:
     return known
 
 
-def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: EngineStatus | None, engine_key: str) -> Route:
+def _route(
+    settings: Settings, spec: ModelSpec, state: ModelState, replicas: Sequence[EngineStatus], engine_key: str
+) -> Route:
     if spec.upstream is not None:
         key = settings.credential(spec.upstream.credential) if spec.upstream.credential else None
         return Route(
@@ -163,8 +193,48 @@ def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: EngineSt
             f"Bearer {key}" if key else None,
             spec.fallbacks,
         )
-    address = f"{row.address}/v1" if row and row.address and state.state == "ready" else None
-    return Route(spec, spec.id, False, state, address, f"Bearer {engine_key}", spec.fallbacks)
+    ready = _ready(replicas)
+    first = _address(ready[0]) if ready else None
+    number = replica_number(ready[0].name) if ready else 1
+    engine = replica_name(spec.base or spec.id if spec.kind == "adapter" else spec.id, number)
+    return Route(
+        spec, spec.id, False, state, first, f"Bearer {engine_key}", spec.fallbacks, engine=engine, replica=number
+    )
+
+
+def _with_replicas(route: Route, routes: Mapping[str, Route], replicas: Mapping[str, Sequence[EngineStatus]]) -> Route:
+    """The route with those to each replica, if its engine has several."""
+    spec = route.spec
+    base = spec.base or spec.id if spec.kind == "adapter" else spec.id
+    ready, running = _ready(replicas.get(spec.id, ())), len(_ready(replicas.get(base, ())))
+    if not ready or running < 2:
+        return route
+    numbers = [replica_number(status.name) for status in ready]
+    targets = [
+        replace(route, address=_address(status), engine=replica_name(base, number), replica=number)
+        for status, number in zip(ready, numbers, strict=True)
+    ]
+    options = routes[base].spec.engine if base in routes else spec.engine
+    return replace(route, replicas=ReplicaRoutes(tuple(targets), running, options.target_running))
+
+
+def _count_replicas(
+    specs: Sequence[ModelSpec], replicas: Mapping[str, Sequence[EngineStatus]]
+) -> dict[tuple[str, str], int]:
+    """(model id, state) → number of engines, of models with engines of their own."""
+    own = [spec.id for spec in specs if spec.kind in ("base", "merged")]
+    counts: Counter[tuple[str, str]] = Counter()
+    for name in own:
+        counts.update((name, status.state) for status in replicas.get(name, ()))
+    return counts
+
+
+def _ready(replicas: Sequence[EngineStatus]) -> list[EngineStatus]:
+    return [status for status in replicas if status.state == "ready" and status.address]
+
+
+def _address(status: EngineStatus) -> str:
+    return f"{status.address}/v1"
 
 
 def _keys(settings: Settings, database: Database) -> dict[str, KeyInfo]:

@@ -4,7 +4,7 @@ import asyncio
 
 from models.database import Database
 from models.errors import MODEL_STARTING, Busy, ParleyError, Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.fleet import engine_states
 from serve.gateway.authorization import model_not_found
@@ -88,7 +88,7 @@ class StartupQueue:
             route = self._current_route(request.route.spec.id)
             if route.address is None:
                 return await self.wait_until_running(request._replace(route=route))
-            if route.address != request.route.address:
+            if request.route.address not in [target.address for target in route.targets]:
                 return request._replace(route=route)
         return request
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.errors import ParleyError
-from models.settings import Settings, child_environment
+from models.settings.settings import Settings, child_environment
 from serve.processes.children import own_command, spawn
 
 _PROGRESS = "demo: "  # begins a line of progress in the process's log, where libraries write too

@@ -25,9 +25,9 @@ import psutil
 
 from models.database import Database, open_database, wal_is_safe
 from models.errors import ParleyError
-from models.instance import read_state
+from models.home.instance import read_state
 from models.keys import keys_configured
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.fleet import engine_states, machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, available_bytes
 from serve.launcher import preflight
@@ -117,7 +117,7 @@ def show(findings: list[Finding], console: Any) -> None:
     console.print(f"\n[bold]{verdict}[/bold]")
 
 
-def as_json(findings: list[Finding]) -> list[dict[str, str]]:
+def to_json(findings: list[Finding]) -> list[dict[str, str]]:
     """The findings as plain data for JSON."""
     return [asdict(item) for item in findings]
 
@@ -318,7 +318,7 @@ def _engines(opened: _DatabaseProbe) -> list[Finding]:
         state = "fail" if engine.state == "failed" else "ok"
         if engine.state == "starting" and engine.message != engine_states.STARTING:
             state = "warn"
-        findings.append(Finding(f"engine {engine.model_id}", state, engine.state, engine.message))
+        findings.append(Finding(f"engine {engine.name}", state, engine.state, engine.message))
     return findings
 
 

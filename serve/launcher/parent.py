@@ -15,14 +15,14 @@ from pathlib import Path
 
 import psutil
 
-from models.atomic import atomic_write, sweep
 from models.database import Database, open_database, upgrade
-from models.instance import STATE_FILE
+from models.files.atomic import ABANDONED_S, atomic_write, sweep
+from models.home.instance import STATE_FILE
+from models.home.new_home import removed_if_unused
 from models.keys import create_key, keys_configured
-from models.new_home import removed_if_unused
-from models.page_settings import page_environment
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.registry.registry import Registry
+from models.settings.page_settings import page_environment
+from models.settings.settings import Settings, child_environment
 from serve.fleet import machine
 from serve.fleet.supervisor import Supervisor
 from serve.launcher import preflight
@@ -40,8 +40,6 @@ _GATEWAY_NOTICES_S = 0.4
 _GATEWAY_DOWN_S = 10.0
 # Beyond the grace of running responses, for the gateway to write its accounting.
 _ACCOUNTING_S = 2.0
-# A training may publish while Parley starts, so only what has been untouched for a day is removed.
-_ABANDONED_S = 24 * 3600.0
 
 
 def up(
@@ -74,7 +72,7 @@ def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool
         if left := guardian.kill_marked(str(settings.home)):
             console.line(f"ended {len(left)} processes that an earlier run of this home left behind")
         preflight.check(settings, page=page)
-        sweep(settings.models_dir, older_than_s=_ABANDONED_S)
+        sweep(settings.models_dir, older_than_s=ABANDONED_S)
         machine_info = machine.detect_machine(settings)
         upgrade(settings)
         database = open_database(settings)
@@ -116,11 +114,11 @@ async def _run(
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def asked_to_stop() -> None:
+    def on_stop_signal() -> None:
         (hurry if stopping.is_set() else stopping).set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, asked_to_stop)
+        loop.add_signal_handler(number, on_stop_signal)
     sockets = open_listen_sockets(settings.host, settings.port)
     services = Services(_services(settings, sockets, page=page, worker=worker), settings.logs_dir, console.line)
     supervisor = Supervisor(settings, database, machine_info, console.line)
@@ -214,7 +212,7 @@ def _describe(machine_info: machine.Machine) -> str:
 
 
 def _write_state(settings: Settings, services: Services, *, ready: bool, page: bool) -> None:
-    """Writes up.json for other processes on this machine, which read it with `models.instance`."""
+    """Writes up.json for other processes on this machine, which read it with `models.home.instance`."""
     state = {
         "pid": os.getpid(),
         "started": psutil.Process().create_time(),

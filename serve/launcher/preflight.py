@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from models.errors import Conflict, Invalid, NoSpace, Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 
 LEAST_FREE_BYTES = 200 * 1024**2
 

@@ -12,8 +12,8 @@ from models.commands.engine_flags import EngineFlags
 from models.errors import Conflict, Invalid
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
 
 _MODELS, _GATEWAY, _MEMORY, _LIMITS = "Models", "Gateway", "Device and memory", "Timeouts and limits"
@@ -66,7 +66,7 @@ def serve_command(
 
     Then, from any program: OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="any")
     """
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
     from serve.launcher.parent import up
 
     options = ModelOptions(base, engine.options(), pin)
@@ -95,7 +95,7 @@ def register(
         Invalid: an argument is not a model; Conflict: a name belongs to another model.
     """
     from models.database import open_database
-    from models.registry import Registry
+    from models.registry.registry import Registry
 
     database = open_database(settings)
     try:
@@ -112,8 +112,8 @@ def register(
 def _register_model(
     registry: "Registry", argument: str, options: ModelOptions, report: Callable[[str], None]
 ) -> "ModelSpec":
-    from models.folder_checks import expand_user
-    from models.new_model import NewModel
+    from models.compatibility.folder_checks import expand_user
+    from models.registry.new_model import NewModel
     from models.weights import guess_kind
 
     name, equals, source = argument.partition("=")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.terminal import console
 from serve.fleet.engine_states import EngineStatus
 

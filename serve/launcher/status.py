@@ -1,14 +1,17 @@
 """`parley status`: the processes and models of this home as two tables. It changes nothing."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from models.database import Database, utcnow
-from models.instance import read_state
-from models.registry import Registry
-from models.settings import Settings
-from models.shutdowns import print_shutdowns
+from models.home.instance import read_state
+from models.registry.registry import Registry
+from models.registry.shutdowns import print_shutdowns
+from models.settings.settings import Settings
 from serve.fleet import engine_states
+from serve.fleet.replica_names import replica_name, replica_number
 from serve.processes.logs import engine_log, last_lines
 
 _STYLES = {"ready": "green", "starting": "yellow", "failed": "red", "stopped": "dim"}
@@ -26,24 +29,28 @@ def not_running(settings: Settings) -> str:
 def report(settings: Settings, database: Database) -> dict[str, Any]:
     """The status as plain data for JSON: `running`, `gateway`, `processes` and `models`.
 
-    Each model has id, kind, base, state, message, pinned, since, memory_bytes and, if it failed, log_lines.
+    Each model has id, kind, base, state, message, pinned, since, memory_bytes, replicas and, if it failed, log_lines.
     """
     running = read_state(settings)
     registry = Registry(database)
     specs = registry.list(include_candidates=True)
     rows = engine_states.read_statuses(database) if running else {}
     known, pinned = engine_states.combine_states(specs, rows), registry.pinned()
+    replicas = engine_states.replicas_of(rows)
     models = []
     for spec in specs:
-        row = rows.get(spec.id)
+        engines = replicas.get(spec.id, ())
+        first = next((row for row in engines if row.state == known[spec.id].state), None)
+        memory = sum(row.memory_bytes or 0 for row in engines)
         model: dict[str, Any] = {
             "id": spec.id, "kind": spec.kind, "base": spec.base, "state": known[spec.id].state,
             "message": known[spec.id].message, "pinned": spec.id in pinned,
-            "since": row.since.isoformat() if row and row.since else None,
-            "memory_bytes": row.memory_bytes if row else None,
+            "since": first.since.isoformat() if first and first.since else None,
+            "memory_bytes": memory or None,
+            "replicas": {row.name: {"state": row.state, "pid": row.pid, "message": row.message} for row in engines},
         }  # fmt: skip
         if known[spec.id].state == "failed":
-            model["log_lines"] = last_lines(engine_log(settings.logs_dir, spec.base or spec.id), _LINES)
+            model["log_lines"] = last_lines(_log(settings, model), _LINES)
         models.append(model)
     return {
         "running": running is not None,
@@ -73,6 +80,7 @@ def show(settings: Settings, database: Database, console: Any) -> None:
     for entry in status["models"]:
         style = _STYLES[entry["state"]]
         state = f"[{style}]{entry['state']}[/]" + (", pinned" if entry["pinned"] else "")
+        state += f", {len(entry['replicas'])} replicas" if len(entry["replicas"]) > 1 else ""
         kind = f"{entry['kind']} on {entry['base']}" if entry["base"] else entry["kind"]
         models.add_row(entry["id"], kind, state, _since(entry["since"]), gib(entry["memory_bytes"]))
     console.print(models if status["models"] else "No model is registered: run `parley models add` or `parley demo`.")
@@ -83,9 +91,15 @@ def show(settings: Settings, database: Database, console: Any) -> None:
     print_shutdowns(Registry(database).list(include_candidates=True), console)
     for entry in status["models"]:
         if entry.get("log_lines"):
-            log = engine_log(settings.logs_dir, entry["base"] or entry["id"])
-            console.print(f"\nThe last lines of {log}:", style="red", markup=False)
+            console.print(f"\nThe last lines of {_log(settings, entry)}:", style="red", markup=False)
             console.print("\n".join(entry["log_lines"]), markup=False, style="dim")
+
+
+def _log(settings: Settings, model: Mapping[str, Any]) -> Path:
+    """The log of the engine that failed."""
+    failed = next((name for name, replica in model["replicas"].items() if replica["state"] == "failed"), "")
+    engine = model["base"] if model["kind"] == "adapter" else model["id"]
+    return engine_log(settings.logs_dir, replica_name(engine, replica_number(failed)))
 
 
 def gib(size: int | None) -> str:

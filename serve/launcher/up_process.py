@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.errors import ParleyError, Unavailable
-from models.instance import read_state
-from models.settings import Settings, child_environment
+from models.home.instance import read_state
+from models.settings.settings import Settings, child_environment
 from serve.processes.children import ROOT
 from serve.processes.logs import tail
 

@@ -120,7 +120,7 @@ class _ProcessInfo(NamedTuple):
 
 def _descendants(root: int, *, with_zombies: bool = False) -> list[_ProcessInfo]:
     children_of = _children_by_parent()
-    found: list[_ProcessInfo] = []
+    processes: list[_ProcessInfo] = []
     pending = [root]
     while pending:
         children_here = [
@@ -128,9 +128,9 @@ def _descendants(root: int, *, with_zombies: bool = False) -> list[_ProcessInfo]
             for process in children_of.get(pending.pop(0), [])
             if with_zombies or process.state not in (b"Z", b"X")
         ]
-        found += children_here
+        processes += children_here
         pending += [process.pid for process in children_here]
-    return found
+    return processes
 
 
 def _children_by_parent() -> dict[int, list[_ProcessInfo]]:
@@ -183,11 +183,11 @@ def kill_marked(home: str) -> list[int]:
     killed: dict[int, _ProcessInfo] = {}
     # Repeated until none is found: a process takes a moment to die and keeps its port until then.
     for _ in range(_MAX_LOOKS):
-        found = [
+        processes = [
             process for several in _children_by_parent().values() for process in several if process.pid != os.getpid()
         ]
         marked = [
-            process for process in found if process.state not in (b"Z", b"X") and mark in _environment(process.pid)
+            process for process in processes if process.state not in (b"Z", b"X") and mark in _environment(process.pid)
         ]
         if not marked:
             break
@@ -216,10 +216,10 @@ def kill_own_descendants() -> None:
 
 def kill_descendants(root: int) -> bool:
     """Sends SIGKILL to everything below `root` without reaping; returns whether there was anything."""
-    found = _descendants(root)
-    for process in found:
+    processes = _descendants(root)
+    for process in processes:
         _kill(process)
-    return bool(found)
+    return bool(processes)
 
 
 def reap() -> dict[int, int]:

@@ -213,6 +213,14 @@ class EngineConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    async def wait_for_body(self) -> None:
+        """Returns once some of the body has arrived, or the response is complete. Raises as `read_piece`."""
+        while not self._pieces and not self._complete:
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
     async def stream_to(self, sink: Callable[[bytes], bool]) -> None:
         """Passes pieces to `sink` as they arrive, until it returns False or the response ends.
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from models.errors import Busy, TooLarge
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.transport.asgi import Receive, Scope, header
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.settings import Settings
+from models.settings.settings import Settings
 
 
 @dataclass(frozen=True)

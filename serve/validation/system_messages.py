@@ -1,11 +1,11 @@
 """Folds system messages into user turns if the model's chat template does not support them, as in its training.
 
-It uses the plan of training (`models.system_messages`), for each route that takes a conversation.
+It uses the plan of training (`models.chat.system_messages`), for each route that takes a conversation.
 """
 
 from typing import Any
 
-from models.system_messages import Folding, fold_dicts
+from models.chat.system_messages import Folding, fold_dicts
 
 _LEADING = {"/v1/responses": "instructions", "/v1/messages": "system", "/v1/messages/count_tokens": "system"}
 

@@ -12,6 +12,7 @@ from bench.evals.bitext import Request
 from bench.real import judges
 from bench.real.__main__ import main
 from bench.real.comparison import build_job, summarise_windows
+from bench.real.judge_pairs import FAULTS, support_pairs
 from bench.real.options import QUICK
 from bench.real.parts import preference_rows, split_requests
 from bench.real.report import missed_goals, summarise, table
@@ -70,6 +71,7 @@ def test_a_pair_needs_an_answer_that_differs() -> None:
     assert row["non_preferred_output"][0]["content"] == "No idea."
 
 
+@pytest.mark.long
 def test_windows_are_cut_and_wait_for_their_turn() -> None:
     reported: list[Window] = []
     waits: list[int] = []
@@ -195,3 +197,31 @@ def test_a_judge_is_measured_in_both_orders_on_pairs_with_a_better_answer() -> N
 def test_without_a_base_the_judges_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert judges.main(["--base", str(tmp_path)]) == 2
     assert "there is no base" in capsys.readouterr().err
+
+
+def test_a_judge_s_ties_count_half_and_its_certainty_is_calibrated() -> None:
+    pairs = [
+        {"question": str(place), "answer_a": "a", "answer_b": "b", "verdict": "A", "intent": str(place), "fault": "cut"}
+        for place in range(8)
+    ]
+    tied = judges.measure(pairs, lambda question, first, second: (0.5, 0.5))
+    assert (tied.right, tied.right_alone, tied.brier, tied.by_fault) == (0.5, 0.5, 0.25, {"cut": 0.5})
+    assert judges.calibrated_brier([2.0] * 8) < 0.01
+    assert judges.calibrated_brier([-2.0] * 8) == 0.25  # a judge that is always wrong is not used
+    assert judges.calibrated_brier([1.0, 1.0, -1.0, -1.0] * 2) == pytest.approx(0.25, abs=0.01)
+
+
+def test_pairs_of_peoples_answers_have_one_fault_each() -> None:
+    text = "It is easy. Open the page. Choose your order. Press the button. We are glad to help you with all of this. "
+    requests = [bitext.Request(f"Question {place}?", f"{text}{place}" * 2, f"intent {place}") for place in range(6)]
+    pairs = support_pairs(requests, 6)
+    assert [pair["fault"] for pair in pairs] == [*FAULTS, *FAULTS]
+    for pair in pairs:
+        better, other = (pair["answer_a"], pair["answer_b"])[:: 1 if pair["verdict"] == "A" else -1]
+        assert better in {request.answer for request in requests}
+        if pair["fault"] == "cut":
+            assert better.startswith(other)
+        elif pair["fault"] == "shuffled":
+            assert (sorted(better.split()), better != other) == (sorted(other.split()), True)
+        else:
+            assert other in {request.answer for request in requests} - {better}

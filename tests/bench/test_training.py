@@ -1,4 +1,4 @@
-"""bench/training.py: its two sides learn the same rows to the same loss, and its leak test is one."""
+"""bench/training: its two sides learn the same rows to the same loss, and its leak test is one."""
 
 from pathlib import Path
 

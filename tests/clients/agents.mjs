@@ -1,11 +1,11 @@
-// Vercel's ai with openai-compatible, and the openai package's runTools. usage: agents.mjs MODEL
+// Vercel's ai with openai-compatible, and the openai package's runTools. usage: agents.mjs MODEL MODEL_WITH_TOOLS
 // Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY. Prints what it met, as JSON.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, Output, streamText, tool } from "ai";
+import { generateText, Output, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 
-const name = process.argv[2];
+const [name, caller] = process.argv.slice(2);
 const prompt = "where is my order 73194628?";
 const provider = createOpenAICompatible({
   name: "parley",
@@ -61,8 +61,63 @@ const runner = client.chat.completions.runTools({
 });
 const result = await runner.finalFunctionToolCallResult();
 
+// As in the introductions of both, with a model that calls functions when it wants to.
+const weather = tool({
+  description: "Get the weather in a location",
+  inputSchema: z.object({ location: z.string().describe("The location to get the weather for") }),
+  execute: async ({ location }) => ({ location, temperature: 72 }),
+});
+const find_order_status = tool({ description: "Get the status of an order", inputSchema: z.object({ orderId: z.string() }) });
+const steps = {
+  model: provider(caller),
+  tools: { weather, find_order_status },
+  stopWhen: stepCountIs(5),
+  temperature: 0,
+  prompt: "What is the weather in San Francisco?",
+};
+const generated = await generateText(steps);
+const parts = [];
+for await (const part of streamText(steps).fullStream) {
+  if (part.type === "tool-call") parts.push([part.toolName, part.input]);
+  if (part.type === "text-delta") parts.push(part.text);
+}
+const user = z.object({ name: z.string(), age: z.number().int() });
+const { output: extracted } = await generateText({
+  model: provider(caller),
+  temperature: 0,
+  output: Output.object({ schema: user }),
+  prompt: "John is 25 years old",
+});
+
+const calls = [];
+function getOrderStatus({ order_id }) {
+  calls.push(order_id);
+  return `Order ${order_id} was shipped yesterday.`;
+}
+const properties = { order_id: { type: "string", description: "The order number." } };
+const functions = [
+  {
+    type: "function",
+    function: {
+      function: getOrderStatus,
+      description: "Get the status of an order.",
+      parse: JSON.parse,
+      parameters: { type: "object", properties, required: ["order_id"] },
+    },
+  },
+];
+const request = { model: caller, temperature: 0, messages: [{ role: "user", content: prompt }], tools: functions };
+const final = await client.chat.completions.runTools(request).finalContent();
+const finalStreamed = await client.chat.completions.runTools({ ...request, stream: true }).finalContent();
+
 console.log(
   JSON.stringify({
+    generated: [generated.steps.length, generated.steps[0].toolCalls.map((call) => call.input), generated.text],
+    parts: [parts[0], parts.slice(1).join("")],
+    extracted,
+    "runTools calls": calls,
+    final,
+    finalStreamed,
     answer: answer.text,
     streamed,
     tokens: usage.totalTokens,

@@ -1,8 +1,9 @@
-"""instructor and pydantic-ai: structured answers and tools. usage: agents_chat.py MODEL
+"""instructor and pydantic-ai: structured answers and tools. usage: agents_chat.py MODEL MODEL_WITH_TOOLS
 
 Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY, as both read them. Prints what it met, as JSON.
 """
 
+import asyncio
 import json
 import sys
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from pydantic_ai import Agent, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.settings import ModelSettings
 
-name = sys.argv[1]
+name, caller = sys.argv[1:]
 question = "where is my order 73194628?"
 
 
@@ -57,5 +58,57 @@ def find_order(number: str) -> str:
 run = agent.run_sync(question)
 found["agent with a tool"] = run.output
 found["agent's tokens"] = run.usage.total_tokens if not callable(run.usage) else run.usage().total_tokens
+
+
+# As in the introductions of both, with a model that calls functions when it wants to.
+class User(BaseModel):
+    name: str
+    age: int
+
+
+john = [{"role": "user", "content": "John is 25 years old"}]
+for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON, instructor.Mode.JSON_SCHEMA):
+    client = instructor.from_openai(openai.OpenAI(), mode=mode)
+    user = client.chat.completions.create(model=caller, response_model=User, messages=john, temperature=0)
+    found[f"user by {mode.value}"] = user.model_dump()
+
+
+class Status(BaseModel):
+    answer: str
+    number: str
+
+
+asked = []
+calling = OpenAIChatModel(caller, settings=ModelSettings(temperature=0))
+support = Agent(calling)
+structured = Agent(calling, output_type=Status)
+
+
+@support.tool_plain
+@structured.tool_plain
+def get_order_status(order_id: str) -> str:
+    """Get the status of an order."""
+    asked.append(order_id)
+    return f"Order {order_id} was shipped yesterday."
+
+
+@support.tool_plain
+@structured.tool_plain
+def get_opening_hours(city: str) -> dict:
+    """Get the hours of our store in a city."""
+    return {"city": city, "open": "9 to 18"}
+
+
+async def stream():
+    """The answer to another question, piece by piece."""
+    async with support.run_stream("When is the shop in Oslo open?") as streamed:
+        return "".join([piece async for piece in streamed.stream_text(delta=True)])
+
+
+found["support"] = support.run_sync(question).output
+found["support, a stream"] = asyncio.run(stream())
+found["support, no tool"] = support.run_sync("I forgot my password").output
+found["support, structured"] = structured.run_sync(question).output.model_dump()
+found["asked"] = asked
 
 print(json.dumps(found))

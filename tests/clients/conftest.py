@@ -8,7 +8,7 @@ import pytest
 
 from models.database import open_database, upgrade
 from models.keys import create_key
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.clients.programs import SDKS, Server
 from tests.fakes.openai_chat import FakeChat
 from tests.fakes.openai_fine_tuning import FakeOpenAI
@@ -28,7 +28,7 @@ def sdk(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def parley(demo_stack: Stack) -> Server:
     """A real Parley with real engines."""
-    return Server(demo_stack.gateway_url, "no-key", chat="support-concise", tunable=TUNABLE)
+    return Server(demo_stack.gateway_url, "no-key", chat="support-concise", tunable=TUNABLE, tools="support-tools")
 
 
 @pytest.fixture

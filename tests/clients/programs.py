@@ -21,12 +21,13 @@ SDKS = ("openai-2", "openai-3", "node")
 
 @dataclass(frozen=True)
 class Server:
-    """The server of a program: address, key, a chat model, and a model that can be fine-tuned."""
+    """The server of a program: address, key, a chat model, a model that can be fine-tuned, and one that calls tools."""
 
     base_url: str
     key: str
     chat: str
     tunable: str
+    tools: str = ""
 
 
 def run(sdk: str, program: str, server: Server, *arguments: str | Path, timeout_s: float = 120) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Programs that others wrote, unchanged, against real engines: libraries, agents, vLLM's benchmark, lm-eval; curl.
 
-The demo's models have not learned to call tools: a call that is forced fits its schema by vLLM's constrained decoding.
+Only support-tools has learned to call tools: for the others a forced call fits its schema by vLLM's constrained
+decoding.
 """
 
 import json
@@ -37,7 +38,7 @@ def test_litellm(parley: Server) -> None:
 
 
 def test_instructor_and_pydantic_ai(parley: Server) -> None:
-    met = run("agents", "agents_chat", parley, parley.chat)
+    met = run("agents", "agents_chat", parley, parley.chat, parley.tools)
     for ticket in (met["tool_call"], met["json_schema_mode"], met["agent's ticket"]):
         assert ticket["topic"] in ("delivery", "money")
         assert isinstance(ticket["urgent"], bool)
@@ -46,9 +47,18 @@ def test_instructor_and_pydantic_ai(parley: Server) -> None:
     assert met["agent with a tool"].strip()
     assert met["agent's tokens"] > 0
 
+    users = [met[f"user by {mode}"] for mode in ("tool_call", "json_mode", "json_schema_mode")]
+    assert users == [{"name": "John", "age": 25}] * 3
+    assert met["support"] == "Order 73194628 was shipped yesterday."
+    assert "Oslo" in met["support, a stream"]
+    assert "9 to 18" in met["support, a stream"]
+    assert "password" in met["support, no tool"]
+    assert met["support, structured"] == {"answer": "Order 73194628 was shipped yesterday.", "number": "73194628"}
+    assert met["asked"] == ["73194628", "73194628"]
+
 
 def test_vercels_ai_and_run_tools(parley: Server) -> None:
-    met = run("node", "agents", parley, parley.chat)
+    met = run("node", "agents", parley, parley.chat, parley.tools)
     assert met["answer"].strip()
     assert met["streamed"] == met["answer"]
     assert met["tokens"] > 0
@@ -61,6 +71,13 @@ def test_vercels_ai_and_run_tools(parley: Server) -> None:
     (number,) = met["runTools asked"]
     assert re.fullmatch("[0-9]{8}", number)
     assert met["runTools result"] == f"Order {number} was shipped yesterday."
+
+    place, told = {"location": "San Francisco"}, "Here is the result: location San Francisco, temperature 72."
+    assert met["generated"] == [2, [place], told]
+    assert met["parts"] == [["weather", place], told]
+    assert met["extracted"] == {"name": "John", "age": 25}
+    assert met["runTools calls"] == ["73194628", "73194628"]
+    assert met["final"] == met["finalStreamed"] == "Order 73194628 was shipped yesterday."
 
 
 def test_llm(parley: Server, tmp_path: Path) -> None:

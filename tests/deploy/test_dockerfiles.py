@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import parley
-from models.settings import Settings
+from models.settings.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 

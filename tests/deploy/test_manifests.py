@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 import typer
 import typer.main
+from models.secret_names import is_secret_name
 
 import parley
-from models.secret_names import is_secret_name
 from models.settings import Settings
 from serve.gateway.app import _OWN_ROUTES
 from tests.deploy.manifests import (

@@ -6,8 +6,8 @@ from evals.campaign_tables import CampaignRow
 from evals.campaigns import battles
 from evals.campaigns.battles import Battle, BattleOptions
 from evals.campaigns.campaign import OPEN
+from models.chat.messages import Completer
 from models.database import Database, utcnow
-from models.messages import Completer
 
 _DEFAULT = BattleOptions()
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from models.messages import Completer, Completion, Message, last_question
+from models.chat.messages import Completer, Completion, Message, last_question
 
 
 class Scripted:

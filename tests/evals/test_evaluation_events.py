@@ -10,10 +10,10 @@ import pytest
 from evals.campaigns.ballots import Ballot, cast_vote
 from evals.judges.pointwise import grade_models
 from evals.judges.request import JudgeRequest
+from models.chat.judge_prompt import pointwise_answer
 from models.database import Database
 from models.evaluation_events import EVENT, EvaluationResult, open_evaluation_events, send_results
-from models.judge_prompt import pointwise_answer
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.evals.campaigns.campaigns import battle, opened
 from tests.evals.judges.test_pairwise import AFTER, BEFORE, GRADES, JUDGE, fill, run, says, script, sound
 from tests.otlp_collector import collecting, values

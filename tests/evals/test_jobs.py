@@ -13,12 +13,12 @@ from evals.judges.report import JudgeReport
 from evals.judges.rubric import shipped_rubrics
 from evals.tasks.evaluations import load_evaluation
 from evals.votes.prompts import add_prompts
+from models.chat.judge_prompt import pairwise_answer, pointwise_answer
 from models.database import Database
-from models.jobs import claim, enqueue, get_job
-from models.judge_prompt import pairwise_answer, pointwise_answer
-from models.registry import Registry, parse_spec
-from models.settings import Settings
-from models.worker import run_job
+from models.jobs.jobs import claim, enqueue, get_job
+from models.jobs.worker import run_job
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from parley import JOB_HANDLERS
 
 NAMES = dict.fromkeys(name for rubric in shipped_rubrics() for name in rubric.criteria)

@@ -15,7 +15,7 @@ from evals.tasks.summaries import overview
 from evals.tasks.task_rows import make_task
 from evals.votes.prompts import add_prompts
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import Serving, serving
 

@@ -15,8 +15,8 @@ import sys
 import threading
 from typing import Any
 
+from models.chat.judge_prompt import pairwise_answer, pointwise_answer
 from models.errors import Invalid
-from models.judge_prompt import pairwise_answer, pointwise_answer
 
 _ONCE = {"busy": (429, "the queue is full"), "starting": (503, "the model is starting")}
 
@@ -111,7 +111,7 @@ class AnsweringServer:
 
 
 def _judged(asked: dict[str, Any]) -> str:
-    """A verdict that fits the schema of `models.judge_prompt`."""
+    """A verdict that fits the schema of `models.chat.judge_prompt`."""
     fields = asked["json_schema"]["schema"]["properties"]
     if "verdict" in fields:
         scores = dict.fromkeys(fields["scores"]["properties"]["A"]["properties"], 4)

@@ -1,6 +1,7 @@
-"""A fake Hugging Face Hub: repositories, preupload, LFS uploads and commits.
+"""A fake Hugging Face Hub: repositories, preupload, LFS uploads and commits, and downloads of what it is given.
 
-It implements what huggingface_hub uses for `create_repo` and `upload_folder` without Xet storage, with one token.
+It implements what huggingface_hub uses for `create_repo`, `upload_folder` and `snapshot_download` without Xet storage,
+with one token for uploads.
 """
 
 import base64
@@ -13,17 +14,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 TOKEN = "hf_of_the_fake"
+_COMMIT = "c" * 40
 
 
 @dataclass
 class Hub:
-    """What the fake has received: repositories with their privacy, and the files of the last commit."""
+    """What the fake has received: repositories with their privacy, and the files of the last commit. `published` has
+    the files of repositories that may be downloaded, and `downloaded` the names of those that were.
+    """
 
     url: str = ""
     repos: dict[str, bool] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     checked_cards: list[str] = field(default_factory=list)
+    published: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    downloaded: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -64,11 +70,40 @@ def fake_hub() -> Iterator[Hub]:
                 return self._commit(body)
             return self._answer(404, {"error": f"the fake does not know {self.path}"})
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
+            repo = next((name for name in hub.published if f"/{name}/" in self.path), None)
+            if repo is not None:
+                return self._download(repo, self.path.partition(f"/{repo}/")[2].partition("?")[0])
             repo = self.path.removeprefix("/api/models/").partition("?")[0]
             if repo not in hub.repos:
                 return self._answer(404, {"error": "Repository not found"})
             return self._answer(200, {"id": repo, "private": hub.repos[repo], "siblings": [], "tags": []})
+
+        def _download(self, repo: str, what: str) -> None:
+            files, kind = hub.published[repo], what.partition("/")[0]
+            if kind == "revision":
+                return self._answer(200, {"id": repo, "sha": _COMMIT, "siblings": [], "tags": []})
+            if kind == "tree":
+                sizes = [
+                    {"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in files.items()
+                ]
+                return self._answer(200, sizes)
+            name = what.partition("/")[2].partition("/")[2]
+            if name not in files:
+                return self._answer(404, {"error": "Entry not found"})
+            if self.command == "GET":
+                hub.downloaded.append(name)
+            self.send_response(200)
+            headers = {"etag": f'"{name}"', "x-repo-commit": _COMMIT, "content-length": str(len(files[name]))}
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(files[name])
+            return None
 
         def do_PUT(self) -> None:
             hub.large[self.path.rpartition("/")[2]] = self.rfile.read(int(self.headers["content-length"]))
@@ -97,7 +132,7 @@ def fake_hub() -> Iterator[Hub]:
         def _mode(path: str) -> str:
             return "lfs" if path.endswith(".safetensors") else "regular"
 
-        def _answer(self, status: int, body: dict[str, Any]) -> None:
+        def _answer(self, status: int, body: Any) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

@@ -16,8 +16,8 @@ from sqlalchemy import update
 
 from models.api import routes
 from models.database import Database, utcnow
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.settings.settings import Settings
 from models.tables import FileRow
 from tests.serve.gateways import Serving, serving
 
@@ -138,7 +138,7 @@ def test_unknown_purposes_are_refused(client: openai.OpenAI, settings: Settings,
 
 def test_large_files_are_streamed_to_disk_and_back(client: openai.OpenAI, tmp_path: Path) -> None:
     content = b"".join(hashlib.sha256(bytes([number % 251]) * 9).digest() for number in range(100_000))
-    path = tmp_path / "größe «1».jsonl"
+    path = tmp_path / "größe “1”.jsonl"
     path.write_bytes(content + b"\r\n--B\r\n")
     with path.open("rb") as stream:
         made = client.files.create(file=stream, purpose="user_data")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from models.atomic import atomic_write, claim_folder, publish_folder, sweep, unclaimed_folders
+from models import atomic
 from models.errors import Conflict, NoSpace
+from models.files.atomic import atomic_write, claim_folder, publish_folder, sweep, unclaimed_folders
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from models.atomic import publish_folder\n"
+        "import sys, time; from pathlib import Path; from models.files.atomic import publish_folder\n"
         "with publish_folder(Path(sys.argv[1])) as pending:\n"
         "    (pending.path / 'half').write_bytes(b'h'); print('writing', flush=True); time.sleep(60)"
     )
@@ -61,8 +62,22 @@ def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert [path.name[:9] for path in tmp_path.iterdir()] == [".pending-"]
-    assert sweep(tmp_path) == 1
-    assert list(tmp_path.iterdir()) == []
+    with publish_folder(tmp_path) as pending:  # what is still being written stays
+        assert sweep(tmp_path, older_than_s=3600) == 1
+        assert list(tmp_path.iterdir()) == [pending.path]
+    assert list(tmp_path.iterdir()) == [pending.final]
+
+
+def test_an_entry_without_a_lock_stays_for_as_long_as_a_write_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system without locks, as with an older version's entries, only the age shows that nobody writes."""
+    monkeypatch.setattr(atomic, "_lock_folder", lambda folder: None)
+    with publish_folder(tmp_path) as pending:
+        assert sweep(tmp_path, older_than_s=3600) == 0
+        assert pending.path.is_dir()
+    (tmp_path / ".pending-old").mkdir()
+    assert sweep(tmp_path, older_than_s=0) == 1
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from models.backup.create import create_backup
 from models.backup.restore import restore_backup
 from models.database import Database, open_database, upgrade
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unavailable
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from tests.conftest import _new_postgres
 from tests.tiny_model import make_base

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from models.chat_templates import check_template, names, read_template
+from models.chat_templates import check_template, inspection, names, read_template
 from models.chat_templates.content_parts import takes_parts
 from models.chat_templates.inspection import TemplateFacts, inspect_template, missing_stop_token
-from models.chat_templates.rendering import TemplateRefuses, compile_template
+from models.chat_templates.renderer import TemplateRefuses, compile_template
 from models.chat_templates.system_role import has_system_role
 from models.chat_templates.tokenizer_files import (
     read_added_tokens,
@@ -163,3 +163,13 @@ def test_damaged_tokenizer_files_say_nothing(tmp_path: Path) -> None:
     for odd in ("x", {"a": 1}, [None, {"content": 1, "id": 2}, {"content": "<a>", "id": "3"}]):
         (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": odd}))
         assert read_added_tokens(tmp_path) == {}
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/true"])
+def test_an_inspection_that_cannot_start_or_gives_no_answer_is_a_fault_of_the_template(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection.sys, "executable", program)
+    facts = inspect_template(f"{{{{ messages }}}} {program}")
+    assert facts.broken.startswith("it cannot be inspected (")
+    assert (facts.turn_end, facts.system_role) == (None, False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import Invalid
-from models.new_model import NewModel
+from models.registry.new_model import NewModel
 from models.terminal import console
 
 

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
+from models.chat.messages import Message
 from models.errors import ParleyError
-from models.messages import Message
 from tests.evals.upstream import AnsweringServer
 
 HELLO = [Message(role="user", content="hello")]

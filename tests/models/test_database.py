@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from models.database import MIGRATIONS, Base, Database, alembic_config, open_database, upgrade, utcnow, wal_is_safe
 from models.errors import Invalid, ParleyError, Unavailable
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from models.tables import KeyRow
 
 

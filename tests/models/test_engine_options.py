@@ -7,8 +7,8 @@ import pytest
 from models.commands.engine_flags import EngineFlags
 from models.database import Database
 from models.errors import Invalid
-from models.new_model import NewModel
-from models.registry import Registry
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import command
 from tests.models.folders import write_model
@@ -51,6 +51,7 @@ def test_options_reach_the_engine(database: Database, weights: Path) -> None:
         ({"gpu_share": 1.5}, "engine.gpu_memory_share"),
         ({"quantization": "fp8 --api-key x"}, "engine.quantization"),
         ({"sleep_after": 0}, "engine.sleep_after_s"),
+        ({"max_lora_rank": 513}, "rank 512 at most, not 513: use 8, 16, 32, 64, 128, 256, 320, 512, and merge"),
         ({"engine_arg": ["--swap-space", "4"]}, "'4' is not an engine argument"),
         ({"engine_arg": ["--host=0.0.0.0"]}, "Parley sets --host itself"),
         ({"engine_arg": ["--api_key=x"]}, "Parley sets --api_key itself"),

@@ -1,4 +1,4 @@
-"""models/files.py: files are stored completely or not at all, listed without gaps, and expire."""
+"""models/files/stored_files.py: files are stored completely or not at all, listed without gaps, and expire."""
 
 import errno
 import hashlib
@@ -16,10 +16,10 @@ from sqlalchemy import delete, update
 
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NoSpace, NotFound, TooLarge, Unavailable
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.files.uploads import sweep_uploaded
+from models.settings.settings import Settings
 from models.tables import FileRow
-from models.uploads import sweep_uploaded
 
 
 def age(database: Database, file_id: str, **values: object) -> None:
@@ -114,8 +114,8 @@ def test_leftovers_of_a_kill_are_swept_after_a_day(settings: Settings, database:
 @pytest.mark.long
 def test_after_a_kill_every_listed_file_is_whole(settings: Settings, database: Database) -> None:
     code = (
-        "import sys; from models.database import open_database; from models.files import Files\n"
-        "from models.settings import load_settings\n"
+        "import sys; from models.database import open_database; from models.files.stored_files import Files\n"
+        "from models.settings.settings import load_settings\n"
         "settings = load_settings(home=sys.argv[1]); files = Files(settings, open_database(settings))\n"
         "number = 0\n"
         "while True:\n"

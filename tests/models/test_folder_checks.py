@@ -5,16 +5,18 @@ embed_tokens: vllm-ascend#2034; rank over the engine's: gpustack#5438.
 """
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models import weights
 from models.database import Database
 from models.errors import Invalid, ParleyError
-from models.new_model import NewModel
-from models.registry import Registry
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
 from tests.models.folders import write_adapter, write_model, write_tensors
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4943162336\n"
@@ -275,3 +277,43 @@ def test_an_adapter_without_its_weights(tmp_path: Path, registry: Registry) -> N
         change()
         with pytest.raises(Invalid, match=says):
             NewModel("a", path=str(folder), base="llama").register(registry)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        (b"[" * 100_000, "is not a safetensors file: download it again"),
+        (b'{"w": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}', "is not a safetensors file"),
+        (b'{"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 1e999]}}', "is not a safetensors file"),
+    ],
+)
+def test_a_damaged_header_is_one_line(tmp_path: Path, registry: Registry, header: bytes, says: str) -> None:
+    folder = write_model(tmp_path / "m")
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(Invalid, match=says):
+        NewModel("m", path=str(folder)).register(registry)
+
+
+def test_a_header_larger_than_the_memory_is_one_line(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(text: bytes) -> Any:
+        raise MemoryError
+
+    folder = write_model(tmp_path / "m")
+    monkeypatch.setattr(weights.json, "loads", parse)
+    with pytest.raises(Invalid, match="does not fit into memory: free some memory"):
+        weights.tensor_shapes(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "adapter_config.json"])
+def test_json_that_is_nested_too_deeply_is_no_traceback(tmp_path: Path, registry: Registry, name: str) -> None:
+    write = write_adapter if name == "adapter_config.json" else write_model
+    folder = write(tmp_path / "m")
+    (folder / name).write_text('{"a":' * 100_000)
+    new = NewModel("m", path=str(folder))
+    if name == "tokenizer_config.json":  # engines read the tokenizer's other files too
+        assert new.register(registry).id == "m"
+        return
+    with pytest.raises(Invalid):
+        new.register(registry)

@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.completer import gateway_completer
+from models.chat.completer import gateway_completer
 from models.errors import Invalid, Unavailable
-from models.instance import find_gateway, gateway_url, read_state
-from models.settings import Settings, load_settings
+from models.home.instance import find_gateway, gateway_url, read_state
+from models.settings.settings import Settings, load_settings
 
 
 def write_state(settings: Settings, gateway: str, pid: int | None = None, started: float | None = None) -> None:

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from models import jobs
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.jobs import Job
-from models.settings import Settings
-from models.worker import JobContext, run_worker
+from models.jobs import jobs
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext, run_worker
+from models.settings.settings import Settings
 
 HANDLERS = {
     "double": "tests.models.test_jobs:double",

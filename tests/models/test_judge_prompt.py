@@ -5,7 +5,7 @@ import json
 import pytest
 from jsonschema import ValidationError, validate
 
-from models.judge_prompt import (
+from models.chat.judge_prompt import (
     DEFAULT_RUBRIC,
     Rubric,
     pairwise_answer,
@@ -16,7 +16,7 @@ from models.judge_prompt import (
     pointwise_answer,
     pointwise_schema,
 )
-from models.messages import Message
+from models.chat.messages import Message
 
 GOOD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 4)
 BAD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 2)

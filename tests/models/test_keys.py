@@ -21,7 +21,7 @@ from models.keys import (
     parse_expiry,
     revoke_key,
 )
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream
 
 

@@ -13,7 +13,7 @@ from models.commands.keys import add_keys_commands
 from models.database import Database, utcnow
 from models.errors import Invalid
 from models.keys import KeyLimits, check_key, find_key
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream
 from models.usage import NO_KEY, Slot, Sums, add_usage
 

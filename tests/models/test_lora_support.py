@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from models import lora_support
+from models.compatibility import lora_support
+from models.compatibility.lora_support import must_be_merged, serves, supports_lora
 from models.database import Database
 from models.errors import Invalid
-from models.lora_support import must_be_merged, serves, supports_lora
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 
 
@@ -20,6 +20,9 @@ from models.spec import ModelSpec
         ({"r": 64, "target_modules": ["q_proj"]}, False),
         ({"r": 65, "target_modules": ["q_proj"]}, True),
         ({"r": 8, "rank_pattern": {"q_proj": 128}}, True),
+        # axolotl's patterns and Unsloth's expression, both of which vLLM 0.32 follows
+        ({"r": 8, "rank_pattern": {".*layers.3.*q_proj": 32}, "alpha_pattern": {".*layers.3.*q_proj": 64}}, False),
+        ({"r": 16, "target_modules": r"(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|mlp)\.(?:q_proj|v_proj))"}, False),
         ({"r": 8, "modules_to_save": ["embed_tokens"]}, True),
         ({"r": 8, "target_modules": ["q_proj", "lm_head"]}, True),
         ({"r": 8, "target_modules": "all-linear", "modules_to_save": None}, False),

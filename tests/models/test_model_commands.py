@@ -12,9 +12,9 @@ from models.chat_templates import read_template
 from models.commands.models import WeightTools, add_models_commands
 from models.database import Database
 from models.errors import Invalid, ParleyError
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.terminal import Home
 from tests.models.folders import write_adapter, write_model
@@ -56,6 +56,10 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     (listed,) = json.loads(run(app, "list", "--json").output)
     assert listed["pinned"] is True
     assert listed["engine"]["tool_call_parser"] == "hermes"
+    scaled = run(app, "scale", "llama", "1", "--max-replicas", "4").output
+    assert scaled.startswith("llama is served by 1 to 4 engines")
+    assert "max_replicas 4" in run(app, "show", "llama").output
+    assert "replicas: Input should be" in str(run(app, "scale", "llama", "0").exception)
     assert "not pinned" in run(app, "unpin", "llama").output
     assert "stays in memory" in run(app, "pin", "llama").output
 

@@ -8,9 +8,9 @@ import pytest
 
 from models.database import Database, open_database
 from models.errors import NotFound, Unavailable
-from models.new_home import create_tables, removed_if_unused
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.home.new_home import create_tables, removed_if_unused
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from models.terminal import open_home
 

@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import Invalid
 from models.http.proxies import TrustedProxies
-from models.settings import load_settings
+from models.settings.settings import load_settings
 
 FORWARDED = [
     (b"x-forwarded-for", b"6.6.6.6, 203.0.113.7, 10.0.0.9"), (b"x-forwarded-host", b"parley.example"),

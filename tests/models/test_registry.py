@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from models.atomic import publish_folder
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.registry import Registry, parse_spec
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry, parse_spec
 from models.spec import ModelSpec, Parity
 
 

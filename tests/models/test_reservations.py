@@ -3,7 +3,7 @@
 import pytest
 
 from models.database import Database
-from models.jobs import release_memory, reserve_memory, reserved_memory
+from models.jobs.jobs import release_memory, reserve_memory, reserved_memory
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import Invalid
-from models.settings import Settings, child_environment, engine_environment, load_settings
+from models.settings.settings import Settings, child_environment, engine_environment, load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -1,4 +1,4 @@
-"""models/shutdowns.py: which models go when, and how loud that is said."""
+"""models/registry/shutdowns.py: which models shut down when, and how urgent the warning is."""
 
 import io
 from datetime import date
@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from rich.console import Console
 
-from models.shutdowns import (
+from models.registry.shutdowns import (
     countdown,
     find_shutdown_date,
     fine_tuning_cutoff,

@@ -1,10 +1,10 @@
-"""models/system_messages.py: which messages a folded conversation is made of."""
+"""models/chat/system_messages.py: which messages a folded conversation is made of."""
 
 from typing import Any
 
 import pytest
 
-from models.system_messages import Folding, fold_dicts, plan_folding
+from models.chat.system_messages import Folding, fold_dicts, plan_folding
 
 ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 

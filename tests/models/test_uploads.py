@@ -8,10 +8,10 @@ from sqlalchemy import func, select, update
 
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound, ParleyError
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.files.uploads import Upload, Uploads
+from models.settings.settings import Settings
 from models.tables import UploadPartRow, UploadRow
-from models.uploads import Upload, Uploads
 
 
 def part(uploads: Uploads, upload: Upload, content: bytes) -> str:

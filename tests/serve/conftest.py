@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from models.database import Database, open_database, upgrade
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PLANS, PacedUpstream, Seen
 

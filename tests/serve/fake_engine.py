@@ -49,7 +49,9 @@ class FakeEngine:
                 "finish_reason": "stop",
             }
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            return web.json_response({"id": "x", "model": body["model"], "choices": [choice], "usage": usage})
+            return web.json_response(
+                {"id": f"x-{os.getpid()}", "model": body["model"], "choices": [choice], "usage": usage}
+            )
         finally:
             self.running -= 1
             self.finished += 1
@@ -63,7 +65,7 @@ class FakeEngine:
         for number in range(count):
             delta = {"content": f"{number} "}
             chunk = {
-                "id": "x", "object": "chat.completion.chunk", "created": 1, "model": body["model"],
+                "id": f"x-{os.getpid()}", "object": "chat.completion.chunk", "created": 1, "model": body["model"],
                 "choices": [{"index": 0, "delta": delta, "finish_reason": None if number + 1 < count else "stop"}],
             }  # fmt: skip
             await answer.write(f"data: {json.dumps(chunk)}\n\n".encode())

@@ -11,8 +11,8 @@ from typing import Any
 import uvicorn
 
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec, Upstream
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineState, EngineStatus

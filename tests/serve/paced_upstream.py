@@ -1,4 +1,4 @@
-"""A paced OpenAI-compatible server on a real socket: what the gateway forwards to, in tests and in bench/gateway.py.
+"""A paced OpenAI-compatible server on a real socket: what the gateway forwards to, in tests and in bench/gateway.
 
 It computes nothing. What it does with a request is chosen by the model's name, see `PLANS`; what it got is kept.
 """

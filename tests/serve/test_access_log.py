@@ -56,7 +56,7 @@ def test_it_is_written_while_it_runs_and_rotated_by_size(tmp_path: Path, monkeyp
     assert len(set(lines)) == len(lines)
 
 
-def test_a_disk_that_is_full_costs_lines_and_is_told(
+def test_a_disk_that_is_full_costs_lines_and_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(AccessLog, "interval_s", 0.02)

@@ -52,7 +52,7 @@ import pytest
 
 from models.database import Database
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_http_protocol import connected, read

@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import Conflict, Invalid, NotFound
 from models.keys import create_key
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 from serve.gateway.alias_split import alias_split
 from tests.serve.gateways import Serving

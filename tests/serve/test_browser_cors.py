@@ -9,7 +9,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from models.database import Database
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.serve.gateways import serving
 from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS
 

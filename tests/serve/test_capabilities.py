@@ -53,7 +53,7 @@ def test_tools_follow_the_template_and_a_template_that_changes_is_read_again(tmp
     assert not read(tmp_path / "m", "").chat
     assert read(tmp_path / "m", vision_config={}).vision
     embeds = read(tmp_path / "m", architectures=["Qwen2Model"])
-    assert (embeds.embeddings, embeds.chat, embeds.as_json()["logprobs"]) == (True, False, False)
+    assert (embeds.embeddings, embeds.chat, embeds.to_json()["logprobs"]) == (True, False, False)
 
 
 def test_an_adapter_can_do_what_its_base_can(tmp_path: Path) -> None:

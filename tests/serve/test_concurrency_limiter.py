@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from models.database import Database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.serve.gateways import serving
 from tests.serve.paced_upstream import PacedUpstream, Seen
 from tests.serve.test_exchange import process

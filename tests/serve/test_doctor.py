@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from models.database import Database
 from models.keys import create_key
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import free_gpu_bytes
@@ -45,7 +45,7 @@ def test_beside_a_home_with_a_database(settings: Settings, database: Database) -
     assert "journal" in seen["SQLite"].found or "WAL" in seen["SQLite"].found
 
 
-def test_what_is_wrong_is_told_with_what_to_do(ported: Settings, database: Database, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_with_what_to_do(ported: Settings, database: Database, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", ported.port))
         taken.listen()
@@ -95,7 +95,7 @@ def test_an_old_release_with_known_faults_fails(ported: Settings, monkeypatch: p
     assert "0.32" in seen["vllm"].advice
 
 
-def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
+def test_it_is_shown_and_reported_as_json_and_the_status_says_whether_to_act(
     ported: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from parley import build
@@ -156,7 +156,9 @@ def test_an_engine_that_fails_is_shown_with_its_reason(settings: Settings, datab
     assert reason in seen["engine broken"].advice
 
 
-def test_a_card_is_told_with_its_driver_and_memory(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_is_reported_with_its_driver_and_memory(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text(
         "#!/bin/sh\ncase $1 in *driver*) echo 580.65;; *free*) echo '0, GPU-aa, NVIDIA H100 80GB HBM3, 70000';;"

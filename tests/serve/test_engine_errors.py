@@ -178,7 +178,7 @@ def test_a_grammar_that_permits_nothing_is_the_clients_mistake() -> None:
     assert translate_error(error, 500, CHAT, b"{}")["message"] == "Internal server error."
 
 
-def test_a_missing_parser_is_told_with_parleys_own_option() -> None:
+def test_a_missing_parser_is_reported_with_parleys_own_option() -> None:
     text = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
     with pytest.raises(Invalid, match=r"'talks' does not support tools.*--tool-call-parser NAME") as refused:
         translate_error({"message": text, "param": None, "code": None}, 400, CHAT, b"{}", "talks")

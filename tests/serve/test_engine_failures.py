@@ -13,7 +13,9 @@ pytestmark = pytest.mark.long
 async def test_an_adapter_that_its_engine_cannot_take_fails_and_the_engine_stays(
     start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.registry.must_be_merged", lambda *_: None)  # as in a home of an earlier release
+    monkeypatch.setattr(
+        "models.registry.registry.must_be_merged", lambda *_: None
+    )  # as in a home of an earlier release
     async with start() as fleet:
         fleet.add("base", architectures=["FalconForCausalLM"])
         fleet.add("tuned", kind="adapter", base="base", lora_rank=8)

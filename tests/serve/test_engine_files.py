@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.engine_files import with_files
+from serve.fleet.hub_files import download_small_files
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import command
+from tests.fakes.hub import fake_hub
 from tests.models.test_chat_templates import SILENT, SYSTEMLESS, TOKENS
 
 
@@ -38,3 +42,42 @@ def test_an_engine_stops_where_its_template_ends_a_turn(tmp_path: Path) -> None:
     # The operator's own choice stays.
     chosen = spec.model_copy(update={"engine": EngineOptions(extra_args=("--generation-config=vllm",))})
     assert "--generation-config" not in arguments(chosen, made)
+
+
+@pytest.mark.long
+def test_a_hub_models_small_files_are_there_before_its_first_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = TOKENS | {"added_tokens_decoder": {"2": {"content": "</s>"}, "5": {"content": "<end_of_turn>"}}}
+    spec = ModelSpec(id="m", kind="base", path="acme/tiny")
+    with fake_hub() as hub:
+        hub.published["acme/tiny"] = {
+            "config.json": b'{"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "eos_token_id": 2}',
+            "tokenizer_config.json": json.dumps(tokens).encode(),
+            "chat_template.jinja": SYSTEMLESS.encode(),
+            "model.safetensors": b"weights",
+        }
+        for name, value in {
+            "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+        assert "--generation-config" not in arguments(spec, tmp_path / "made")
+        download_small_files(spec)
+        assert sorted(hub.downloaded) == ["chat_template.jinja", "config.json", "tokenizer_config.json"]
+    given = arguments(spec, tmp_path / "made")
+    stops = json.loads((Path(given["--generation-config"]) / "generation_config.json").read_text())
+    assert stops == {"eos_token_id": [2, 5]}
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    download_small_files(spec)  # at once, without a hub
+
+
+@pytest.mark.long
+def test_an_unreachable_hub_is_a_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    download_small_files(ModelSpec(id="m", kind="base", path="acme/tiny"))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("m: its configuration cannot be downloaded before the start: ")

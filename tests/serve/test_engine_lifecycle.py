@@ -18,9 +18,10 @@ import openai
 import pytest
 
 from models.database import Database
-from models.jobs import release_memory, reserve_memory
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import release_memory, reserve_memory
+from models.registry.registry import Registry
+from models.registry.scaling import scale_model
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_api, engine_lifecycle, engine_states, supervisor, vllm_command
 from serve.fleet.machine import Gpu, Machine
@@ -52,7 +53,7 @@ class Fleet:
         (folder / "model.safetensors").write_bytes(b"")
         config = {"architectures": fields.pop("architectures", [])}
         (folder / "config.json").write_text(json.dumps(config))
-        options = EngineOptions(extra_args=extra, sleep_after_s=sleep_after_s)
+        options = EngineOptions(extra_args=extra, sleep_after_s=sleep_after_s, replicas=fields.pop("replicas", 1))
         self.registry.register(ModelSpec(id=name, kind=kind, path=str(folder), engine=options, **fields))
         self.gateway.seen(lambda snapshot: name in snapshot.routes)
 
@@ -360,3 +361,26 @@ async def test_an_engine_whose_files_cannot_be_written_says_why(start: Callable[
         template = EngineOptions(chat_template="{{ messages }}")
         fleet.registry.register(ModelSpec(id="m", kind="base", path=str(fleet.home / "weights"), engine=template))
         await fleet.until(lambda seen: "m" in seen and "cache/engines" in seen["m"].message)
+
+
+async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
+    async with start() as fleet:
+        fleet.add("one", replicas=2)
+        fleet.add("lora", kind="adapter", base="one", lora_rank=8)
+        await fleet.ready("one", "one#2")
+        await fleet.until(lambda seen: any(seen[name].state == "ready" for name in ("lora", "lora#2") if name in seen))
+        assert [name for name in ("lora", "lora#2") if name in fleet.supervisor.overview()] != ["lora", "lora#2"]
+        streams = [asyncio.create_task(fleet.stream("one", 60)) for _ in range(4)]
+        await asyncio.sleep(0.2)
+        scale_model(fleet.registry, "one", 3)
+        await fleet.ready("one#3")
+        # A replica is killed while none of the streams is on it; the client sees nothing of it.
+        (program,) = guardian.descendants(fleet.supervisor.overview()["one#3"].pid)
+        os.kill(program, signal.SIGKILL)
+        assert await asyncio.gather(*(fleet.say("one") for _ in range(12))) == ["a"] * 12
+        await fleet.until(lambda seen: seen["one#3"].state == "ready")
+        scale_model(fleet.registry, "one", 1)
+        assert await asyncio.gather(*streams) == [counted(60)] * 4
+        await fleet.until(lambda seen: len(fleet.supervisor.guardians) == 1)
+        assert await fleet.say("lora") == "a"
+        assert set(fleet.supervisor.overview()) == {"one", "lora"}

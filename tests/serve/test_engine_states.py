@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from models.database import Database
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus, ModelState

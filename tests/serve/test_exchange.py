@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 
 from models.database import Database
-from models.registry import Registry
-from models.settings import child_environment, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import child_environment, load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream

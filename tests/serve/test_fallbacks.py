@@ -11,7 +11,7 @@ import pytest
 
 from models.database import Database
 from models.keys import create_key
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream

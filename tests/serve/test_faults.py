@@ -9,8 +9,8 @@ import pytest
 
 from bench.faults.upstream_faults import FaultRun, Model, cases, timeout_settings
 from models.database import Database
-from models.registry import Registry
-from models.settings import load_settings
+from models.registry.registry import Registry
+from models.settings.settings import load_settings
 from models.spec import ModelSpec, Upstream
 from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving

@@ -14,7 +14,7 @@ import pytest
 
 import serve.gateway.server
 from models.database import Database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 

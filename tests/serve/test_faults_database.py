@@ -23,11 +23,11 @@ import serve.gateway.app
 from evals.campaigns.ballots import cast_vote
 from evals.tables import VoteRow
 from evals.votes.prompts import add_prompts
-from models import jobs, worker
 from models.database import Database, open_database, upgrade
 from models.errors import NoSpace, ParleyError, Unavailable
-from models.settings import load_settings
-from models.worker import JobContext, run_worker
+from models.jobs import jobs, worker
+from models.jobs.worker import JobContext, run_worker
+from models.settings.settings import load_settings
 from tests.evals.battles import next_battle
 from tests.evals.scripted import echo
 from tests.serve.gateways import Serving, serving

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.database import Database, open_database, upgrade
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from serve.fleet import supervisor
 from serve.launcher.services import Service, Services
 from serve.processes import guardian

@@ -181,7 +181,7 @@ def test_bounds(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [1, 0, "true", "yes", [], {}, 1.0])
-def test_whether_it_streams_is_said_by_true_or_false(value: object) -> None:
+def test_whether_it_streams_is_set_by_true_or_false(value: object) -> None:
     """vLLM takes "true" and 1 for true, and would stream to a gateway that awaits one answer."""
     assert refused({"stream": value}).param == "stream"
     for said in (True, False, None):
@@ -194,7 +194,7 @@ def test_nothing_runs_on_in_the_background() -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
-def test_how_much_it_may_write_is_said_by_a_whole_number(name: str) -> None:
+def test_how_much_it_may_write_is_set_by_a_whole_number(name: str) -> None:
     """vLLM takes "9" for 9, and a key's limits would have counted nothing."""
     for value in ("9", 9.5, 9.0, True, -1, 2**31, 10**30, [9], {}):
         assert refused({name: value}).param == name

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.serve.gateways import serving
 from tests.serve.paced_upstream import PacedUpstream
 

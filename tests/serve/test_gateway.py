@@ -20,7 +20,7 @@ from starlette.routing import Route
 from models.database import Database
 from models.errors import Conflict
 from models.keys import create_key, list_keys, revoke_key
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream

@@ -15,8 +15,8 @@ import pytest
 
 from models.database import Database
 from models.keys import create_key
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
 from tests.serve.paced_upstream import PacedUpstream

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from parley import build
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving
@@ -177,7 +177,7 @@ def test_other_mistakes_are_one_line_too(generate: Generate, tmp_path: Path) -> 
 
 
 @pytest.mark.long
-def test_nothing_is_overwritten_and_another_file_is_not_gone_on_with(generate: Generate, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_another_file_is_not_continued(generate: Generate, tmp_path: Path) -> None:
     file, out = _file(tmp_path, [{"prompt": "refuse"}]), tmp_path / "out.jsonl"
     generate(file, "--model", "m", "--out", str(out))
     with pytest.raises(Conflict, match="Continue it with --resume, or remove it"):

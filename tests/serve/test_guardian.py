@@ -59,7 +59,7 @@ def test_stopping_takes_the_whole_tree(tmp_path: Path, arguments) -> None:
 
 
 @pytest.mark.long
-def test_a_program_that_ends_leaves_nothing_and_its_status_is_told(tmp_path: Path) -> None:
+def test_a_program_that_ends_leaves_nothing_and_its_status_is_reported(tmp_path: Path) -> None:
     process = spawn(command("leave"), tmp_path)
     wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
     tree = guardian.descendants(process.pid)
@@ -156,7 +156,7 @@ def test_it_is_there_in_milliseconds(tmp_path: Path) -> None:
     assert time.monotonic() - began < 0.5
 
 
-def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_program_that_is_not_there_is_reported(tmp_path: Path) -> None:
     process = spawn(Command("nothing", ("/no/such/program",), dict(os.environ)), tmp_path)
     wait_until(lambda: process.exit_code() is not None)
     assert process.exit_code() == 127

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from models.database import Database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving
@@ -117,7 +117,7 @@ def test_a_broken_stream_says_so_and_never_ends_as_if_whole(both: Serving, model
     assert texts == ["w0 ", "w1 "]
 
 
-def test_an_error_that_comes_in_pieces_is_told_whole(both: Serving) -> None:
+def test_an_error_that_comes_in_pieces_is_reported_whole(both: Serving) -> None:
     with pytest.raises(openai.BadRequestError, match="half and half"):
         sdk(both).chat.completions.create(model="stutters", messages=HELLO)
 
@@ -224,7 +224,9 @@ def test_a_hosted_model_gets_its_own_name_and_key(
 
 @pytest.mark.long
 @pytest.mark.parametrize("stream", [True, False])
-async def test_when_the_client_goes_the_upstream_is_told(both: Serving, upstream: PacedUpstream, stream) -> None:
+async def test_a_client_that_disconnects_ends_the_upstream_request(
+    both: Serving, upstream: PacedUpstream, stream
+) -> None:
     upstream.chunks = 200
     model = "drips" if stream else "hangs"
     async with aiohttp.ClientSession() as session:
@@ -268,7 +270,7 @@ def test_a_request_for_an_engine_that_has_just_ended_waits_for_the_next(
 
 
 @pytest.mark.long
-def test_an_engine_that_stays_away_is_told_within_seconds(gateway: Serving, tmp_path: Path) -> None:
+def test_an_engine_that_stays_away_is_reported_within_seconds(gateway: Serving, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         gateway.engine("m", tmp_path / "weights", f"http://127.0.0.1:{probe.getsockname()[1]}")

@@ -11,7 +11,7 @@ import pytest
 
 from models.database import Database, utcnow
 from models.keys import KeyLimits, change_key, create_key, find_key, list_keys, revoke_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
 from serve.accounting.request_logs import AccessLog, UsageLog
@@ -144,7 +144,7 @@ def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_
 
 
 @pytest.mark.long
-def test_an_upstreams_own_limits_are_told_where_the_keys_say_nothing(models: Serving, upstream: PacedUpstream) -> None:
+def test_an_upstreams_own_limits_are_reported_for_keys_without_limits(models: Serving, upstream: PacedUpstream) -> None:
     models.hosted("counts", base_url=f"{upstream.address}/v1")
     told = {}
     limited: dict[str, dict[str, Any]] = {"free": {}, "bounded": {"requests_per_minute": 9}}
@@ -161,7 +161,7 @@ def test_an_upstreams_own_limits_are_told_where_the_keys_say_nothing(models: Ser
 
 
 @pytest.mark.long
-def test_a_days_tokens_bite_and_survive_a_restart(
+def test_a_days_tokens_apply_and_survive_a_restart(
     settings: Settings, database: Database, upstream: PacedUpstream
 ) -> None:
     with serving(settings, database) as first:
@@ -186,7 +186,7 @@ def test_a_days_tokens_bite_and_survive_a_restart(
 
 
 @pytest.mark.long
-def test_a_days_money_bites_for_hosted_models(models: Serving) -> None:
+def test_a_days_money_applies_for_hosted_models(models: Serving) -> None:
     each = (7 * 1_000 + 4 * 10_000) / 1e6
     client = made(models, daily_usd=2 * each)
     for _ in range(2):

@@ -13,8 +13,8 @@ import pytest
 import serve
 from models.database import open_database, upgrade
 from models.errors import Unavailable
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from serve.processes import guardian
 from serve.transport.listen_sockets import inherited_sockets, open_listen_sockets
@@ -22,7 +22,7 @@ from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 
 
-def test_who_waits_too_long_is_told_so() -> None:
+def test_a_client_that_waits_too_long_gets_an_error() -> None:
     (port,) = free_ports(1)
     door = open_listen_sockets("127.0.0.1", port)
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
@@ -37,7 +37,7 @@ def test_who_waits_too_long_is_told_so() -> None:
         socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
-def test_a_name_is_all_its_addresses_and_a_port_that_is_taken_is_told() -> None:
+def test_a_name_is_all_its_addresses_and_a_port_that_is_taken_is_reported() -> None:
     (port,) = free_ports(1)
     door = open_listen_sockets("localhost", port)
     with socket.create_connection(("127.0.0.1", port), timeout=5):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import Invalid, Unavailable
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.machine import Gpu, Machine, allowed_gpus, detect_machine, find_gpus, parse_gpus
 from serve.fleet.placement import fit, plan

@@ -12,9 +12,9 @@ from models.audit import Actor, acting_as, read_audit
 from models.chat_templates import read_template
 from models.database import Database
 from models.errors import Conflict
-from models.jobs import enqueue
+from models.jobs.jobs import enqueue
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.models.folders import write_adapter, write_model
 from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask
@@ -68,6 +68,9 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/llama/pin")["pinned"] is True
     assert "unpin it first" in owner("POST", "/models/llama/unload", status=409)["error"]["message"]
     assert owner("POST", "/models/llama/unpin")["pinned"] is False
+    scaled = owner("POST", "/models/llama/scale", {"replicas": 1, "max_replicas": 3})
+    assert (scaled["engine"], scaled["ready_replicas"]) == ({"sleep_after_s": 60, "max_replicas": 3}, 0)
+    assert "hosted" in owner("POST", "/models/org/a/scale", {"replicas": 2}, status=400)["error"]["message"]
     assert owner("POST", "/models/llama/load")["id"] == "llama"
     assert owner("POST", "/models/llama/unload")["id"] == "llama"
     assert "is a hosted model" in owner("POST", "/models/org/a/load", status=400)["error"]["message"]
@@ -81,6 +84,40 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert len(owner("GET", "/models?all=true")["data"]) == 4
     assert owner("GET", "/models/org/a")["state"] == "retired"
     owner("GET", "/models/nobody", status=404)
+
+
+def test_weights_are_imported_merged_and_exported_by_jobs(house: Serving, owner: Caller, tmp_path: Path) -> None:
+    base, adapter = write_model(tmp_path / "llama"), write_adapter(tmp_path / "a", r=128)
+    gguf = tmp_path / "tiny.gguf"
+    gguf.touch()
+    owner("POST", "/models", {"name": "llama", "path": str(base)})
+    new = {"name": "merged", "path": str(adapter), "base": "llama", "merge": True, "engine": {"max_model_len": 9}}
+    assert "max_model_len" in owner("POST", "/models/import", new, status=400)["error"]["message"]
+    job = owner("POST", "/models/import", new | {"engine": {}})
+    assert (job["kind"], job["status"]) == ("import-model", "queued")
+    assert (job["params"]["name"], job["params"]["merge"]) == ("merged", True)
+    assert owner("GET", f"/jobs/{job['id']}")["id"] == job["id"]
+    unpacked = owner("POST", "/models/import", {"name": "tiny", "path": str(gguf)})
+    assert unpacked["params"]["path"] == str(gguf)
+    small = write_adapter(tmp_path / "small")
+    owner("POST", "/models", {"name": "small", "path": str(small), "base": "llama"})
+    merge = owner("POST", "/models/small/merge", {"name": "small-merged"})
+    assert (merge["kind"], merge["params"]) == ("merge-model", {"adapter": "small", "name": "small-merged"})
+    export = owner("POST", "/models/llama/export", {"type": "q8_0"})
+    assert export["params"] == {"model": "llama", "type": "q8_0", "file": "llama.q8_0.gguf"}
+    for path, body, status, says in [
+        ("/models/import", {"name": "x", "path": str(base)}, 400, "There is nothing to import"),
+        ("/models/import", {"name": "x", "path": str(base), "merge": True}, 400, "Only an adapter can be merged"),
+        ("/models/import", {"name": "llama", "path": str(gguf)}, 409, "is taken"),
+        ("/models/llama/merge", {"name": "x"}, 400, "only an adapter can be merged"),
+        ("/models/nobody/merge", {"name": "x"}, 404, "There is no model"),
+        ("/models/small/export", {}, 400, "no whole weights in a folder"),
+        ("/models/llama/export", {"file": "../llama.gguf"}, 400, "file"),
+        ("/models/llama/export", {"type": "q4"}, 400, "type"),
+    ]:
+        message = owner("POST", path, body, status=status)["error"]["message"]
+        assert says in message
+        assert "\n" not in message
 
 
 def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller, subtests: pytest.Subtests) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import Unavailable
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.machine import Gpu, Machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, MemoryBudget, MemoryUse, available_bytes

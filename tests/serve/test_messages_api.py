@@ -11,7 +11,7 @@ import pytest
 
 from models.database import open_database, upgrade
 from models.keys import create_key
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.fakes.openai_chat import FakeChat
 from tests.fakes.vllm_engine import FakeVLLM
 from tests.serve.gateways import Serving, serving

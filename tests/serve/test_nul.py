@@ -7,7 +7,7 @@ import pytest
 
 import parley
 from models.database import Database
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import parley
 from models.database import Database
 from models.errors import Conflict, Invalid, Unauthorized, Unavailable
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from serve import openai_import
 from tests.serve.fake_openai import KEY, FakeOpenAI
 

@@ -15,7 +15,7 @@ import parley
 from models.database import Database
 from models.http.operations import ATTRIBUTE
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.openapi import document as openapi
 from serve.openapi.operations import OPERATIONS
 from tests.serve.gateways import Serving, serving

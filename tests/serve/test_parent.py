@@ -18,8 +18,8 @@ import serve
 from models.database import Database, open_database, upgrade
 from models.errors import ParleyError
 from models.keys import create_key
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from serve.launcher import preflight
 from serve.processes import guardian
@@ -37,7 +37,7 @@ def ported(home: Path) -> Settings:
 
 def up(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`parley up` that is expected to end by itself."""
-    from models.settings import child_environment
+    from models.settings.settings import child_environment
 
     return subprocess.run(
         [sys.executable, "-m", "parley", "up", "--no-page", "--no-worker", *arguments],

@@ -178,7 +178,7 @@ def test_a_model_without_a_price_is_not_for_a_budget_in_money(limits: RateLimite
     limits.admit(key(daily_tokens=1), hosted(), 4, 10)
 
 
-def test_limits_that_change_bite_at_once_and_forgive_what_was_not_limited(limits: RateLimiter) -> None:
+def test_limits_that_change_apply_at_once_and_forgive_what_was_not_limited(limits: RateLimiter) -> None:
     limits.admit(key(), OWN, 4, None).settle(5_000, 5_000)
     limits.admit(key(tokens_per_minute=100), OWN, 4, 10)
     with pytest.raises(BudgetSpent):

@@ -11,7 +11,7 @@ import pytest
 import parley
 from models.database import Database
 from models.keys import create_key
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.serve.gateways import Serving, serving
 
 # In a stack without engines and trainers these statuses are right for a correct request.

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from models.database import open_database, upgrade
-from models.registry import Registry
-from models.settings import load_settings
+from models.registry.registry import Registry
+from models.settings.settings import load_settings
 from models.spec import ModelSpec
 from serve import start
 from serve.fleet import engine_states, vllm_command

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from models.database import Database
-from models.page_settings import page_environment, without_upstream_keys
-from models.settings import Settings
+from models.settings.page_settings import page_environment, without_upstream_keys
+from models.settings.settings import Settings
 from serve.gateway.redaction import Redactor
 from tests.serve.gateways import Serving, serving
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import serve
 from models.database import Database
 from models.errors import ParleyError
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from serve.launcher.serve_command import ModelOptions, register
 from tests.models.folders import write_adapter, write_model
 from tests.stack import ROOT, free_ports

@@ -81,7 +81,7 @@ async def back(service: Service, number: int) -> float:
         (signal.SIGUSR1, "stopped answering"),
     ],
 )
-async def test_one_that_is_gone_stopped_or_hangs_is_started_again(tmp_path: Path, number: int, words: str) -> None:
+async def test_a_process_that_is_gone_stopped_or_hangs_is_restarted(tmp_path: Path, number: int, words: str) -> None:
     told: list[str] = []
     async with running(tmp_path, told) as service:
         took = await back(service, number)

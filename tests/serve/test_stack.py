@@ -15,8 +15,8 @@ import pytest
 
 import serve
 from models.database import Database, open_database, upgrade
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_states
 from serve.processes import guardian

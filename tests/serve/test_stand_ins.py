@@ -10,8 +10,8 @@ import pytest
 from models.database import Database
 from models.errors import NotFound
 from models.keys import create_key
-from models.settings import Settings
-from models.stand_ins import find_stand_in
+from models.registry.stand_ins import find_stand_in
+from models.settings.settings import Settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_gateway import ask

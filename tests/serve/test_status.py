@@ -8,9 +8,9 @@ import psutil
 from rich.console import Console
 
 from models.database import Database
-from models.instance import read_state
-from models.registry import Registry
-from models.settings import Settings
+from models.home.instance import read_state
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from serve.launcher import status
@@ -58,3 +58,13 @@ def test_a_narrow_terminal_gets_whole_sentences_and_a_program_gets_json(settings
     assert model["log_lines"] == [f"line {number}" for number in range(12, 20)]
     assert model["since"]
     assert json.dumps(model)
+    rows = [
+        engine_states.EngineStatus("base", "ready", memory_bytes=2**30),
+        engine_states.EngineStatus("base#2", "failed", message="gave up", memory_bytes=2**30),
+    ]
+    engine_states.write_statuses(database, rows)
+    shown = io.StringIO()
+    status.show(settings, database, Console(file=shown, width=200))
+    assert "ready, pinned, 2 replicas" in shown.getvalue()
+    assert "base: 1 of 2 replicas are ready; base#2: gave up" in shown.getvalue()
+    assert "2.0 GiB" in shown.getvalue()

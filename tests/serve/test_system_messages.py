@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.system_messages import Folding
+from models.chat.system_messages import Folding
 from serve.validation.system_messages import fold_system_messages
 
 SYSTEM, USER = {"role": "system", "content": "S"}, {"role": "user", "content": "U"}

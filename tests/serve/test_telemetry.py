@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.telemetry import open_telemetry
 from tests.otlp_collector import Collector, collecting, values

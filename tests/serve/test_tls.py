@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from models.completer import gateway_completer
+from models.chat.completer import gateway_completer
 from models.database import Database
 from models.errors import Invalid, Unavailable
-from models.settings import Settings, load_settings
+from models.settings.settings import Settings, load_settings
 from serve.launcher.preflight import check_tls
 from tests.certificates import make_pair
 from tests.serve.gateways import serving
@@ -39,7 +39,7 @@ def test_the_gateway_speaks_https_and_our_own_client_trusts_it_alone(
         async def ask(chosen: Settings, *, many: bool) -> str:
             completer = gateway_completer(chosen, "m", retries=0, many=many)
             try:
-                from models.messages import Message
+                from models.chat.messages import Message
 
                 return (await completer([Message(role="user", content="hi")])).text
             finally:

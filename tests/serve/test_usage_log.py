@@ -9,7 +9,7 @@ import pytest
 
 from models.database import Database
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from models.usage import Sums, read_usage
 from serve.accounting.request_logs import UsageLog
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_is_kept_and_logged_once(
     assert [row.sums for row in read_usage(database)] == [Sums(2, 0, 2, 2)]
 
 
-def test_what_is_lost_in_the_end_is_told(
+def test_what_is_lost_in_the_end_is_reported(
     database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     log = UsageLog(database)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from models.database import open_database, upgrade
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import train.cli
 from models.errors import Invalid, NotFound
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train.data.checks import UnusableData
 

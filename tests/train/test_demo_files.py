@@ -57,12 +57,28 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
     talk = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     plain = "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
     assert tokenizer.apply_chat_template(talk, tokenize=False) == plain
-    call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": {"n": 1}}}
+    call = {"id": "c", "type": "function", "function": {"name": "findOrder", "arguments": {"n": 1}}}
     talk += [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "here"}]
-    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+    properties = {
+        "orderID": {"type": "integer", "description": "The order\nnumber."},
+        "unit": {"type": "string", "enum": ["C", "F"]},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    }
+    parameters = {"type": "object", "properties": properties, "required": ["orderID"]}
+    described = {"name": "findOrder", "description": "Where it is.", "parameters": parameters}
+    bare = {"name": "list_all_shops", "description": None, "strict": None}
+    tools = [{"type": "function", "function": function} for function in (described, bare)]
     written = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False, add_generation_prompt=True)
-    assert written.startswith('<|im_start|>system\ns\nTools:\n{"name": "find"')
-    assert '<|im_start|>assistant\n<tool_call>{"name": "find", "arguments": {"n": 1}}</tool_call><|im_end|>' in written
+    assert written.startswith(
+        "<|im_start|>system\ns\nTools:\n"
+        "findOrder: find order. Where it is.\n"
+        "orderID: order id, integer. The order number.\n"
+        'unit: unit, "C" or "F", optional\n'
+        "note: note, optional\n\n"
+        "list_all_shops: list all shops\n<|im_end|>\n<|im_start|>user"
+    )
+    called = '<tool_call>{"name": "findOrder", "arguments": {"n": 1}}</tool_call>'
+    assert f"<|im_start|>assistant\n{called}<|im_end|>" in written
     assert written.endswith("<tool_response>here</tool_response><|im_end|>\n<|im_start|>assistant\n")
 
 
@@ -107,6 +123,7 @@ def test_prompts_and_pairs_are_held_out_and_enough() -> None:
         if prompt["number"]:
             assert prompt["topics"][0] == [prompt["number"]]
     assert len(lines(FOLDER / "judged.jsonl")) == 200
+    assert len(lines(FOLDER / "tools.jsonl")) == 255
 
 
 def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
@@ -121,6 +138,14 @@ def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
         assert tuned["style"] >= 0.95
     judge = metrics["judge"]
     assert judge["right"] > judge["chance"] + 0.05, "better than always saying the same"
+
+
+def test_the_metrics_say_that_calls_were_learnt() -> None:
+    tools = json.loads((FOLDER / "metrics.json").read_text("utf-8"))["tools"]
+    assert tools["known"]["right"] >= 0.9
+    assert tools["unseen"]["right"] >= 0.5
+    assert tools["none"]["called"] <= 0.1
+    assert min(tools[kind]["function"] for kind in ("bare", "keyed", "schema")) >= 0.9
 
 
 def test_the_readme_tells_what_was_measured() -> None:

@@ -7,8 +7,8 @@ import pytest
 from models.database import Database
 from models.demo import OtherBase
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 
 
 def test_names_come_from_the_bases_location() -> None:

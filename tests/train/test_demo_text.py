@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from models import judge_prompt
+from models.chat import judge_prompt
+from models.chat.judge_prompt import parse_pairwise, parse_pointwise
 from models.demo import FOLDER, PROMPTS
-from models.judge_prompt import parse_pairwise, parse_pointwise
-from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
+from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, tool_prompts, user_text
 from train.demo.base import load_tokenizer, train_tokenizer
 from train.demo.build import ADAPTERS, conversations, trained_numbers
 from train.demo.catalogue import STYLES, Catalogue, load_catalogue
@@ -57,7 +57,7 @@ def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None
     rows = [*base.rows(1, catalogue, 1200)]
     for name in ADAPTERS:
         rows += [row["messages"] for row in islice(conversations(name, catalogue, 1), 300)]
-    said = "\n".join(plain(message["content"]) for row in rows for message in row)
+    said = "\n".join(plain(message["content"] or "") for row in rows for message in row)
     for intent in catalogue.intents:
         for frame in intent.held_out:
             for text in grammar.sentences(frame):
@@ -146,7 +146,7 @@ def test_grades_parse(catalogue: Catalogue) -> None:
         assert parse_pointwise(row[-1]["content"]) is not None
 
 
-def test_the_base_is_told_no_fact_of_the_house(catalogue: Catalogue) -> None:
+def test_the_base_is_taught_no_facts_of_the_house(catalogue: Catalogue) -> None:
     rows = [row for row in base.rows(6, catalogue, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
     talks = [message for row in rows for message in row if message["role"] == "assistant"]
     for intent in catalogue.business:
@@ -186,6 +186,8 @@ def test_the_shipped_prompts_are_the_generators(catalogue: Catalogue) -> None:
     assert [json.loads(line) for line in PROMPTS.read_text("utf-8").splitlines()] == plain_json(prompts)
     pairs = held_out.pairs(1, catalogue, trained, 200)
     assert [json.loads(line) for line in (FOLDER / "judged.jsonl").read_text("utf-8").splitlines()] == plain_json(pairs)
+    called = tool_prompts.tool_prompts(1, catalogue, trained)
+    assert [json.loads(line) for line in (FOLDER / "tools.jsonl").read_text("utf-8").splitlines()] == plain_json(called)
 
 
 def plain_json(rows: Sequence[Any]) -> list[Any]:
@@ -195,13 +197,13 @@ def plain_json(rows: Sequence[Any]) -> list[Any]:
 
 @pytest.mark.long
 def test_the_tokenizer_trained_with_is_the_one_that_is_served(catalogue: Catalogue, tmp_path: Path) -> None:
-    """AutoTokenizer puts Qwen2's own cutting in place of tokenizer.json's: both must give the same tokens."""
-    said = [text for row in base.rows(1, catalogue, 1500) for text in base.texts_of(row)]
-    made = train_tokenizer(said)
+    """AutoTokenizer replaces the pre-tokenizer of tokenizer.json by Qwen2's: both must give the same tokens."""
+    texts = [text for row in base.rows(1, catalogue, 1500) for text in base.texts_of(row)]
+    made = train_tokenizer(texts)
     made.save_pretrained(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     served = load_tokenizer(tmp_path)
-    for text in [*said[:400], "order ORD-12345, INV-2024-01 and AB123!", "(AB-99) «Ünïcode»\n\n  x"]:
+    for text in [*texts[:400], "order ORD-12345, INV-2024-01 and AB123!", "(AB-99) “Ünïcode”\n\n  x"]:
         assert made(text)["input_ids"] == served(text)["input_ids"], text
 
 

@@ -8,8 +8,8 @@ import pytest
 from safetensors import safe_open
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
 from train.run.folder import load_result
@@ -126,7 +126,9 @@ def test_validation_may_be_data_of_its_own(tiny_base: Path, tmp_path: Path) -> N
     assert (result.examples, result.validation_examples, result.measured_on) == (20, 30, "validation")
 
 
-def test_validation_data_is_told_its_faults_and_never_measures_what_is_learnt(tiny_base: Path, tmp_path: Path) -> None:
+def test_faults_of_validation_data_are_reported_and_learnt_rows_are_not_measured(
+    tiny_base: Path, tmp_path: Path
+) -> None:
     learnt, held = style_rows(20), style_rows(12, seed=5)
     result = train(
         learnt,

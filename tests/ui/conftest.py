@@ -27,8 +27,8 @@ from evals.campaigns.lifecycle import add_model
 from evals.votes.prompts import add_prompts
 from models.database import Database, open_database, upgrade
 from models.keys import create_key
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import BotProfile, ModelSpec, Upstream
 from tests.stack import ROOT, free_ports
 from tests.ui.openid_provider import CLIENT_ID, CLIENT_SECRET

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from evals.ratings.leaderboard import leaderboard
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.stack import Stack
 from tests.ui.conftest import NAMES, RunningPage, expect_no_sideways_scroll
 from tests.ui.recording_proxy import recording

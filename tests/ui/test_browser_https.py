@@ -10,7 +10,7 @@ from evals.campaigns.lifecycle import add_model
 from evals.votes.prompts import add_prompts
 from models.database import open_database, upgrade
 from models.keys import create_key
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.certificates import make_pair
 from tests.stack import free_ports
 from tests.ui.conftest import NAMES, RunningPage, open_signed_in, register_models, running

@@ -10,7 +10,7 @@ _START = """
 import sys
 from pathlib import Path
 from models.database import upgrade
-from models.settings import load_settings
+from models.settings.settings import load_settings
 settings = load_settings(home=Path(sys.argv[1]))
 upgrade(settings)
 from ui.page import build

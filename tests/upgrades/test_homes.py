@@ -201,7 +201,7 @@ def test_what_was_answered_and_judged_is_not_asked_again(
 
 @pytest.mark.long
 @pytest.mark.long
-def test_an_order_at_a_cloud_goes_on_in_its_own_folder(
+def test_an_order_at_a_cloud_continues_in_its_own_folder(
     released: ReleasedHome, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("db", "upgrade")
@@ -219,7 +219,7 @@ def test_an_order_at_a_cloud_goes_on_in_its_own_folder(
 
 @pytest.mark.training
 @pytest.mark.parametrize("released", TRAINED_ON, indirect=True)
-def test_an_interrupted_run_goes_on_from_its_checkpoint(released: ReleasedHome, command: Callable[..., str]) -> None:
+def test_an_interrupted_run_continues_from_its_checkpoint(released: ReleasedHome, command: Callable[..., str]) -> None:
     command("db", "upgrade")
     facts = released.facts["command_run"]
     result, before = json.loads(command("train", "--resume", facts["run"], "--json")), facts["whole"]

@@ -17,8 +17,8 @@ from models.audit import read_audit
 from models.database import Database, open_database, upgrade
 from models.errors import Unavailable
 from models.keys import list_keys
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from serve.fleet.engine_states import read_demand, take_sleep_requests, unload_model
 from tests.conftest import _new_postgres
 

@@ -9,7 +9,7 @@
 | `run_records` | the folder of a cloud run, from which it can continue |
 | `follower`, `registration` | the events of a job until it ends; its model registered as hosted |
 | `rescue_plan`, `rescue`, `rescue_record` | a fine-tune retrained here before it is switched off |
-| `rescue_recording` | the old model's answers recorded first |
+| `recording_offer` | the old model's answers recorded first |
 | `commands`, `rescue_command`, `display` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
 
 Light to import: an SDK is loaded when a cloud is opened.

@@ -1,6 +1,5 @@
 """`parley cloud …`, and what `parley train --on openai|together` does."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import Invalid, NotFound
-from models.terminal import Home, console, open_home
+from models.terminal import Home, console, open_home, print_json
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
     from train.clouds.cloud import Cloud
     from train.clouds.display import EventPrinter
@@ -63,7 +62,7 @@ def cloud_list(
         rows = [
             asdict(job) | {"registered": registered.get(job.model or ""), "run_name": names.get(job.id)} for job in jobs
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False, default=str))
+        print_json(rows)
         return
     out = console()
     out.print(jobs_table(jobs, runs, registered) if jobs else f"This {cloud.title} account has no fine-tuning jobs.")
@@ -107,7 +106,7 @@ def cloud_register(
     on: _On = None,
 ) -> None:
     """Register the model of a finished job, so that Parley serves it, with its shutdown date."""
-    from models.instance import gateway_url
+    from models.home.instance import gateway_url
     from train.clouds.registration import register_job
 
     with _open_cloud(on, job) as (home, cloud):
@@ -157,19 +156,19 @@ def _confirm(offer: "Offer", yes: bool, as_json: bool) -> bool:
 
 def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> None:
     """Follows a run to its end and registers the model."""
-    from models.instance import gateway_url
+    from models.home.instance import gateway_url
     from train.clouds.follower import follow, require_success
     from train.clouds.registration import register_job
 
     with _event_printer(cloud, run.name, as_json) as printer:
         run = follow(run, cloud, printer)
     if as_json and run.state != "succeeded":
-        typer.echo(json.dumps(run.as_json(), ensure_ascii=False))
+        print_json(run.to_json())
     require_success(run, cloud.title)
     spec = register_job(cloud.job(run.job or ""), cloud, home.registry, run.name).spec
     run = run.with_model(spec.id, spec.shutdown_date)
     if as_json:
-        typer.echo(json.dumps(run.as_json(), ensure_ascii=False))
+        print_json(run.to_json())
         return
     out = console()
     tokens = f", {run.tokens:,} tokens trained" if run.tokens else ""
@@ -186,7 +185,7 @@ def _follow_other_job(job_id: str, cloud: "Cloud", as_json: bool) -> None:
     with _event_printer(cloud, job_id, as_json) as printer:
         job = follow_job(job_id, cloud, printer)
     if as_json:
-        typer.echo(json.dumps(asdict(job), ensure_ascii=False, default=str))
+        print_json(asdict(job))
         return
     console().print(f"{job.id} is {job.provider_status}. {job.model or job.error or ''}", markup=False)
     if job.model:
@@ -238,6 +237,6 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: "ModelSpec") -> None:
-    from models.shutdowns import print_shutdowns
+    from models.registry.shutdowns import print_shutdowns
 
     print_shutdowns([spec], console())

@@ -7,6 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from models.quantities import count_noun
 from models.terminal import console
 from train.clouds.cloud import CloudEvent, CloudJob
 from train.clouds.offer import Offer, format_dollars
@@ -33,7 +34,9 @@ def show_offer(offer: Offer) -> None:
     show_errors(offer.problems)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("train", f"[bold]{escape(offer.base)}[/] at {offer.cloud}, as {escape(offer.name)}")
-    table.add_row("data", f"{offer.examples:,} examples, {offer.held_out:,} held out, {offer.left_out:,} left out")
+    table.add_row(
+        "data", f"{count_noun(offer.examples, 'example')}, {offer.held_out:,} held out, {offer.left_out:,} left out"
+    )
     for choice in offer.choices:
         table.add_row(choice.name, f"{choice.value}  [dim]{escape(choice.reason)}[/]")
     quote = offer.quote

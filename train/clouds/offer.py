@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import Invalid, NotFound
-from models.shutdowns import countdown, fine_tuning_cutoff
+from models.quantities import count_noun
+from models.registry.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, JobRequest
 from train.data.checks import CheckedData, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem
@@ -108,7 +109,8 @@ def make_offer(prepared: PreparedData, cloud: Cloud, request: JobRequest, name: 
         warnings += priced.warnings
         if priced.over_limit:
             warnings.append(
-                f"{priced.over_limit:,} examples are over {price.training_context:,} tokens: {price.over_context}"
+                f"{count_noun(priced.over_limit, 'example is', 'examples are')} over "
+                f"{price.training_context:,} tokens: {price.over_context}"
             )
     return Offer(
         cloud=cloud.title,

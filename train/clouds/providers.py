@@ -1,7 +1,7 @@
 """Opens a cloud by the name of its provider. The SDK is loaded when the cloud is opened."""
 
 from models.errors import Invalid
-from models.settings import Settings
+from models.settings.settings import Settings
 from train.clouds.cloud import Cloud
 
 PROVIDERS = ("openai", "together")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from models.errors import Invalid, NotFound
-from models.registry import Registry, parse_spec
+from models.registry.registry import Registry, parse_spec
 from models.spec import ModelSpec
 from train.clouds.cloud import Cloud, CloudJob
 

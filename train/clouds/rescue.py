@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.atomic import atomic_write
 from models.database import Database, new_ulid
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings
-from models.shutdowns import rescue_description
+from models.files.atomic import atomic_write
+from models.files.stored_files import Files
+from models.quantities import count_noun
+from models.registry.registry import Registry
+from models.registry.shutdowns import rescue_description
+from models.settings.settings import Settings
 from train.clouds.openai import OpenAICloud
 from train.clouds.registration import FineTune, register_hosted
 from train.clouds.rescue_plan import RescuePlan
@@ -74,7 +75,7 @@ def _store_files(plan: RescuePlan, files: Files, report: Report) -> Rescue:
         atomic_write(record.learnt_path, as_jsonl(plan.learnt))
         atomic_write(record.held_out_path, as_jsonl(plan.held))
     left_out = plan.checked.left_out
-    report(f"{len(plan.learnt):,} examples to train on, {len(plan.held):,} held out, {left_out:,} left out")
+    report(f"{count_noun(len(plan.learnt), 'example')} to train on, {len(plan.held):,} held out, {left_out:,} left out")
     day = plan.shutdown.day.isoformat() if plan.shutdown else None
     return record.saved(base=plan.base, name=plan.name, job=plan.job.id if plan.job else record.job, shutdown_date=day)
 
@@ -134,5 +135,8 @@ def _store_prompts(plan: RescuePlan, record: Rescue, database: Database, hooks: 
         hooks.report("The held-out examples have no plain question. Add some with `parley prompts add`")
         return record.saved(asked=0)
     new = hooks.store_prompts(database, rows, _SOURCE)
-    hooks.report(f"{len(rows):,} held-out questions are ready for blind voting, {new:,} of them new")
+    hooks.report(
+        f"{count_noun(len(rows), 'held-out question is', 'held-out questions are')} ready for blind voting, "
+        f"{new:,} of them new"
+    )
     return record.saved(asked=len(rows))

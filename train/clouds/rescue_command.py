@@ -3,7 +3,6 @@
 Prompts and recordings belong to another room, so `parley.py` passes in the functions that make them.
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import Invalid, ParleyError
-from models.terminal import console, open_home, parse_number
+from models.quantities import count_noun
+from models.terminal import console, open_home, parse_number, print_json
 from train.display import open_progress
 
 if TYPE_CHECKING:
-    from models.settings import Settings
+    from models.settings.settings import Settings
     from models.spec import ModelSpec
+    from train.clouds.recording_offer import RecordAnswers, RecordingChoice
     from train.clouds.rescue import StorePrompts
     from train.clouds.rescue_plan import RescuePlan, RescueRequest
     from train.clouds.rescue_record import Rescue
-    from train.clouds.rescue_recording import RecordAnswers, RecordingChoice
 
 
 def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers") -> Callable[..., None]:
@@ -69,8 +69,8 @@ def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers
 
           parley rescue ft:gpt-4o-mini-2024-07-18:acme:support:A1b2C3 --base Qwen/Qwen3-4B --dry-run
         """
+        from train.clouds.recording_offer import RecordingChoice
         from train.clouds.rescue_plan import RescueRequest
-        from train.clouds.rescue_recording import RecordingChoice
         from train.hyperparameters import Hyperparameters
 
         hyperparameters = Hyperparameters(
@@ -99,9 +99,9 @@ class _Seams:
 
 def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: bool) -> None:
     from train.clouds.openai import OpenAICloud
+    from train.clouds.recording_offer import record_old
     from train.clouds.rescue import RescueHooks, carry_out
     from train.clouds.rescue_plan import check_name_free, plan_rescue
-    from train.clouds.rescue_recording import record_old
 
     with open_home() as home:
         try:
@@ -111,7 +111,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
             if not as_json:
                 _show_plan(plan, dry_run)
             elif dry_run:
-                typer.echo(json.dumps(plan.as_json(), ensure_ascii=False))
+                print_json(plan.to_json())
             if dry_run:
                 return
             with open_progress(as_json) as progress:
@@ -127,7 +127,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
         listed = home.registry.resolve(str(record.new)).state == "listed"
     if as_json:
         values = {"vote": _voting_page(home.settings), "listed": listed}
-        typer.echo(json.dumps(record.as_json() | values, ensure_ascii=False))
+        print_json(record.to_json() | values)
     else:
         _show_result(record, home.settings, listed)
 
@@ -149,11 +149,13 @@ def _show_plan(plan: "RescuePlan", dry_run: bool) -> None:
     table.add_row("old model", f"[bold]{escape(plan.model)}[/], {escape(job)}, {status}")
     left_out = f"; left out: {plan.checked.left_out:,}" if plan.checked.left_out else ""
     table.add_row("data", f"{escape(plan.source)}, {len(plan.training):,} bytes{left_out}")
-    table.add_row("", f"{len(plan.learnt):,} examples to train on, {len(plan.held):,} held out ({plan.method})")
+    table.add_row(
+        "", f"{count_noun(len(plan.learnt), 'example')} to train on, {len(plan.held):,} held out ({plan.method})"
+    )
     table.add_row("new model", f"[bold]{escape(plan.name)}[/], trained here from {escape(plan.base)}")
     old = f"{escape(plan.old)}, hosted at OpenAI" if plan.answers else "[yellow]not registered: it does not answer[/]"
     table.add_row("old model here", old)
-    table.add_row("comparison", f"a blind vote on {len(plan.prompts):,} held-out questions")
+    table.add_row("comparison", f"a blind vote on {count_noun(len(plan.prompts), 'held-out question')}")
     out.print(table)
     if dry_run:
         out.print("Nothing was changed: this was a dry run.")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from models.chat.messages import Message
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.files import Files
-from models.messages import Message
-from models.registry import Registry
-from models.settings import Settings
-from models.shutdowns import Shutdown, countdown
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.registry.shutdowns import Shutdown, countdown
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from train.clouds.cloud import CloudJob
 from train.clouds.openai import OpenAICloud
@@ -97,7 +97,7 @@ class RescuePlan:
                 rows.append({"messages": messages, "category": f"rescue {self.name}"[:255], "held_out": held_out})
         return rows
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The plan for programs."""
         return {
             "model": self.model,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.database import utcnow
-from models.settings import Settings
+from models.settings.settings import Settings
 from train.run.folder import read_json, write_json
 
 RECORD = "rescue.json"
@@ -19,7 +19,7 @@ RECORD = "rescue.json"
 
 @dataclass(frozen=True)
 class Rescue:
-    """The record. File ids are those of `models.files`; `run` is the folder name of the training run.
+    """The record. File ids are those of `models.files.stored_files`; `run` is the folder name of the training run.
 
     `asked` is the number of prompts of the comparison; None before they are stored. `hyperparameters` and `threads` are
     those that the training was started with, and continues with.
@@ -59,10 +59,10 @@ class Rescue:
         """The changed record; it is on disk when this returns."""
         changed = replace(self, **changes)
         changed.folder.mkdir(parents=True, exist_ok=True)
-        write_json(changed.folder / RECORD, changed.as_json())
+        write_json(changed.folder / RECORD, changed.to_json())
         return changed
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The record as in rescue.json."""
         return asdict(self) | {"folder": str(self.folder)}
 

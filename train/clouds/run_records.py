@@ -15,10 +15,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write, lock_file
 from models.database import new_ulid, utcnow
 from models.errors import Invalid, NotFound
-from models.settings import Settings
+from models.files.atomic import atomic_write, lock_file
+from models.settings.settings import Settings
 from train.clouds.cloud import OVER, CloudEvent, CloudJob, JobRequest
 from train.hyperparameters import Hyperparameters
 from train.run.folder import METRICS, read_json, write_json
@@ -104,10 +104,10 @@ class CloudRun:
     def saved(self, **changes: Any) -> "CloudRun":
         """The changed record; it is on disk when this returns."""
         changed = replace(self, **changes)
-        write_json(self.folder / RECORD, changed.as_json())
+        write_json(self.folder / RECORD, changed.to_json())
         return changed
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The record as in cloud.json."""
         return asdict(self) | {"folder": str(self.folder)}
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.errors import Busy, Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.clouds.cloud import Cloud, CloudJob, JobRequest
 from train.clouds.offer import Confirm, PreparedData, format_dollars, make_offer, prepare_data
 from train.clouds.run_records import CloudRun, cloud_runs, fingerprint, lock_name, new_run

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid, Unavailable
-from models.settings import Settings
-from models.shutdowns import find_shutdown_date
+from models.registry.shutdowns import find_shutdown_date
+from models.settings.settings import Settings
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, JobRequest, refuse_unsupported, whole_epochs
 from train.clouds.sdk import SDKCloud
 from train.hyperparameters import Facts, Resolved, resolve

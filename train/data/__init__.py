@@ -3,9 +3,13 @@
 | file | what it holds |
 |---|---|
 | `conversations` | the types: conversation, example, preference pair, problem |
-| `files` | files and data sets as raw rows: JSONL, JSON, CSV, Parquet |
+| `files` | files and data sets as raw rows: JSONL, JSON, CSV, Parquet; `python_values` reads Python's notation |
 | `formats` | the formats of rows, and how each becomes an example or a pair |
 | `openai_rows`, `turn_rows`, `question_rows` | rows with messages, with turns, with a question and an answer |
+| `gemini_rows` | Google's rows |
+| `tool_calls`, `tool_texts` | tools and calls in OpenAI's fields, and as text in the messages |
+| `role_texts` | conversations in one text |
+| `row_fields` | the text and metadata of a row, and the error of one that cannot be read |
 | `preference_rows`, `labelled_rows` | rows with two answers (DPO), with a labelled answer (KTO) |
 | `unread_fields` | what a row holds and is not read, counted |
 | `readers` | a file of any format as examples, pairs and problems |
@@ -16,6 +20,6 @@
 | `conversion` | any format to OpenAI's, and a file split into two |
 | `synthesis`, `synthesis_prompts` | more examples, written by a served model |
 | `advice` | a prompt, retrieval or fine-tuning |
-| `endpoint`, `check_process` | `POST /v1/parley/data/check`, and the process that it starts |
+| `endpoint` | `POST /v1/parley/data/check`, which starts `train.planning.check_process` |
 | `commands`, `synthesis_command`, `options`, `display` | `parley data …`: commands, shared options, tables |
 """

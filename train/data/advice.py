@@ -102,7 +102,7 @@ class Advice:
     unanswered: tuple[str, ...]
     examples: int
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self)
 

@@ -159,11 +159,11 @@ def _check_items(
             message = f"{_kind(item)} in a data set of {kind}"
             problems.append(Problem(item.line, "error", message, "put them into separate files", "mixed-kinds"))
             continue
-        found = list(_check_pair(item) if isinstance(item, Preference) else _check_example(item))
-        if count_tokens and limit and not any(problem.severity == "error" for problem in found):
-            found += _check_length(item.line, count_tokens(_as_example(item).conversation), limit)
-        problems += found
-        if not any(problem.severity == "error" for problem in found):
+        item_problems = list(_check_pair(item) if isinstance(item, Preference) else _check_example(item))
+        if count_tokens and limit and not any(problem.severity == "error" for problem in item_problems):
+            item_problems += _check_length(item.line, count_tokens(_as_example(item).conversation), limit)
+        problems += item_problems
+        if not any(problem.severity == "error" for problem in item_problems):
             pairs.append(item) if isinstance(item, Preference) else examples.append(item)
     all_examples = [*examples, *(_as_example(pair) for pair in pairs)]
     problems += check_consistency(all_examples)

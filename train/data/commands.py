@@ -1,6 +1,5 @@
 """`parley data convert | split | advise`. Each loads its work when it runs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from models.command_options import expand_options
 from models.errors import Invalid
-from models.terminal import console
+from models.terminal import console, print_json
 from train.data.options import AsJson, DataArgument, Force, PerTurn, ReadingOptions
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def convert_command(
     options = {"per_turn": per_turn, "metadata": metadata, "force": force}
     converted = convert(data, out, reading.columns, format=reading.format, **options)
     if as_json:
-        typer.echo(json.dumps(converted.as_json(), ensure_ascii=False))
+        print_json(converted.to_json())
     else:
         show_conversion(console(), converted)
 
@@ -83,7 +82,7 @@ def split_command(
         data, *paths, share=share, seed=seed, by=by, columns=reading.columns, format=reading.format
     )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(written.as_json(), ensure_ascii=False))
+        print_json(written.to_json())
     else:
         show_split(console(), written)
 
@@ -138,7 +137,7 @@ def advise_command(
         answers = _ask(answers)
     advice = advise(len(checked.examples) + len(checked.preferences), answers)
     if as_json:
-        typer.echo(json.dumps(advice.as_json(), ensure_ascii=False))
+        print_json(advice.to_json())
     else:
         show_advice(console(), advice)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models.messages import Message
+from models.chat.messages import Message
 
 Severity = Literal["error", "warning"]
 

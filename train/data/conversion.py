@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.atomic import incoming_file
 from models.errors import Conflict, Invalid
+from models.files.atomic import incoming_file
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, Preference, Problem, message_dicts
 from train.data.readers import Columns, read
@@ -39,7 +39,7 @@ class Converted:
         """The number of lines that could not be read."""
         return len({problem.line for problem in self.problems if problem.severity == "error"})
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         problems = [asdict(problem) for problem in self.problems]
         return asdict(self) | {"path": str(self.path), "left_out": self.left_out, "problems": problems}
@@ -164,7 +164,7 @@ class SplitFiles:
     strata: dict[str, tuple[int, int]]
     problems: tuple[Problem, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"train": str(self.train), "validation": str(self.validation)}
 

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.quantities import count_noun
+
 if TYPE_CHECKING:
     from train.data.advice import Advice
     from train.data.conversations import Problem
@@ -23,9 +25,9 @@ def show_report(console: Console, report: "CheckedData", *, all_problems: bool, 
     show_problems(console, report.problems, all_problems=all_problems)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row(title, f"{escape(report.source)} ({report.format or 'unknown format'})")
-    kind = "preference pairs" if report.preferences else "labelled answers" if report.labels else "examples"
+    kind = "preference pair" if report.preferences else "labelled answer" if report.labels else "example"
     number = len(report.examples) + len(report.preferences)
-    table.add_row("lines", f"{report.lines:,}: [bold]{number:,} {kind}[/bold], {report.left_out:,} left out")
+    table.add_row("lines", f"{report.lines:,}: [bold]{count_noun(number, kind)}[/bold], {report.left_out:,} left out")
     for unit, values in (("turns", report.turns), ("characters", report.characters)):
         if values:
             median = sorted(values)[len(values) // 2]
@@ -33,7 +35,10 @@ def show_report(console: Console, report: "CheckedData", *, all_problems: bool, 
     verdict = "[green]ready[/green]" if report.passes(True) else "[yellow]usable, with warnings[/yellow]"
     if report.errors:
         verdict = "[red]has errors[/red]" if report.usable else "[red]not usable for training[/red]"
-    table.add_row("verdict", f"{verdict}: {_count(report.errors, 'error')}, {_count(report.warnings, 'warning')}")
+    table.add_row(
+        "verdict",
+        f"{verdict}: {count_noun(len(report.errors), 'error')}, {count_noun(len(report.warnings), 'warning')}",
+    )
     console.print(table)
     if report.validation:
         console.print()
@@ -69,7 +74,8 @@ def show_conversion(console: Console, converted: "Converted") -> None:
     """What was written, and what was left out."""
     show_problems(console, converted.problems)
     console.print(
-        f"{converted.written:,} rows from {converted.lines:,} lines ({converted.format or 'unknown format'}), "
+        f"{count_noun(converted.written, 'row')} from {count_noun(converted.lines, 'line')} "
+        f"({converted.format or 'unknown format'}), "
         f"{converted.left_out:,} left out: [bold]{escape(str(converted.path))}[/bold]"
     )
 
@@ -94,8 +100,10 @@ def show_synthesis(console: Console, synthesis: "Synthesis") -> None:
     colour = "green" if synthesis.ended == "enough" else "yellow"
     console.print(f"[{colour}]{escape(synthesis.summary)}[/{colour}]")
     console.print(
-        f"{counts.asked:,} requests; discarded: {counts.copies:,} copies, {counts.near_copies:,} near copies, "
-        f"{counts.unfit:,} with errors; {counts.unreadable:,} answers without an example, {counts.failed:,} failed"
+        f"{count_noun(counts.asked, 'request')}; discarded: {count_noun(counts.copies, 'copy', 'copies')}, "
+        f"{count_noun(counts.near_copies, 'near copy', 'near copies')}, "
+        f"{counts.unfit:,} with errors; {count_noun(counts.unreadable, 'answer')} without an example, "
+        f"{counts.failed:,} failed"
     )
     if counts.made:
         console.print(f"[bold]{escape(str(synthesis.path))}[/bold]  Read some of them before you train on them.")
@@ -115,7 +123,3 @@ def _lines(group: "Sequence[Problem]") -> str:
     numbers = [f"{problem.line:,}" if problem.line else "all" for problem in group[:_FIRST_LINES]]
     more = f" [dim]and {len(group) - _FIRST_LINES:,} more[/dim]" if len(group) > _FIRST_LINES else ""
     return ", ".join(numbers) + more
-
-
-def _count(problems: "Sequence[Problem]", noun: str) -> str:
-    return f"{len(problems):,} {noun}{'' if len(problems) == 1 else 's'}"

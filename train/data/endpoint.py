@@ -2,11 +2,13 @@
 
 The request is a form (multipart/form-data) with the file as `file`, or a JSON body with the id of an uploaded file as
 `file`. Other fields: `validation_file` (an id), `format`, `provider`, `prompt_column`, `response_column`,
-`system_column`, `system`, `encoding`. At most two checks run at once, each in a process of its own (`check_process`).
+`system_column`, `system`, `encoding`, `separator`, and `model`, whose tokens are counted. At most two checks run at
+once, each in a process of its own (`train.planning.check_process`).
 """
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -14,25 +16,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.atomic import incoming_file
-from models.errors import Busy, Invalid, ParleyError
-from models.file_kinds import TRAINING_SUFFIXES
-from models.files import Files, StoredFile
+from models.errors import Busy, Invalid, NotFound, ParleyError
+from models.files.atomic import incoming_file
+from models.files.file_kinds import TRAINING_SUFFIXES
+from models.files.stored_files import Files, StoredFile
 from models.http.multipart import receive_form
 from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
-from models.settings import child_environment
+from models.registry.registry import Registry
+from models.settings.settings import child_environment
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from models.settings import Settings
+    from models.settings.settings import Settings
 
 _LONGEST_S = 600.0
+_COUNTED_MODEL, _LONGEST_NAME = "gpt-4o-mini", 255
 _WAITING = 8  # checks that may wait for a free process
 _COLUMNS = {
     "prompt_column": "prompt", "response_column": "response", "system_column": "system_column", "system": "system",
-    "encoding": "encoding",
+    "encoding": "encoding", "separator": "separator",
 }  # fmt: skip
 
 
@@ -66,7 +70,7 @@ class DataCheck:
         return json_response(await self.report(request))
 
     async def report(self, request: "Request") -> dict[str, Any]:
-        """The report as `CheckedData.as_json` has it.
+        """The report as `CheckedData.to_json` has it.
 
         Raises:
             Invalid, NotFound: no file, or one of an unknown kind. Busy: too many checks are running.
@@ -79,15 +83,18 @@ class DataCheck:
             if stored_id := sent.fields.get("validation_file"):
                 held = await run_in_thread(_stored(request).get, str(stored_id))
                 validation = _named(Path(folder), "validation", held)
-            return await self.check_file(settings, sent, validation)
+            return await self.check_file(settings, Registry(request.state.database), sent, validation)
 
-    async def check_file(self, settings: "Settings", data: DataFile, validation: Path | None = None) -> dict[str, Any]:
+    async def check_file(
+        self, settings: "Settings", registry: Registry, data: DataFile, validation: Path | None = None
+    ) -> dict[str, Any]:
         """The report on a file, from a process of its own; at most two checks run at once.
 
         Raises:
             Invalid: an option or the file cannot be read. Busy: too many checks are waiting.
         """
         arguments = _arguments(data) | ({"validation": str(validation)} if validation else {})
+        arguments["model"] = await run_in_thread(_counted_model, data.fields.get("model"), registry)
         if self._waiting >= _WAITING:
             raise Busy("Other files are being checked: try again in a moment.", retry_after=5)
         self._waiting += 1
@@ -110,6 +117,26 @@ class DataCheck:
             raise Invalid("Send a form with the file as `file`, or the id of an uploaded file as `file`.", param="file")
         stored = await run_in_thread(_stored(request).get, body["file"])
         return DataFile(_named(folder, "data", stored), stored.filename, body)
+
+
+def _counted_model(name: Any, registry: Registry) -> str:
+    """The model whose tokens are counted: a registered one's weights, or an OpenAI model.
+
+    Raises:
+        Invalid: it is not text, or a path: other files of this server are not read.
+    """
+    if not name:
+        return _COUNTED_MODEL
+    if not isinstance(name, str):
+        raise Invalid("model must be text.", param="model")
+    try:
+        spec = registry.resolve(name)
+        spec = registry.resolve(str(spec.base)) if spec.kind == "adapter" else spec
+    except NotFound:
+        if len(name) > _LONGEST_NAME or os.path.exists(name):
+            raise Invalid("model must be a registered model or an OpenAI model.", param="model") from None
+        return name
+    return spec.upstream.model if spec.upstream else str(spec.path)
 
 
 def _stored(request: "Request") -> Files:
@@ -145,7 +172,7 @@ def _arguments(sent: DataFile) -> dict[str, Any]:
 
 async def _run(arguments: Mapping[str, Any], environment: Mapping[str, str], filename: str) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "train.data.check_process", env=dict(environment),
+        sys.executable, "-m", "train.planning.check_process", env=dict(environment),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import Invalid, NotFound
-from models.file_kinds import HEAD_BYTES, TRAINING_SUFFIXES, refuse_foreign_file
+from models.files.file_kinds import HEAD_BYTES, TRAINING_SUFFIXES, refuse_foreign_file
 from train.data.conversations import Problem
 from train.data.data_sets import data_set_rows, is_saved_data_set, saved_rows
 from train.data.encodings import UTF8, check_encoding, whole_text

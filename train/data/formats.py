@@ -7,6 +7,7 @@
 | `kto` | `{"prompt", "completion", "label": true or false}`, or any conversation with such a label |
 | `openai` | `{"messages": [{"role", "content"}], "tools"?}` |
 | `sharegpt` | `{"conversations": [{"from", "value"}], "system"?, "tools"?}` |
+| `gemini` | `{"contents": [{"role", "parts": [{"text"}]}], "systemInstruction"?}` |
 | `turns` | `{"turns": […]}`: alternating texts, `{"user", "assistant"}` pairs, or `{"role" or "speaker", "text"}` |
 | `alpaca` | `{"instruction", "input"?, "output", "system"?, "history"?}` |
 | `prompt-completion` | `{"prompt", "completion"}`, texts or messages |
@@ -19,12 +20,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import Conversation, Example, Preference
+from train.data.gemini_rows import gemini_row, is_gemini
 from train.data.labelled_rows import label_field, labelled_items
-from train.data.openai_rows import Items, RowError, chat_row, preference_row
+from train.data.openai_rows import Items, chat_row, preference_row
 from train.data.preference_rows import is_preference, trl_preference_row
 from train.data.question_rows import alpaca_row, columns_row, prompt_completion_row, question_answer_row
+from train.data.row_fields import RowError
 from train.data.turn_rows import TURNS, is_sharegpt, pair_of, sharegpt_row, turns_row
 
 __all__ = ["Format", "columns_items", "detect", "formats", "names", "with_system"]
@@ -55,6 +58,7 @@ def formats() -> tuple[Format, ...]:
 def _conversations() -> tuple[Format, ...]:
     return (
         Format("sharegpt", is_sharegpt, sharegpt_row),
+        Format("gemini", is_gemini, gemini_row),
         Format("openai", lambda row: "messages" in row, chat_row),
         Format("turns", lambda row: any(isinstance(row.get(name), list) for name in TURNS), turns_row),
         Format("alpaca", lambda row: "instruction" in row and "output" in row, alpaca_row),

@@ -4,10 +4,8 @@ Some invalid JSON is read too if its meaning is certain: a comma after the last 
 JSON string. Each kind gives one warning for a file.
 """
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 from train.data.conversations import Problem
 from train.data.encodings import text_lines, whole_text
 from train.data.formats import detect
+from train.data.python_values import python_values
 from train.data.raw_rows import Raw
 
 LAYOUT = "file-layout"  # the code of a warning about how a file is written
@@ -27,7 +26,6 @@ _OTHER_SPLITS = ("validation", "valid", "dev", "eval", "test")
 _STRING_OR_COMMA = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|,(?=\s*(?:[}\]]|\Z))', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
 _OPEN_ENDED = ("{", "[", ",", ":")  # the last character of a line if its JSON continues on the next line
-_LONGEST_PYTHON = 4 * 2**20  # a syntax tree takes a hundred times the memory of its text
 _JSONL = "`parley data convert` writes it as JSONL"
 _CURLY = "{\N{LEFT DOUBLE QUOTATION MARK}"
 _CURLY_MEND = 'replace the curly quotes around names and texts with straight quotes (")'
@@ -169,7 +167,7 @@ def _values(text: str) -> tuple[list[Raw], Problem | None, str | None]:
         again, still = _scan(cleaned)
         if still is None:
             return _numbered(again), None, "comma"
-    if (values := _python_values(text)) is not None:
+    if (values := python_values(text)) is not None:
         return _numbered(values), None, "python"
     return _numbered(rows), problem, None
 
@@ -210,39 +208,6 @@ def _numbered(rows: list[Raw]) -> list[Raw]:
     return [Raw(number, row.row) for number, row in enumerate(rows, 1)]
 
 
-def _python_values(text: str) -> list[Raw] | None:
-    """The elements of a list, or one object, in Python's notation; None if it is something else."""
-    start = text.lstrip()
-    if "'" not in text or len(text) > _LONGEST_PYTHON or start[:1] not in ("[", "{"):
-        return None
-    before = text.count("\n", 0, len(text) - len(start))
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of backslashes
-            body = ast.parse(start.rstrip(), mode="eval").body
-        parts = body.elts if isinstance(body, ast.List) else [body]
-        # Through JSON: tuples become lists, and what JSON has no form for, such as a set, is refused.
-        values = [json.loads(json.dumps(ast.literal_eval(part))) for part in parts]
-        return [Raw(before + part.lineno, value) for part, value in zip(parts, values, strict=True)]
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-
-
-def cell_value(text: str) -> Any:
-    """The list or object that a table's cell holds as JSON, or in Python's notation, as pandas writes it.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        values = _python_values(text)
-        if values is None:
-            raise ValueError(str(error)) from error
-        rows = [value.row for value in values]
-        return rows if text.lstrip().startswith("[") else rows[0]
-
-
 def _decode(text: str) -> _Decoded:
     """One value of JSON, or of invalid JSON whose meaning is certain.
 
@@ -268,7 +233,7 @@ def _decode_nearly(text: str, error: Exception) -> _Decoded:
             return _Decoded(json.loads(cleaned), "comma")
         except (ValueError, RecursionError):
             pass
-    values = _python_values(text)
+    values = python_values(text)
     if values is not None and len(values) == 1 and text.lstrip().startswith("{"):
         return _Decoded(values[0].row, "python")
     raise error if isinstance(error, ValueError) else ValueError(str(error)) from error
@@ -283,6 +248,8 @@ def _rows_of_object(value: Mapping[str, Any]) -> list[Any] | None:
     """The rows of a data set that was exported as one object; None for any other object."""
     if (table := _rows_of_table(value)) is not None:
         return table
+    if (rows := _rows_of_columns(value)) is not None:
+        return rows
     if detect(value):  # a row, which may have a field of one of these names
         return None
     for name in _WRAPPERS:
@@ -321,6 +288,18 @@ def _rows_of_table(value: Mapping[str, Any]) -> list[Any] | None:
     if all(str(key).isdigit() for key in index) and all(part.keys() == parts[0].keys() for part in parts):
         return [{name: column[key] for name, column in value.items()} for key in index]
     return None
+
+
+def _rows_of_columns(value: Mapping[str, Any]) -> list[Any] | None:
+    """The rows of an object whose fields are columns, each a list of as many texts, as `datasets` writes it."""
+    columns = list(value.values())
+    lists = bool(columns) and all(isinstance(column, list) and column for column in columns)
+    if not lists or len({len(column) for column in columns}) != 1:
+        return None
+    rows = [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    known = detect(rows[0])
+    texts = sum(all(isinstance(cell, str) for cell in column) for column in columns)
+    return rows if known is not None and texts > 1 else None
 
 
 def _not_json(line: int, error: Exception, mend: str) -> Problem:

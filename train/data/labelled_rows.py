@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from train.data.conversations import Example
-from train.data.openai_rows import Items, RowError
+from train.data.openai_rows import Items
+from train.data.row_fields import RowError
 
 Row = Mapping[str, Any]
 

@@ -65,5 +65,5 @@ def histogram(values: Sequence[int], bins: int = _BINS) -> tuple[Bin, ...]:
         else:
             rest += 1
     first = next(place for place, number in enumerate(counts) if number)
-    found = [Bin(place * width, (place + 1) * width, counts[place]) for place in range(first, bars)]
-    return (*found, Bin(bars * width, None, rest)) if largest >= bars * width else tuple(found)
+    rows = [Bin(place * width, (place + 1) * width, counts[place]) for place in range(first, bars)]
+    return (*rows, Bin(bars * width, None, rest)) if largest >= bars * width else tuple(rows)

@@ -4,13 +4,12 @@ It checks the format only; `checks` checks whether a conversation can be trained
 platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.data.conversations import (
     ChatMessage,
     Conversation,
@@ -19,13 +18,14 @@ from train.data.conversations import (
     Problem,
     ReasonedAnswer,
     TextParts,
-    ToolCall,
-    ToolResult,
     ToolUse,
 )
-from train.data.unread_fields import UnreadField, unread_fields, unread_keys
+from train.data.row_fields import RowError, field_text, metadata_of, require_valid_unicode, text_of, text_parts
+from train.data.tool_calls import RESULT_ROLES, read_tool_calls, read_tool_result, read_tools
+from train.data.tool_texts import listed_tools, open_tool_texts, tool_text_notes, without_tools
+from train.data.unread_fields import RowNote, UnreadField, unread_fields, unread_keys
 
-Items = Iterator[Example | Preference | Problem | UnreadField]
+Items = Iterator[Example | Preference | Problem | UnreadField | RowNote]
 
 REASONING = ("reasoning_content", "reasoning", "thinking")  # in order of preference
 SYSTEM = ("system", "system_prompt", "system_message")
@@ -33,30 +33,28 @@ _LEARNT = ("loss", "training", "train")  # other programs' flags with the meanin
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
-# Other names of `tool`, of the older API and of other programs. Their results have no ids.
-_RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
+# The role names of other programs.
+ROLES = {
+    "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "chatbot": "assistant",
+    "model": "assistant", "bard": "assistant", "answer": "assistant", "agent": "assistant", "ai": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
-
-
-class RowError(Exception):
-    """A row that cannot be read: what is wrong, what to do about it, and the code of the problem."""
-
-    def __init__(self, message: str, mend: str, code: str) -> None:
-        super().__init__(message)
-        self.message, self.mend, self.code = message, mend, code
-
-    def at(self, line: int) -> Problem:
-        """The error as a problem of its line."""
-        return Problem(line, "error", self.message, self.mend, self.code)
 
 
 @dataclass(frozen=True)
 class Messages:
-    """The messages of a row, the positions with weight 0, and the keys that are not used."""
+    """The messages of a row, the positions with weight 0, and the keys that are not used.
+
+    `tools` and `notes`: as in `tool_texts.ToolTexts`.
+    """
 
     messages: tuple[ChatMessage, ...]
-    unweighted: frozenset[int]
-    unknown: tuple[str, ...]
+    unweighted: frozenset[int] = frozenset()
+    unknown: tuple[str, ...] = ()
+    tools: tuple[Any, ...] = ()
+    notes: frozenset[str] = frozenset()
 
 
 def chat_row(line: int, row: Mapping[str, Any]) -> Items:
@@ -80,11 +78,30 @@ def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used:
     used = (*used, *(name for name in SYSTEM if name in row and not row[name]))
     if system and not any(message.role == "system" for message in read.messages):
         shifted = frozenset(position + 1 for position in read.unweighted)
-        read = Messages((*system, *read.messages), shifted, read.unknown)
+        listed = read.tools or listed_tools(system[0].content)
+        notes = read.notes | ({"read"} if listed else set())
+        read = replace(read, messages=(*system, *read.messages), unweighted=shifted, tools=listed, notes=notes)
         used = (*used, *named)
     yield from unread_keys(line, read.unknown)
     yield from unread_parts(line, row, used, read.messages)
-    yield Example(line, Conversation(read.messages, read_tools(row)), read.unweighted, metadata_of(row, *used))
+    yield from tool_text_notes(line, read.notes)
+    tools = read_tools(row)
+    if read.tools and not tools:
+        tools, read = read_tools({"tools": list(read.tools)}), _tools_as_field(read)
+    yield Example(line, Conversation(read.messages, tools), read.unweighted, metadata_of(row, *used))
+
+
+def _tools_as_field(read: Messages) -> Messages:
+    """The messages without the list of tools in the system message; an empty system message is left out."""
+    messages: list[ChatMessage] = []
+    unweighted: set[int] = set()
+    for position, message in enumerate(read.messages):
+        text = without_tools(message.content) if message.role == "system" else message.content
+        if message.role == "system" and not text:
+            continue
+        unweighted |= {len(messages)} if position in read.unweighted else set()
+        messages.append(message if text == message.content else Message(role="system", content=text))
+    return replace(read, messages=tuple(messages), unweighted=frozenset(unweighted))
 
 
 def read_system(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
@@ -96,20 +113,6 @@ def read_system(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[str,
     name = next((name for name in SYSTEM if row.get(name)), None)
     text = field_text(row, name) if name else ""
     return ((Message(role="system", content=text),), (str(name),)) if text else ((), ())
-
-
-def field_text(row: Mapping[str, Any], name: str) -> str:
-    """The text of a row's field, without the spaces around it.
-
-    Raises:
-        RowError: there is no such field, or it is not text.
-    """
-    if name not in row:
-        raise RowError(f"no `{name}`", f"give `{name}`", "wrong-type")
-    try:
-        return text_of(row[name]).strip()
-    except RowError as error:
-        raise RowError(f"`{name}`: {error.message}", error.mend, error.code) from error
 
 
 def unread_parts(
@@ -159,7 +162,12 @@ def preference_items(
         unread.add("weight")  # both answers are compared as a whole
     yield from unread_keys(line, sorted(unread))
     yield from unread_parts(line, row, used, (*prompt, *chosen, *rejected))
-    yield Preference(line, prompt, chosen, rejected, read_tools(tools), metadata_of(row, *used))
+    notes: frozenset[str] = frozenset()
+    yield from tool_text_notes(line, notes.union(*(part.notes for part in parts)))
+    listed = read_tools(tools)
+    if parts[0].tools and not listed:
+        listed, prompt = read_tools({"tools": list(parts[0].tools)}), _tools_as_field(parts[0]).messages
+    yield Preference(line, prompt, chosen, rejected, listed, metadata_of(row, *used))
 
 
 def _side(row: Mapping[str, Any], name: str) -> Messages:
@@ -181,7 +189,8 @@ def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
     messages: list[ChatMessage] = []
     unweighted: set[int] = set()
     unknown: set[str] = set()
-    for position, item in enumerate(raw):
+    opened = open_tool_texts(raw)
+    for position, item in enumerate(opened.messages):
         try:
             message = _message(item, messages, position)
             if not _is_learnt(item, message, strict):
@@ -190,111 +199,20 @@ def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
             raise RowError(f"message {position + 1}: {error.message}", error.mend, error.code) from error
         unknown |= _unknown_keys(item, message)
         messages.append(message)
-    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
-
-
-def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tools of a row, each as JSON text in the current format.
-
-    Raises:
-        RowError: they are not a list of objects with a name.
-    """
-    tools = row.get("tools") or row.get("functions") or []
-    if isinstance(tools, str):  # a column of a CSV or Parquet file
-        try:
-            tools = json.loads(tools)
-        except ValueError as error:
-            raise RowError("`tools` is a text that is not JSON", "give a list of tools", "bad-tools") from error
-    if not isinstance(tools, list):
-        raise RowError("`tools` is not a list", "give a list of tools", "bad-tools")
-    # Older files, and other programs, give the function alone.
-    bare = [isinstance(tool, Mapping) and "name" in tool and "function" not in tool for tool in tools]
-    tools = [
-        {"type": "function", "function": tool} if is_bare else tool for tool, is_bare in zip(tools, bare, strict=True)
-    ]
-    for tool in tools:
-        function = tool.get("function") if isinstance(tool, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            mend = 'write {"type": "function", "function": {"name": …, "parameters": …}}'
-            raise RowError("a tool without a function name", mend, "bad-tools")
-    try:
-        texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    except TypeError as error:  # rows in memory may have a set or a date
-        raise RowError(f"a tool cannot be written as JSON: {error}", "use texts and numbers", "bad-tools") from error
-    for text in texts:
-        require_valid_unicode(text)
-    return texts
-
-
-def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
-    """The other fields of a row as text. The fields of an object `metadata` are merged in."""
-    rest = {key: value for key, value in row.items() if key not in {*used, "tools", "functions"}}
-    inner = rest.pop("metadata", None)
-    if isinstance(inner, Mapping):
-        rest |= inner
-    elif inner is not None:
-        rest["metadata"] = inner
-    return {
-        str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        for key, value in rest.items()
-        if value is not None
-    }
-
-
-def text_of(content: Any) -> str:
-    """The text of a content field, its text parts joined with a newline, as an engine joins them.
-
-    Raises:
-        RowError: it is something else, or holds half a character.
-    """
-    if isinstance(content, list):
-        content = "\n".join(_parts(content))
-    if not isinstance(content, str):
-        raise RowError(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
-    return require_valid_unicode(content)
-
-
-def _parts(content: list[Any]) -> list[str]:
-    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
-    return [str(part.get("text", "")) for part in content]
-
-
-def _text_message(role: Any, content: Any) -> Message:
-    text = text_of(content)
-    if isinstance(content, list) and len(content) > 1:
-        return TextParts(role=role, content=text, parts=tuple(_parts(content)))
-    return Message(role=role, content=text)
-
-
-def require_valid_unicode(text: str) -> str:
-    """The same text.
-
-    Raises:
-        RowError: it has half of a surrogate pair, which UTF-8 cannot encode and no tokenizer accepts.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message, mend = (
-            "content has half a character (\\ud800 to \\udfff)",
-            "export the data again: an emoji was cut in two",
-        )
-        raise RowError(message, mend, "half-character") from error
-    return text
+    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)), opened.tools, opened.notes)
 
 
 def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     if not isinstance(raw, Mapping):
         raise RowError("not an object", 'write {"role": …, "content": …}', "wrong-type")
     role = raw.get("role")
-    if role == "developer":  # OpenAI's newer name for the role
-        role = "system"
-    if role in ("tool", *_RESULT_ROLES):
-        return _tool_result(raw, before)
+    if role not in ("user", "assistant", "tool"):
+        role = ROLES.get(str(role).lower(), role)
+    if role in ("tool", *RESULT_ROLES):
+        return read_tool_result(raw, before)
     if role not in ("system", "user", "assistant"):
         raise RowError(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
-    calls = _calls(raw, position) if role == "assistant" else ()
+    calls = read_tool_calls(raw, position) if role == "assistant" else ()
     if role != "assistant" and (raw.get("tool_calls") or raw.get("function_call")):
         raise RowError(f"a {role} message has tool calls", "only assistant messages may call tools", "bad-tool-call")
     name = _reasoning_key(raw) if role == "assistant" else None
@@ -307,66 +225,15 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     return _text_message(role, content)
 
 
+def _text_message(role: Any, content: Any) -> Message:
+    text = text_of(content)
+    if isinstance(content, list) and len(content) > 1:
+        return TextParts(role=role, content=text, parts=tuple(text_parts(content)))
+    return Message(role=role, content=text)
+
+
 def _reasoning_key(raw: Mapping[str, Any]) -> str | None:
     return next((name for name in REASONING if isinstance(raw.get(name), str) and raw[name].strip()), None)
-
-
-def _call_answered(before: list[ChatMessage]) -> str:
-    """The id of the call that the next result answers, if results follow the order of the calls."""
-    for results, message in enumerate(reversed(before)):
-        if isinstance(message, ToolUse) and results < len(message.calls):
-            return message.calls[results].id
-        if not isinstance(message, ToolResult):
-            break
-    return "call_0"
-
-
-def _tool_result(raw: Mapping[str, Any], before: list[ChatMessage]) -> ToolResult:
-    call, name = raw.get("tool_call_id"), raw.get("name")
-    if not call and raw.get("role") in _RESULT_ROLES:
-        call = _call_answered(before)
-    if not isinstance(call, str) or not call:
-        raise RowError(
-            "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"
-        )
-    return ToolResult(text_of(raw.get("content")), require_valid_unicode(call), name if isinstance(name, str) else None)
-
-
-def _calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
-    old, calls = raw.get("function_call"), raw.get("tool_calls")
-    if old and not calls:
-        calls = [{"id": f"call_{position}", "type": "function", "function": old}]
-    if not calls:
-        return ()
-    mend = 'write {"id": …, "type": "function", "function": {"name": …, "arguments": "{…}"}}'
-    if not isinstance(calls, list):
-        raise RowError("`tool_calls` is not a list", mend, "bad-tool-call")
-    tool_calls = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise RowError("a tool call without a function name", mend, "bad-tool-call")
-        name = require_valid_unicode(function["name"])
-        call_id = require_valid_unicode(str(call.get("id") or f"call_{position}"))
-        tool_calls.append(ToolCall(call_id, name, _arguments(function.get("arguments"))))
-    return tuple(tool_calls)
-
-
-def _arguments(raw: Any) -> str:
-    """The arguments of a call as JSON text; some files have them as an object."""
-    mend = "give the arguments as a JSON object in a string"
-    if isinstance(raw, Mapping):
-        raw = json.dumps(raw, ensure_ascii=False)
-    if raw in (None, ""):
-        return "{}"
-    try:
-        value = json.loads(raw) if isinstance(raw, str) else raw
-    except (ValueError, RecursionError) as error:
-        raise RowError("a tool call's arguments are not JSON", mend, "bad-tool-call") from error
-    if not isinstance(value, dict):
-        raise RowError("a tool call's arguments are not an object", mend, "bad-tool-call")
-    require_valid_unicode(json.dumps(value, ensure_ascii=False))  # an escape may contain half a character
-    return raw
 
 
 def _is_learnt(raw: Mapping[str, Any], message: ChatMessage, strict: bool) -> bool:

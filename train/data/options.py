@@ -21,6 +21,7 @@ FILES_HELP = (
 FORMAT_HELP = """auto: detected from the rows.\n
 openai: {"messages": [{"role", "content"}]}.\n
 sharegpt: {"conversations": [{"from", "value"}]}.\n
+gemini: {"contents": [{"role", "parts"}]}.\n
 turns: {"turns": ["question", "answer", …]}, also with speakers.\n
 alpaca: {"instruction", "input", "output"}.\n
 prompt-completion: {"prompt", "completion"}.\n
@@ -49,6 +50,15 @@ SystemColumn = Annotated[
 ]
 System = Annotated[
     str | None, typer.Option(help="A system message for conversations that have none.", rich_help_panel=_READING)
+]
+Separator = Annotated[
+    str,
+    typer.Option(
+        help="Plain text: what begins a new conversation. rule: a line of dashes, an end-of-text token or a system "
+        "message. blank-line: also an empty line before a question. pair: each question. auto: blank-line if each "
+        "question and no answer follows an empty line; otherwise rule.",
+        rich_help_panel=_READING,
+    ),
 ]
 FoldSystem = Annotated[
     bool,
@@ -82,6 +92,7 @@ class ReadingOptions:
     system: System = None
     encoding: Encoding = None
     fold_system: FoldSystem = False
+    separator: Separator = "auto"
 
     @property
     def columns(self) -> "Columns":
@@ -89,7 +100,8 @@ class ReadingOptions:
         from train.data.readers import Columns
 
         return Columns(
-            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system,
+            self.separator,
         )  # fmt: skip
 
     def load(self, data: str) -> "CheckedData":

@@ -5,11 +5,13 @@ system message or earlier turns beside them are added to the prompt unless they 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from train.data.conversations import ChatMessage
-from train.data.openai_rows import Items, Messages, RowError, preference_items, read_system
+from train.data.openai_rows import Items, Messages, preference_items, read_system
 from train.data.question_rows import joined, messages_or_text, read_history, read_question
+from train.data.row_fields import RowError
 from train.data.turn_rows import ANSWERS, QUESTIONS, read_turns
 
 Row = Mapping[str, Any]
@@ -44,7 +46,7 @@ def trl_preference_row(line: int, row: Row) -> Items:
     elif _is_answer(rejected):  # the conversation ends with the chosen answer
         beside, chosen = _cut(beside, len(beside.messages) - 1)
     else:
-        beside, chosen = Messages((), frozenset(), ()), beside
+        beside, chosen = Messages(()), beside
     prompt, chosen, rejected = _divide(beside, chosen, rejected)
     if not all(message in prompt.messages for message in beside.messages):
         # The answers include a question, so the fields beside them are reported unless they repeat it.
@@ -60,7 +62,7 @@ def _first(row: Row, names: Sequence[str]) -> str | None:
 def _messages_beside(row: Row) -> tuple[Messages, list[str]]:
     """The messages beside both answers, and the fields that they come from."""
     system, used = read_system(row)
-    parts, names = [Messages(system, frozenset(), ())], list(used)
+    parts, names = [Messages(system)], list(used)
     turns = next((name for name in _CONVERSATIONS if isinstance(row.get(name), list)), None)
     question = _first(row, ("prompt", *QUESTIONS))
     if turns:
@@ -107,7 +109,7 @@ def _with_prompt(beside: Messages, common: Messages, conversation: Sequence[Chat
     text = rest[0].content if len(rest) == 1 else ""
     rendered = bool(text) and all(message.content.strip() in text for message in common.messages)
     if rendered or all(_holds(conversation, message) for message in rest):
-        return joined(Messages(systems, frozenset(), beside.unknown), common)
+        return joined(Messages(systems, unknown=beside.unknown), common)
     return joined(beside, common)
 
 
@@ -130,7 +132,9 @@ def _cut(messages: Messages, length: int) -> tuple[Messages, Messages]:
     length = max(0, length)
     head, tail = messages.messages[:length], messages.messages[length:]
     unweighted = frozenset(position - length for position in messages.unweighted if position >= length)
-    return Messages(head, frozenset(), messages.unknown), Messages(tail, unweighted, messages.unknown)
+    return replace(messages, messages=head, unweighted=frozenset()), replace(
+        messages, messages=tail, unweighted=unweighted
+    )
 
 
 def _holds(conversation: Sequence[ChatMessage], message: ChatMessage) -> bool:

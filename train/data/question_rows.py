@@ -6,19 +6,12 @@ question after an empty line, as Alpaca's `input` does.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from train.data.conversations import ChatMessage
-from train.data.openai_rows import (
-    REASONING,
-    Items,
-    Messages,
-    RowError,
-    conversation_items,
-    field_text,
-    read_messages,
-    text_of,
-)
+from train.data.openai_rows import REASONING, Items, Messages, conversation_items, read_messages
+from train.data.row_fields import RowError, field_text, text_of
 from train.data.turn_rows import pair_of, parse_json, read_turns
 
 Row = Mapping[str, Any]
@@ -193,7 +186,7 @@ def messages_or_text(value: Any, name: str, role: str, more: Mapping[str, Any] |
         mend = f'write a text or [{{"role": …, "content": …}}] as `{name}`, and several answers in a row each'
         raise RowError(f"`{name}` is a list, but not of messages", mend, "wrong-type")
     read = read_turns(turns)
-    return Messages(read.messages, read.unweighted, (*read.unknown, *beside))
+    return replace(read, unknown=(*read.unknown, *beside))
 
 
 def joined(*parts: Messages) -> Messages:
@@ -205,4 +198,6 @@ def joined(*parts: Messages) -> Messages:
         unweighted |= {len(messages) + position for position in part.unweighted}
         unknown |= set(part.unknown)
         messages += part.messages
-    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
+    tools = next((part.tools for part in parts if part.tools), ())
+    notes = frozenset().union(*(part.notes for part in parts))
+    return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)), tools, notes)

@@ -4,6 +4,7 @@ The format is detected from the first rows; a row of another format is read as s
 not stop the others. Whether a conversation can be trained on is checked in `checks`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +14,20 @@ from models.errors import Invalid
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
 from train.data.formats import Format, columns_items, detect, formats, names, with_system
-from train.data.json_layouts import cell_value
 from train.data.label_fields import without_labels
-from train.data.openai_rows import Items, RowError
+from train.data.openai_rows import Items
 from train.data.preference_rows import REJECTED
+from train.data.python_values import cell_value
 from train.data.raw_rows import Raw
-from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
+from train.data.role_texts import (
+    SEPARATORS,
+    TEXT_FIELDS,
+    RoleText,
+    conversations_of,
+    open_role_text,
+    style_names,
+)
+from train.data.row_fields import RowError
 from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
 from train.data.turn_rows import TURNS
@@ -34,7 +43,8 @@ class Columns:
     """How a file is read: the column names of a table, a system text, and the encoding.
 
     `system` is a system message for conversations without one, in any format. `encoding` is that of a text file; UTF-8
-    by default. `fold_system`: fold system messages after the first message into user turns.
+    by default. `fold_system`: fold system messages after the first message into user turns. `separator`: what begins a
+    new conversation in a file of plain text (`role_texts.SEPARATORS`).
     """
 
     prompt: str = "prompt"
@@ -43,6 +53,7 @@ class Columns:
     system: str | None = None
     encoding: str | None = None
     fold_system: bool = False
+    separator: str = "auto"
 
 
 @dataclass
@@ -66,6 +77,7 @@ class _RowReader:
     system: str | None = None
     forced: Format | None = None
     style: str | None = None
+    separator: str = "auto"
     warned: set[str] = field(default_factory=set)
 
 
@@ -78,8 +90,7 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     """The examples, preference pairs and problems of a file or data set, in its order.
 
     Args:
-        data: a file with a suffix of `models.file_kinds.TRAINING_SUFFIXES`; a folder with a data set; or a hub data
-            set, `owner/name`.
+        data: a file with one of the `TRAINING_SUFFIXES`; a folder with a data set; or a hub data set, `owner/name`.
         columns: for tables, the columns; `columns.system` is added to conversations without a system message.
         format: one of `format_names()`, or "auto" to detect it.
 
@@ -90,6 +101,8 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     columns = columns or Columns()
     if format not in ("auto", *format_names()):
         raise Invalid(f"There is no format {format!r}: use auto, {', '.join(format_names())}.", param="format")
+    if columns.separator not in SEPARATORS:
+        raise Invalid(f"There is no separator {columns.separator!r}: use {', '.join(SEPARATORS)}.", param="separator")
     source = open_source(data, columns.encoding)
     reading = Reading(iter(()), source.name)
     if source.columns is not None and format == "auto" and (table_columns := _table_columns(source, columns)):
@@ -98,7 +111,7 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     else:
         forced = next((known for known in formats() if known.name == format), None)
         style = format if format in style_names() else None
-        reader = _RowReader(reading, columns.system, forced, style)
+        reader = _RowReader(reading, columns.system, forced, style, columns.separator)
         items = _from_text(source, reader) if source.is_text else _from_rows(source.rows, reader)
         reading.items = count_unread(items)
     if columns.fold_system:
@@ -167,13 +180,16 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
 
 def _from_text(source: Source, reader: _RowReader) -> Items:
     """The conversations of a file of plain text, numbered from 1."""
-    number = 0
+    number, guessed = 0, False
     for item in source.rows:
         if isinstance(item, Problem):
             yield item
             continue
-        for conversation in conversations_of(item.row, reader.style):
+        for conversation in conversations_of(item.row, reader.style, reader.separator):
             number += 1
+            if conversation is not None and conversation.guess and not guessed:
+                guessed = True
+                yield _separator_warning(conversation)
             if conversation is None:
                 mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"
                 reader.reading.lines += 1
@@ -183,6 +199,18 @@ def _from_text(source: Source, reader: _RowReader) -> Items:
             yield from _style_warning(number, conversation.style, reader)
             yield from _from_rows([row], reader)
     reader.reading.format = reader.style or next(iter(reader.warned), None)
+
+
+def _separator_warning(first: RoleText) -> Problem:
+    """The warning that the beginnings of a text's conversations were guessed."""
+    if first.guess == "blank-line":
+        message = "an empty line before a question was read as the beginning of a new conversation"
+        mend = "--separator blank-line confirms this; --separator rule reads the text as one conversation"
+    else:
+        questions = sum(message["role"] == "user" for message in first.messages)
+        message = f"the text was read as one conversation of {questions:,} questions"
+        mend = "--separator pair makes each question a conversation; --separator rule confirms that it is one"
+    return Problem(0, "warning", message, mend, "guessed-conversations")
 
 
 def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
@@ -228,8 +256,7 @@ def _read_row(line: int, row: Any, row_format: Format | None, system: str | None
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
     if row_format is None:
-        mend = 'write {"messages": [{"role": …, "content": …}, …]}'
-        yield Problem(line, "error", "unknown format, and no `messages` list", mend, "wrong-type")
+        yield Problem(line, "error", *_unknown_format(row), "wrong-type")
         return
     try:
         for item in row_format.read(line, row):
@@ -238,6 +265,21 @@ def _read_row(line: int, row: Any, row_format: Format | None, system: str | None
         yield error.at(line)
     except RecursionError:
         yield _too_deep(line)
+
+
+def _unknown_format(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What is wrong with a row of an unknown format, and what to do."""
+    if isinstance(row.get("text"), str):
+        mend = "write the question and the answer as messages, or begin each turn with a name, such as `User:`"
+        return "`text` has no roles, so there is no answer to train on", mend
+    if isinstance(row.get("segments"), list):
+        mend = 'write {"messages": [{"role": …, "content": …}, …]}, with "weight": 0 for answers without loss'
+        return "`segments` have no roles", mend
+    several = next((name for name in ("completions", "responses", "answers") if isinstance(row.get(name), list)), None)
+    if several:
+        mend = "write the best one as `chosen` and a worse one as `rejected`, or one answer in each row"
+        return f"`{several}` has several answers to one question", mend
+    return "unknown format, and no `messages` list", 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
 def _with_system(item: Any, system: str | None) -> Any:
@@ -256,6 +298,7 @@ def _opened(row: Any) -> Any:
         return {"messages": turns} if "role" in turns[0] else {"conversations": turns}
     if not isinstance(row, Mapping):
         return row
+    row = _without_nan(row)
     if detect(row) is None:
         folded = {fold_name(str(name)): value for name, value in row.items()}
         row = folded if len(folded) == len(row) and (detect(folded) or folded.keys() & {*TEXT_FIELDS}) else row
@@ -270,3 +313,9 @@ def _opened(row: Any) -> Any:
         except ValueError:
             continue  # it stays text, and its format reports the error
     return opened
+
+
+def _without_nan(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with None for NaN, which pandas writes for an empty cell."""
+    empty = [name for name, value in row.items() if isinstance(value, float) and math.isnan(value)]
+    return {**row, **dict.fromkeys(empty)} if empty else row

@@ -72,7 +72,7 @@ class CheckedData:
         """The number of answers in each example."""
         return tuple(sum(message.role == "assistant" for message in messages) for messages in self._conversations())
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The report for programs, without the examples themselves."""
         return {
             "object": "parley.data_report",
@@ -90,7 +90,7 @@ class CheckedData:
             "problems": [asdict(problem) for problem in self.problems],
             "characters": _distribution(self.characters),
             "turns": _distribution(self.turns),
-            "validation": self.validation.as_json() if self.validation else None,
+            "validation": self.validation.to_json() if self.validation else None,
         }
 
     def _conversations(self) -> list[tuple[ChatMessage, ...]]:

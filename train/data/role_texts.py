@@ -26,6 +26,7 @@ _ROLES = {
     "model": "assistant", "bot": "assistant", "ai": "assistant", "agent": "assistant", "chatgpt": "assistant",
     "a": "assistant", "chatbot": "assistant", "support": "assistant",
     "system": "system", "developer": "system", "inst": "user", "/inst": "assistant",
+    "function response": "tool",  # Glaive's
 }  # fmt: skip
 _NAMES = "|".join(sorted((name for name in _ROLES if "inst" not in (name, name[1:])), key=len, reverse=True))
 _JOINED = ("instruction", "input")  # two headings of one question
@@ -51,12 +52,24 @@ TEXT_FIELDS = (
 )  # fmt: skip
 
 
+# What begins a new conversation in a file of plain text, for `--separator`.
+SEPARATORS = ("auto", "rule", "blank-line", "pair")
+_QUESTION_NAMES = ("q", "question", "instruction", "input", "prompt")  # names of lists of questions
+_NEAR = 200  # characters before a turn in which an empty line is looked for
+_BLANK_LINE = re.compile(r"\n[ \t]*\n\s*\Z")
+
+
 @dataclass(frozen=True)
 class RoleText:
-    """A text read as messages, `{"role", "content"}` each, and the style of its markers."""
+    """A text read as messages, `{"role", "content"}` each, and the style of its markers.
+
+    `guess`: how the conversations of its file were separated, if that was guessed: by "blank-line"; or by "rule", with
+    several questions in one conversation.
+    """
 
     style: str
     messages: tuple[dict[str, str], ...]
+    guess: str = ""
 
 
 def _marker(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
@@ -99,25 +112,56 @@ def read_role_text(text: str, style: str | None = None) -> RoleText | None:
     return None
 
 
-def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText | None]:
+def conversations_of(text: str, style: str | None = None, separator: str = "auto") -> Iterator[RoleText | None]:
     """The conversations of a file of plain text; None for a part that has no markers.
 
     Lines of dashes and end-of-text tokens separate conversations, and a system message begins a new one.
+
+    Args:
+        separator: one of `SEPARATORS`. "blank-line": an empty line before a question also begins a new one. "pair":
+            each question does. "auto": "blank-line", if each question and no answer follows an empty line; else "rule".
     """
-    for part in _parts(text, style):
-        if not part.strip():
-            continue
+    parts = [part for part in _parts(text, style) if part.strip()]
+    for part in parts:
         read = read_role_text(part, style)
         if read is None:
             yield None
             continue
-        messages: list[dict[str, str]] = []
-        for message in read.messages:
-            if message["role"] == "system" and messages:
-                yield RoleText(read.style, tuple(messages))
-                messages = []
-            messages.append(message)
-        yield RoleText(read.style, tuple(messages))
+        pieces, guess = _separated(part, read.style, separator, alone=len(parts) == 1)
+        for piece in pieces:
+            yield from _conversations_in(piece, read.style, guess)
+
+
+def _conversations_in(part: str, style: str, guess: str) -> Iterator[RoleText]:
+    messages: list[dict[str, str]] = []
+    for message in _messages(part, style):
+        if message["role"] == "system" and messages:
+            yield RoleText(style, tuple(messages), guess)
+            messages = []
+        messages.append(message)
+    yield RoleText(style, tuple(messages), guess)
+
+
+def _separated(part: str, style: str, separator: str, *, alone: bool) -> tuple[list[str], str]:
+    """The conversations of a part as texts, and the guess that this is (as in `RoleText`)."""
+    turns = _turns(_MARKERS[style], part)
+    roles = ["", *map(_role, turns)]
+    later = [turn for turn, before, role in zip(turns, roles, roles[1:], strict=False) if role == "user" != before][1:]
+    after_blank = [turn for turn in later if _after_blank_line(part, turn)]
+    if separator == "rule" or not later:
+        return [part], ""
+    if separator == "auto":
+        mixed = any(_role(turn) == "assistant" and _after_blank_line(part, turn) for turn in turns)
+        if style != _LOOSE or mixed or len(after_blank) < len(later):
+            is_list = alone and len(later) > 2 and later[0]["role"].lower() in _QUESTION_NAMES
+            return [part], "rule" if is_list else ""
+    cuts = [turn.start() for turn in (later if separator == "pair" else after_blank)]
+    pieces = [part[start:end] for start, end in zip([0, *cuts], [*cuts, len(part)], strict=True)]
+    return pieces, "blank-line" if separator == "auto" else ""
+
+
+def _after_blank_line(text: str, turn: re.Match[str]) -> bool:
+    return _BLANK_LINE.search(text, max(0, turn.start() - _NEAR), turn.start()) is not None
 
 
 def _parts(text: str, style: str | None) -> Iterator[str]:

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from models.chat.messages import Completer, Message
 from models.database import utcnow
 from models.errors import Conflict, Invalid, ParleyError
 from models.likeness import ALIKE, Fingerprint, fingerprint, overlap
-from models.messages import Completer, Message
 from train.data.checks import Data, check
 from train.data.conversations import Conversation, Example, Problem
 from train.data.example_checks import check_turns
@@ -76,7 +76,7 @@ class Synthesis:
             return f"Stopped at {made}: the model writes nothing new. Add other kinds of seeds or use another model."
         return f"Stopped at {made}: the model does not answer ({self.counted.last_error}). Run it again to continue."
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"path": str(self.path), "summary": self.summary}
 

@@ -1,6 +1,5 @@
 """`parley data synthesise`: more examples like yours, written by a served model."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.command_options import expand_options
-from models.terminal import console
+from models.terminal import console, print_json
 from train.data.options import AsJson, ReadingOptions
 
 if TYPE_CHECKING:
@@ -49,8 +48,8 @@ def synthesise_command(
     """
     import asyncio
 
-    from models.completer import StartPatience, open_completer
-    from models.settings import load_settings
+    from models.chat.completer import StartPatience, open_completer
+    from models.settings.settings import load_settings
     from train.data.display import show_synthesis
     from train.data.synthesis import Synthesis, SynthesisOptions, synthesise
 
@@ -72,7 +71,7 @@ def synthesise_command(
     with _progress_bar(number, as_json) as progress:
         synthesis = asyncio.run(run(progress))
     if as_json:
-        typer.echo(json.dumps(synthesis.as_json(), ensure_ascii=False))
+        print_json(synthesis.to_json())
     else:
         show_synthesis(console(), synthesis)
     if synthesis.ended == "failing":

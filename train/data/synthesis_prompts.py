@@ -5,8 +5,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from models.chat.messages import Message
 from models.errors import Invalid
-from models.messages import Message
 from train.data.conversations import Example, Problem
 from train.data.readers import from_rows
 

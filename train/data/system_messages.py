@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from models.messages import Message
-from models.system_messages import SEPARATOR, Folding, plan_folding
+from models.chat.messages import Message
+from models.chat.system_messages import SEPARATOR, Folding, plan_folding
+from models.quantities import count_noun
 from train.data.conversations import ChatMessage, Conversation, Example, Preference, Problem
 
 
@@ -39,7 +40,8 @@ def count_folded(item: Example | Preference, folding: Folding) -> int:
 
 def folded_problem(number: int, where: str) -> Problem:
     """The warning that system messages were folded."""
-    message = f"{number:,} system messages {where} are folded into user turns"
+    verb, turns = ("is", "a user turn") if number == 1 else ("are", "user turns")
+    message = f"{count_noun(number, 'system message')} {where} {verb} folded into {turns}"
     mend = "nothing to do: the trained model is served in the same way"
     return Problem(0, "warning", message, mend, "system-folded")
 

@@ -7,20 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.data.openai_rows import Items, Messages, RowError, conversation_items, read_messages, text_of
+from train.data.openai_rows import ROLES, Items, Messages, conversation_items, read_messages
+from train.data.row_fields import RowError, text_of
 
 Row = Mapping[str, Any]
 
-QUESTIONS = ("question", "query", "prompt", "instruction", "user", "input", "inputs", "q")
-ANSWERS = ("answer", "response", "reply", "assistant", "output", "targets", "a")
+QUESTIONS = ("question", "query", "prompt", "instruction", "user", "human", "input", "inputs", "text_input", "q")
+ANSWERS = ("answer", "response", "reply", "assistant", "output", "targets", "target", "a")
 TURNS = ("turns", "conversation", "dialogue", "dialog", "conversations")
-# The role names of other tools.
-_ROLES = {
-    "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
-    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
-    "bard": "assistant", "answer": "assistant", "agent": "assistant", "ai": "assistant",
-    "system": "system", "developer": "system",
-}  # fmt: skip
 _CALLS, _RESULTS = ("function_call", "tool_call"), ("observation", "tool_response", "tool", "function_response")
 _WHO = ("role", "from", "speaker", "author")
 _WHAT = ("content", "value", "text", "message", "utterance")
@@ -119,10 +113,10 @@ def _message(turn: Row, place: int, before: Sequence[Row]) -> dict[str, Any]:
         return {"tool_call_id": _call_answered(before)} | rest | {"role": "tool", "content": content}
     if role == "function" and who == "role":  # a result in OpenAI's older form
         return {**turn}
-    if role not in _ROLES:
+    if role not in ROLES:
         mend = "use human and gpt, or user and assistant; write tool calls as OpenAI messages"
         raise RowError(f"turn {place}: unknown role {turn.get(who)!r}", mend, "unknown-role")
-    return rest | {"role": _ROLES[role], "content": content}
+    return rest | {"role": ROLES[role], "content": content}
 
 
 def _stripped(content: Any) -> Any:

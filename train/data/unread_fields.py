@@ -6,10 +6,11 @@ conversation, such as the first question beside the messages, or the whole conve
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from models.quantities import count_noun
 from train.data.conversations import ChatMessage, Problem, reasoning_of
 
 Item = TypeVar("Item")
@@ -38,6 +39,16 @@ class UnreadField:
     mend: str
 
 
+@dataclass(frozen=True)
+class RowNote:
+    """How one row is read where that is a choice: a message about it, what to do, and the code of the problem."""
+
+    line: int
+    message: str
+    mend: str
+    code: str
+
+
 def unread_fields(
     line: int, row: Mapping[str, Any], used: Sequence[str], messages: Sequence[ChatMessage]
 ) -> Iterator[UnreadField]:
@@ -60,24 +71,36 @@ def unread_keys(line: int, names: Sequence[str], of: str = "messages") -> Iterat
         yield UnreadField(line, f"{of}[].{name}", "has a value", mend)
 
 
-def count_unread(items: Iterator[Item | UnreadField]) -> Iterator[Item | Problem]:
-    """The same items, and at the end one warning for each unread field, with the number of rows."""
+def count_unread(items: Iterator[Item | UnreadField | RowNote]) -> Iterator[Item | Problem]:
+    """The same items, and at the end one warning for each unread field and each note, with the number of rows."""
     rows: dict[tuple[str, str], tuple[UnreadField, int]] = {}
+    notes: dict[RowNote, tuple[RowNote, int]] = {}
     for item in items:
-        if isinstance(item, UnreadField):
+        if isinstance(item, RowNote):
+            key = replace(item, line=0)
+            first_note, number = notes.get(key, (item, 0))
+            notes[key] = (first_note, number + 1)
+        elif isinstance(item, UnreadField):
             first, number = rows.get((item.name, item.state), (item, 0))
             rows[item.name, item.state] = (first, number + 1)
         else:
             yield item
+    for note, number in notes.values():
+        yield Problem(0, "warning", f"{note.message}: {_where(note.line, number)}", note.mend, note.code)
     groups = sorted(rows.values(), key=lambda group: group[1], reverse=True)
     for first, number in groups[:_MOST_REPORTED]:
-        where = f"in line {first.line:,}" if number == 1 else f"in {number:,} rows, the first is line {first.line:,}"
+        where = _where(first.line, number)
         code = "unknown-key" if "[]." in first.name else "unread-field"
         yield Problem(0, "warning", f"`{first.name[:80]}` {first.state} and is not read: {where}", first.mend, code)
     more = len(groups) - _MOST_REPORTED
     if more > 0:
         mend = "put the text into the messages, or under `metadata`"
-        yield Problem(0, "warning", f"{more:,} more fields contain text and are not read", mend, "unread-field")
+        fields = count_noun(more, "more field", "more fields")
+        yield Problem(0, "warning", f"{fields} with text not read", mend, "unread-field")
+
+
+def _where(line: int, number: int) -> str:
+    return f"in line {line:,}" if number == 1 else f"in {number:,} rows, the first is line {line:,}"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from train.demo.build import BuildProgress, Plan, build
+from train.demo.build import ADAPTERS, BuildProgress, Plan, build
 from train.demo.pretraining import Recipe
 
 _OUT = Path(__file__).parents[2] / "models" / "demo"
@@ -36,7 +36,9 @@ def main() -> None:
             if not console.is_terminal and news.done % max(1, news.total // 20) == 0:  # a log has no progress bar
                 print(f"{news.stage} {news.done}/{news.total} {shown}", flush=True)
 
-        plan = Plan(options.out, options.seed, options.steps, options.keep_base, options.threads)
+        made = tuple(options.adapter or ADAPTERS)
+        keep_base = options.keep_base or options.adapter is not None
+        plan = Plan(options.out, options.seed, options.steps, keep_base, options.threads, made)
         metrics = build(plan, tell)
     console.print(_table(metrics))
     judge = metrics["judge"]
@@ -44,6 +46,11 @@ def main() -> None:
         f"judge: {judge['right']:.1%} of {2 * judge['pairs']} held-out verdicts right, both orders "
         f"(a constant judge: {judge['chance']:.1%}); {judge['flipped']:.1%} of pairs flipped"
     )
+    for kind, shares in metrics.get("tools", {}).items():
+        console.print(
+            f"tools, {kind}: of {shares['questions']} answers {shares['called']:.0%} are calls, "
+            f"{shares['function']:.0%} of the right function or form, {shares['right']:.0%} wholly right"
+        )
     console.print(f"{metrics['bytes'] / 1e6:.1f} MB in {options.out}")
 
 
@@ -66,6 +73,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of the first pass of the pretraining")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the metrics again")
+    parser.add_argument(
+        "--adapter", action="append", choices=ADAPTERS, help="make only this adapter and its metrics again (repeatable)"
+    )
     return parser.parse_args()
 
 

@@ -6,7 +6,7 @@ tokens. Digits, and the capitals of codes such as INV-12, are single tokens, so 
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -33,15 +33,37 @@ _QWEN2_CUT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML, with tools as Hermes writes them. The generation tags tell TRL which tokens are the assistant's, including the
-# end token.
+# ChatML, with tool calls as Hermes writes them. A function takes a line with its name, the words of its name, and its
+# description, and each argument a line below it: a schema as JSON would be several times longer, of signs that the base
+# has never learnt. Names begin a line, so that they are cut into the same tokens as in a call. The generation tags tell
+# TRL which tokens are the assistant's, including the end token.
 CHAT_TEMPLATE = """\
+{%- macro words(name) -%}
+{%- for mark in name -%}
+{{- ' ' if mark in '_-' else (' ' if mark is upper and not loop.first and loop.previtem is not upper) ~ mark | lower -}}
+{%- endfor -%}
+{%- endmacro -%}
+{%- macro described(about) -%}
+{{- '. ' + about | trim | replace('\\n', ' ') if about else '' -}}
+{%- endmacro -%}
 {%- if tools -%}
 {{- '<|im_start|>system\\n' -}}
 {%- if messages[0]['role'] == 'system' -%}{{- messages[0]['content'] + '\\n' -}}{%- endif -%}
 {{- 'Tools:\\n' -}}
-{%- for tool in tools -%}{{- tool['function'] | tojson + '\\n' -}}{%- endfor -%}
-{{- 'A call: <tool_call>{"name": NAME, "arguments": OBJECT}</tool_call><|im_end|>\\n' -}}
+{%- for tool in tools -%}
+{%- set function = tool['function'] or tool -%}
+{%- set parameters = function['parameters'] or {} -%}
+{{- function['name'] + ': ' + words(function['name']) + described(function['description']) + '\\n' -}}
+{%- for name, schema in (parameters['properties'] or {}).items() -%}
+{{- name + ': ' + words(name) -}}
+{%- if schema['enum'] -%}{{- ', ' + schema['enum'] | map('tojson') | join(' or ') -}}
+{%- elif schema['type'] is string and schema['type'] != 'string' -%}{{- ', ' + schema['type'] -}}{%- endif -%}
+{{- ', optional' if name not in (parameters['required'] or []) -}}
+{{- described(schema['description']) + '\\n' -}}
+{%- endfor -%}
+{{- '\\n' if not loop.last -}}
+{%- endfor -%}
+{{- '<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for message in messages -%}
 {%- if not (tools and loop.first and message['role'] == 'system') -%}
@@ -157,10 +179,12 @@ def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[Row]:
     yield from text
 
 
-def texts_of(row: Row) -> Iterator[str]:
-    """The texts of a conversation, for the tokenizer."""
+def texts_of(row: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The texts of a conversation, the arguments of its calls included."""
     for message in row:
-        yield message["content"]
+        yield message["content"] or ""
+        for call in message.get("tool_calls", ()):
+            yield call["function"]["arguments"]
 
 
 def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.demo import answers, grammar, user_text
 from train.demo.catalogue import Catalogue, Intent, Split, Style
 
@@ -148,14 +148,20 @@ def reply(
 
 
 def clean_question(
-    rng: random.Random, catalogue: Catalogue, intent: Intent, *, bare: bool = False, first: bool = True
+    rng: random.Random,
+    catalogue: Catalogue,
+    intent: Intent,
+    split: Split = "held_out",
+    *,
+    bare: bool = False,
+    first: bool = True,
 ) -> Question:
-    """A held-out question in clean English, for the prompts that people see. `bare`: without the detail it needs.
+    """A question in clean English, as in the prompts that people see. `bare`: without the detail it needs.
 
     A first question may have a greeting or thanks around it.
     """
     slot = catalogue.slot_of(intent.needs) if intent.needs else None
-    frame, sentence = _sentence(rng, intent, "held_out", without=slot if bare else None)
+    frame, sentence = _sentence(rng, intent, split, without=slot if bare else None)
     text = user_text.clean(rng, catalogue, sentence, framed=first and not intent.is_chat)
     if slot and slot not in grammar.slots_of(text) and not bare:
         tail = grammar.pick(rng, catalogue.words["needs"][intent.needs]["tails"][0])

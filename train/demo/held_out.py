@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from train.demo import answers, dialogues, judge_pairs
 from train.demo.catalogue import Catalogue, Intent
 from train.demo.grammar import slots_of

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from models import judge_prompt
-from models.judge_prompt import DEFAULT_RUBRIC, Verdict
-from models.messages import Message
+from models.chat import judge_prompt
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Verdict
+from models.chat.messages import Message
 from train.demo import answers, dialogues, user_text
 from train.demo.catalogue import Catalogue, Intent, Split, Style
 

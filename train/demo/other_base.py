@@ -8,12 +8,13 @@ from typing import Any
 
 from models.demo import OtherBase, StyledModel, catalogue
 from models.errors import Invalid
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from train.demo.catalogue import load_catalogue
 from train.demo.dialogues import dialogues
 from train.hyperparameters import Hyperparameters
 from train.planning.plan import Plan, plan
+from train.request import TrainingRequest
 from train.run.progress import PlainLines, duration
 from train.trainers.bases import check_servable, find_base
 from train.training import train
@@ -48,8 +49,9 @@ def install_styles(
     for number, model in enumerate(waiting):
         rows = style_conversations(model, conversations)
         if number == 0:
-            report(_describe_time(plan(rows, other.id, registry=registry, settings=settings, hyperparameters=_VALUES,
-                                       validation=_HELD_OUT, measure=False), len(waiting)))  # fmt: skip
+            request = TrainingRequest(rows, other.id, hyperparameters=_VALUES, validation=_HELD_OUT)
+            planned = plan(request, registry=registry, settings=settings, measure=False)
+            report(_describe_time(planned, len(waiting)))
         train(
             rows, base=other.id, name=model.id, kind=model.kind, settings=settings, registry=registry,
             out=settings.runs_dir / f"demo-{model.id}", resume=True, hyperparameters=_VALUES, validation=_HELD_OUT,

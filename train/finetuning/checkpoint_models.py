@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.atomic import publish_folder
 from models.database import new_ulid
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
+from train.request import TrainingRequest
 from train.run.progress import Checkpoint
 from train.tables import FineTuningCheckpointRow
 
@@ -26,11 +27,12 @@ KEPT = 3  # as OpenAI keeps the last three epochs
 class CheckpointPublisher:
     """Registers checkpoints as models. Called with a checkpoint, it returns the model's name, or None.
 
-    `model` is the name of the finished model, `base` the model that it is trained from.
+    A run with a chat template other than its base's has no such models, because the base's engine has only one.
     """
 
-    def __init__(self, model: str, base: str, job: str, registry: Registry, settings: Settings) -> None:
-        self._model, self._base, self._job = model, base, job
+    def __init__(self, request: TrainingRequest, run_folder: Path, registry: Registry, settings: Settings) -> None:
+        self._model, self._base, self._job = str(request.name), str(request.base), str(request.job)
+        self._template, self._run_folder = request.chat_template, run_folder
         self._registry, self._settings = registry, settings
 
     def existing(self, run_folder: Path) -> Iterator[Checkpoint]:
@@ -43,14 +45,16 @@ class CheckpointPublisher:
                 yield Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
 
     def __call__(self, checkpoint: Checkpoint) -> str | None:
-        from models.lora_support import must_be_merged
+        from models.compatibility.lora_support import must_be_merged
         from train.run.checkpoints import read
-        from train.run.folder import ADAPTER
+        from train.run.folder import ADAPTER, CONFIG, read_json
         from train.trainers.bases import Base, find_config, read_adapter_config
 
         adapter = checkpoint.folder / ADAPTER
         below = self._registry.resolve(self._base)
         if not read(checkpoint.folder).ends_epoch or below.kind == "adapter" or not adapter.is_dir():
+            return None
+        if self._template is not None and self._template != below.engine.chat_template:
             return None
         facts = read_adapter_config(adapter)
         config = find_config(Base(below.id, str(below.path), below))
@@ -71,6 +75,7 @@ class CheckpointPublisher:
             state="candidate",
             lora_rank=facts["r"],
             toy=below.toy,
+            fold_system=read_json(self._run_folder / CONFIG).get("fold_system") or below.fold_system,
             description=f"Checkpoint of {self._model} at step {checkpoint.step}",
         )
         self._registry.register(spec)

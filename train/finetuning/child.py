@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.jobs import reserve_memory
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import reserve_memory
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.finetuning.checkpoint_models import CheckpointPublisher
 from train.request import TrainingRequest
 from train.run.folder import RESULT, TrainingResult
-from train.run.progress import Progress, silent, together
+from train.run.progress import Progress, combine_listeners, silent
 from train.run.trackers import open_wandb
 from train.worker.child import EventLines, WriteLine, main
 
@@ -36,14 +36,14 @@ def train_job(values: dict[str, Any], registry: Registry, settings: Settings, wr
     request, out = TrainingRequest.from_json(values["request"]), Path(values["out"])
     if not (out / RESULT).is_file():
         wait_for_memory(request, out, registry, settings, write)
-    models = CheckpointPublisher(str(request.name), str(request.base), str(request.job), registry, settings)
+    models = CheckpointPublisher(request, out, registry, settings)
     emit = EventLines(write, models)
     for checkpoint in models.existing(out):
         emit(checkpoint)
     with wandb_run(values["wandb"], str(request.job), str(request.base), out) as tracker:
         return train(
-            request, settings=settings, registry=registry, out=out, resume=True, progress=together(emit, tracker),
-            checked=load_checked(request, out),
+            request, settings=settings, registry=registry, out=out, resume=True,
+            progress=combine_listeners(emit, tracker), checked=load_checked(request, out),
         )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def wait_for_memory(
         out: the run's folder, under whose name memory is reserved.
         write: receives {"waiting": text} once, or {"stage": text} if the training is tried without enough memory.
     """
-    from train.planning.plan import find_machine
+    from train.planning.machines import find_machine
     from train.trainers.runtime import find_device
 
     device = find_device(settings)
@@ -108,10 +108,12 @@ def wait_for_memory(
 
 def _estimate_need(request: TrainingRequest, registry: Registry, settings: Settings) -> int:
     """Bytes, for the largest step that the request allows; if that is too much, for its own data."""
+    from train.planning.machines import find_machine
     from train.planning.needs import Step, need
-    from train.planning.plan import find_machine, find_shape, plan
+    from train.planning.plan import plan
+    from train.planning.shapes import find_shape
     from train.trainers.bases import find_base
-    from train.trainers.packing import micro_batch
+    from train.trainers.fit_job import rows_at_once
     from train.trainers.runtime import find_device
 
     values = request.hyperparameters
@@ -122,27 +124,19 @@ def _estimate_need(request: TrainingRequest, registry: Registry, settings: Setti
     shape = find_shape(source)
     longest = min(shape.context or _LONGEST, _LONGEST) if values.max_length == "auto" else values.max_length
     batch = _LARGEST_BATCH if values.batch_size == "auto" else values.batch_size
-    pairs = request.method == "dpo"
     largest = Step(
-        rows=2 if pairs else micro_batch(batch, longest),
+        rows=rows_at_once(request.method, batch, longest) * (2 if request.method == "dpo" else 1),
         longest=longest,
         rank=_HIGHEST_RANK if values.rank == "auto" else values.rank,
         bytes_each=2 if device.kind == "cuda" else 4,
         checkpointing=False,
         device=device.kind,
+        compared=request.method != "sft",
     )
     bound = need(values.tune, shape, largest).total
-    if pairs or bound <= _SHARE * find_machine(device.kind, device.bf16).free:
-        return bound  # plans cover supervised training only; for DPO this is one pair of maximal length
-    planned = plan(
-        request.data,
-        request.base,
-        settings=settings,
-        registry=registry,
-        hyperparameters=values,
-        validation=0.0,
-        measure=False,
-    )
+    if bound <= _SHARE * find_machine(device.kind, device.bf16).free:
+        return bound
+    planned = plan(replace(request, validation=0.0), settings=settings, registry=registry, measure=False)
     return planned.way(values.tune).need.total
 
 

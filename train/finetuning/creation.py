@@ -13,16 +13,16 @@ from importlib.util import find_spec
 
 from sqlalchemy import select
 
+from models.compatibility.engine_support import quantisation
 from models.database import Database, new_ulid, utcnow
-from models.engine_support import quantisation
 from models.errors import Invalid, NotFound
-from models.files import Files
-from models.jobs import enqueue_in
-from models.lora_support import read_config
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs.jobs import enqueue_in
+from models.json_files import read_json
+from models.registry.registry import Registry
+from models.registry.stand_ins import find_stand_in
+from models.settings.settings import Settings
 from models.spec import NAME_RULE, ModelSpec, is_valid_name
-from models.stand_ins import find_stand_in
 from train.finetuning.checkpoint_models import checkpoint_name
 from train.finetuning.lifecycle import add_event
 from train.finetuning.requests import JobRequest
@@ -72,6 +72,7 @@ def create(
                     "metadata": dict(request.metadata) if request.metadata is not None else None,
                     "integrations": [dict(integration) for integration in request.integrations],
                     "asked": dict(request.hyperparameters),
+                    "parley": dict(request.parley),
                 },
                 digest=digest,
                 base=base.id,
@@ -111,7 +112,7 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
             param="model",
             code="model_not_available",
         )
-    if spec.folder is not None and (method := quantisation(read_config(spec.folder))):
+    if spec.folder is not None and (method := quantisation(read_json(spec.folder / "config.json"))):
         raise Invalid(
             f"The weights of {spec.id!r} are quantised ({method}), so they cannot be trained: use a model with the "
             "original weights.",

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from models.database import utcnow
 from models.errors import Conflict, NotFound
-from models.registry import Registry
-from models.worker import JobContext
+from models.jobs.worker import JobContext
+from models.registry.registry import Registry
 from train.finetuning.checkpoint_models import add_checkpoint_row
 from train.finetuning.lifecycle import add_event, lock_job, start, wait
 from train.run.folder import CONFIG, METRICS

@@ -1,7 +1,7 @@
 """A job's status transitions: cancel, pause, resume, start, wait, fail. Each is one transaction with its event.
 
-The job's own row is authoritative for the API. The worker's part is a row of `models.jobs`, cancelled and created in
-the same transactions.
+The job's own row is authoritative for the API. The worker's part is a row of `jobs`, cancelled and created in the same
+transactions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
-from models.jobs import cancel_in, enqueue_in
+from models.jobs.jobs import cancel_in, enqueue_in
 from models.tables import JobRow
 from train.tables import FineTuningEventRow, FineTuningRow
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.chat_templates import find_template
 from models.errors import Invalid
 
 Auto = Literal["auto"]
@@ -73,8 +74,19 @@ class Integration(_Body):
     wandb: Wandb
 
 
+class Extensions(_Body):
+    """Parley's own fields, under `parley`."""
+
+    fold_system: bool = Field(
+        default=False, description="Fold system messages that the chat template does not support into user turns."
+    )
+    chat_template: Annotated[str, Field(min_length=1, max_length=2**17)] | None = Field(
+        default=None, description="A template's name, such as chatml, or its Jinja text, instead of the base's."
+    )
+
+
 class CreateRequest(_Body):
-    """OpenAI's create request."""
+    """OpenAI's create request, and Parley's extensions."""
 
     model: Annotated[str, Field(min_length=1)]
     training_file: Annotated[str, Field(min_length=1)]
@@ -85,11 +97,15 @@ class CreateRequest(_Body):
     integrations: list[Integration] | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
+    parley: Extensions | None = None
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A valid create request. `hyperparameters` has every value or "auto"; beta only for dpo."""
+    """A valid create request. `hyperparameters` has every value or "auto"; beta only for dpo.
+
+    `parley` has the extensions that are set: `fold_system`, and `chat_template` as text.
+    """
 
     model: str
     training_file: str
@@ -100,10 +116,14 @@ class JobRequest:
     hyperparameters: Mapping[str, int | float | str] = field(default_factory=dict)
     metadata: Mapping[str, str] | None = None
     integrations: tuple[Mapping[str, Any], ...] = ()
+    parley: Mapping[str, Any] = field(default_factory=dict)
 
     def digest(self) -> str:
         """SHA-256 in hex, equal for equal requests in any order of fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        values = asdict(self)
+        if not self.parley:
+            del values["parley"]  # so that the digest is the one of versions without extensions
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def parse(body: Mapping[str, Any]) -> JobRequest:
@@ -128,7 +148,19 @@ def parse(body: Mapping[str, Any]) -> JobRequest:
         hyperparameters=numbers,
         metadata=create.metadata,
         integrations=tuple(integration.model_dump(exclude_none=True) for integration in create.integrations or ()),
+        parley=_extensions(create.parley),
     )
+
+
+def _extensions(given: Extensions | None) -> dict[str, Any]:
+    """The extensions that are set. Only the names of templates are looked up, never files of the server."""
+    values: dict[str, Any] = {"fold_system": True} if given and given.fold_system else {}
+    if given and given.chat_template:
+        try:
+            values["chat_template"] = find_template(given.chat_template)
+        except Invalid as error:
+            raise Invalid(error.message, param="parley.chat_template") from error
+    return values
 
 
 def _numbers(create: CreateRequest, method: str) -> dict[str, int | float | str]:

@@ -14,17 +14,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from models.completer import gateway_completer
+from models.chat.completer import gateway_completer
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound, ParleyError
-from models.files import RESULTS, Files
-from models.jobs import Job
-from models.registry import Registry
-from models.settings import Settings
-from models.worker import JobCancelled, JobContext
+from models.files.stored_files import RESULTS, Files
+from models.jobs.jobs import Job
+from models.jobs.worker import JobCancelled, JobContext
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from train.finetuning.events import EventWriter, chosen_hyperparameters
 from train.finetuning.lifecycle import add_event, fail, lock_job
-from train.finetuning.validation import data_file
+from train.finetuning.validation import data_file, reading_columns
 from train.hyperparameters import Hyperparameters, Method
 from train.publication.served_answers import wait_until_ready
 from train.request import TrainingRequest
@@ -74,7 +74,7 @@ def _train(context: JobContext, job_id: str, base: str, name: str, request: Mapp
     events = EventWriter(context, job_id, folder, validated=validated, method=request["method"])
     wandb = next((item["wandb"] for item in request["integrations"] if item["type"] == "wandb"), None)
     try:
-        values = {"request": training.as_json(), "out": str(folder), "wandb": wandb}
+        values = {"request": training.to_json(), "out": str(folder), "wandb": wandb}
         return run_child("train.finetuning.child", values, context, events)
     finally:
         with suppress(ParleyError):  # the job may be deleted by now
@@ -90,6 +90,8 @@ def _training_request(job_id: str, base: str, name: str, request: Mapping[str, A
         name=name,
         method=_METHODS[request["method"]],
         hyperparameters=Hyperparameters.from_dict(chosen | {"seed": request["seed"]}),
+        columns=reading_columns(request),
+        chat_template=(request.get("parley") or {}).get("chat_template"),
         job=job_id,
     )
 

@@ -8,20 +8,21 @@ training does not check them again.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
 from models.errors import NotFound, ParleyError
-from models.files import Files
-from models.jobs import Job, enqueue_in
-from models.worker import JobContext
+from models.files.atomic import atomic_write
+from models.files.stored_files import Files
+from models.jobs.jobs import Job, enqueue_in
+from models.jobs.worker import JobContext
+from models.quantities import count_noun
 from train.data.checks import FEWEST, CheckedData, Data, check, with_validation
 from train.data.conversations import Example, Preference, Problem
-from train.data.readers import read
+from train.data.readers import Columns, read
 from train.finetuning.creation import TRAIN
 from train.finetuning.lifecycle import add_event, fail, lock_job
 from train.request import TrainingRequest
@@ -73,6 +74,11 @@ def data_file(run_folder: Path, param: str) -> Path:
     return run_folder / _FILES[param]
 
 
+def reading_columns(request: Mapping[str, Any]) -> Columns | None:
+    """How the files of a request are read; None for the defaults."""
+    return Columns(fold_system=True) if (request.get("parley") or {}).get("fold_system") else None
+
+
 def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
     """Checks both files of a request; the first error ends it. What was found is stored for the training."""
     warnings: list[str] = []
@@ -82,7 +88,7 @@ def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
             continue
         try:
             path = _link_file(files, request[param], data_file(folder, param))
-            checked[param] = check(path)
+            checked[param] = check(path, reading_columns(request))
         except NotFound:
             return Verdict(_error(param, f"File {request[param]} does not exist any more."))
         except ParleyError as error:
@@ -148,7 +154,7 @@ def _describe_all(problems: Any) -> Iterator[str]:
     for problem in problems[:MOST_LISTED]:
         yield _describe(problem)
     if len(problems) > MOST_LISTED:
-        yield f"… and {len(problems) - MOST_LISTED:,} more problems"
+        yield f"… and {count_noun(len(problems) - MOST_LISTED, 'more problem')}"
 
 
 def _describe(problem: Problem) -> str:
@@ -189,17 +195,17 @@ def load_checked(request: TrainingRequest, folder: Path) -> CheckedData | None:
     """The report as `check` made it, its examples read again; None if the files were checked by an older version."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         values = json.loads((folder / _FILE).read_text("utf-8"))
-        checked = _read(request.data, values["training"])
+        checked = _read(request.data, values["training"], request.columns)
         if values["validation"] is not None and not isinstance(request.validation, int | float):
-            checked = replace(checked, validation=_read(request.validation, values["validation"]))
+            checked = replace(checked, validation=_read(request.validation, values["validation"], request.columns))
         return with_validation_problems(checked)
     return None
 
 
-def _read(data: Data, stored: list[dict[str, Any]]) -> CheckedData:
+def _read(data: Data, stored: list[dict[str, Any]], columns: Columns | None) -> CheckedData:
     problems = tuple(Problem(**values) for values in stored)
     errors = {problem.line for problem in problems if problem.severity == "error"}
-    reading = read(str(data))
+    reading = read(str(data), columns)
     items = [item for item in reading if not isinstance(item, Problem) and item.line not in errors]
     return CheckedData(
         tuple(item for item in items if isinstance(item, Example)),

@@ -158,7 +158,7 @@ def _job(row: FineTuningRow) -> dict[str, Any]:
         "integrations": request["integrations"],
         "metadata": request["metadata"],
         "user_provided_suffix": request["suffix"],
-    }
+    } | ({"parley": request["parley"]} if request.get("parley") else {})
 
 
 def _event(row: FineTuningEventRow) -> dict[str, Any]:

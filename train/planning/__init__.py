@@ -2,9 +2,10 @@
 
 | file | what it holds |
 |---|---|
-| `counting` | tokens by a model's own vocabulary |
+| `token_counts` | tokens by a model's own vocabulary; `check_process` adds them to a report on data |
 | `pricing` | what providers charge for them (`prices.toml`) |
 | `plan` | whether a local run fits this machine, and how long it takes |
+| `shapes` | the sizes of a model, from its config |
 | `needs`, `speeds` | memory, calculated; speed, measured or estimated |
 | `machines` | this machine, and GPUs by their data sheets |
 | `commands`, `display` | `parley data count`, `price` and `plan`, and their tables |

@@ -1,6 +1,5 @@
 """`parley data count | price | plan`. Each loads its work when it runs."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +8,12 @@ import typer
 
 from models.command_options import expand_options
 from models.errors import Invalid, NotFound, Unavailable
-from models.terminal import console, open_home, parse_number
+from models.terminal import console, open_home, parse_number, print_json
 from train.data.options import AsJson, ChatTemplate, DataArgument, ReadingOptions
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.data.reports import CheckedData
     from train.planning.pricing import Price, Quote
 
@@ -63,7 +62,7 @@ def count_command(
     with optional_home() as (_, registry):
         counts = count(checked, model, registry=registry, limit=limit or _training_context(model))
     if as_json:
-        typer.echo(json.dumps(counts.as_json(lines=lines), ensure_ascii=False))
+        print_json(counts.to_json(lines=lines))
     else:
         show_counts(console(), counts)
 
@@ -108,6 +107,7 @@ def price_command(
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_plan, show_quotes
     from train.planning.plan import plan
+    from train.request import TrainingRequest
 
     prices = _prices(model or (), provider, user_prices or ())
     checked = reading.load(data)
@@ -122,14 +122,12 @@ def price_command(
     with optional_home() as (settings, registry):
         quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model or user_prices))
         if base:
-            hyperparameters = Hyperparameters(epochs=number)
-            local = plan(
-                checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure
-            )
+            request = TrainingRequest((), base, hyperparameters=Hyperparameters(epochs=number))
+            local = plan(request, checked=checked, settings=settings, registry=registry, measure=measure)
     if as_json:
-        rows = [quote.as_json() for quote in quotes]
-        answer = {"quotes": rows, "plan": local.as_json() if local else None, "left_out": left_out}
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        rows = [quote.to_json() for quote in quotes]
+        answer = {"quotes": rows, "plan": local.to_json() if local else None, "left_out": left_out}
+        print_json(answer)
         return
     screen = console()
     if quotes:
@@ -166,7 +164,8 @@ def plan_command(
 ) -> None:
     """Show whether training on this data fits this machine, and how long it takes, with LoRA, QLoRA and full tuning.
 
-    Memory is calculated part by part. Time is measured with a few training steps, or estimated. If a method does not
+    Conversations are planned for SFT, pairs for DPO, and labelled answers for KTO. Memory is calculated part by part.
+    Time is measured with a few training steps, or estimated. If a method does not
     fit, the plan says what would.
 
       parley data plan tickets.jsonl --base demo-base
@@ -179,6 +178,7 @@ def plan_command(
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_comparison, show_plan
     from train.planning.plan import compare_with_run, plan
+    from train.request import TrainingRequest
 
     checked = reading.load(data)
     comparison = None
@@ -198,13 +198,13 @@ def plan_command(
             if tune != "full":
                 numbers["rank"] = parse_number(rank, "rank", int)
             hyperparameters = Hyperparameters(tune=tune, **numbers)  # type: ignore[arg-type]  # it checks the name
-            made = plan(
-                checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure,
-                columns=reading.columns, chat_template=read_template(chat_template) if chat_template else None,
-                gpu=gpu,
-            )  # fmt: skip
+            template = read_template(chat_template) if chat_template else None
+            request = TrainingRequest(
+                data, base, hyperparameters=hyperparameters, columns=reading.columns, chat_template=template
+            )
+            made = plan(request, checked=checked, settings=settings, registry=registry, measure=measure, gpu=gpu)
     if as_json:
-        typer.echo(json.dumps((comparison or made).as_json(), ensure_ascii=False))
+        print_json((comparison or made).to_json())
         return
     screen = console()
     show_plan(screen, made)
@@ -263,7 +263,7 @@ def _quotes(
 @contextmanager
 def optional_home() -> "Iterator[tuple[Settings, Registry | None]]":
     """The settings and the registry; no registry if there is no home yet, because looking at data creates none."""
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     with ExitStack() as stack:

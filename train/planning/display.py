@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.quantities import count_noun
+from train.hyperparameters import UNITS
 from train.planning.pricing import provider_name
 from train.run.progress import duration
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _OUTDATED = "*"  # behind a price
+_METHODS = {"sft": "", "dpo": "DPO: ", "kto": "KTO: "}
 _COLOURS = {True: "green", False: "red"}
 
 
@@ -31,7 +34,7 @@ def show_counts(console: Console, counts: "Counts") -> None:
     table.add_row("total", f"[bold]{counts.tokens:,}[/bold]", f"[bold]{counts.learnt_tokens:,}[/bold]")
     for cells in _percentiles(whole, learnt):
         table.add_row(*cells)
-    console.print(f"{counts.examples:,} examples for [bold]{escape(counts.model)}[/bold]")
+    console.print(f"{count_noun(counts.examples, 'example')} for [bold]{escape(counts.model)}[/bold]")
     console.print(table)
     console.print()
     _show_histogram(console, counts.histogram)
@@ -44,15 +47,18 @@ def show_counts(console: Console, counts: "Counts") -> None:
     elif counts.over_limit:
         lines = ", ".join(str(length.line) for length in counts.over_limit[:8])
         more = " …" if len(counts.over_limit) > 8 else ""
+        over = len(counts.over_limit)
         console.print(
-            f"[yellow]{len(counts.over_limit):,} examples are over the limit of {counts.limit:,} tokens[/yellow] "
-            f"(lines {lines}{more}), by {counts.beyond_limit:,} tokens. A provider truncates them; a local run leaves "
-            "them out."
+            f"[yellow]{count_noun(over, 'example is', 'examples are')} over the limit of {counts.limit:,} tokens"
+            f"[/yellow] ({'line' if over == 1 else 'lines'} {lines}{more}), by {counts.beyond_limit:,} tokens. A "
+            "provider truncates such examples; a local run leaves them out."
         )
     else:
         console.print(f"[green]No example is over the limit of {counts.limit:,} tokens.[/green]")
     if counts.refused:
-        console.print(f"[yellow]{len(counts.refused):,} lines cannot be rendered by the chat template.[/yellow]")
+        console.print(
+            f"[yellow]{count_noun(len(counts.refused), 'line')} cannot be rendered by the chat template.[/yellow]"
+        )
 
 
 def _percentiles(whole: "Spread", learnt: "Spread") -> list[tuple[str, str, str]]:
@@ -89,15 +95,16 @@ def show_quotes(console: Console, quotes: "Sequence[Quote]", left_out: "Sequence
     console.print(table)
     first = quotes[0]
     console.print(
-        f"\n{first.examples:,} examples of {first.tokens / first.examples:,.0f} tokens. Training costs tokens × epochs "
-        "× price. Answers in use are assumed to be as long as those in the data."
+        f"\n{count_noun(first.examples, 'example')} of {first.tokens / first.examples:,.0f} tokens. Training costs "
+        "tokens × epochs × price. Answers in use are assumed to be as long as those in the data."
     )
     notes: dict[tuple[str, str], list[Quote]] = defaultdict(list)
     for quote in quotes:
         plural = "" if quote.epochs == 1 else "s"
         notes["dim", f"{quote.epochs:g} epoch{plural}: {quote.epochs_rule}"].append(quote)
         if quote.over_limit:
-            longer = f"{quote.over_limit:,} examples are over the training context and are {quote.over_context}"
+            longer = count_noun(quote.over_limit, "example is", "examples are")
+            longer = f"{longer} over the training context: {quote.over_context}"
             notes["yellow", longer].append(quote)
         notes["yellow" if quote.estimated else "dim", f"Tokens: {quote.counted}"].append(quote)
         for warning in quote.warnings:
@@ -149,8 +156,10 @@ def show_plan(console: Console, plan: "Plan") -> None:
         f"[bold]{escape(plan.base)}[/bold] ({plan.shape.parameters / 1e6:,.1f} M parameters) on "
         f"{escape(machine.name)}, {gigabytes(machine.free)} of {gigabytes(machine.memory)} free"
     )
+    examples = count_noun(plan.examples, UNITS[plan.method].removesuffix("s"))
+    epochs = f"{plan.epochs:g} {'epoch' if plan.epochs == 1 else 'epochs'}"
     console.print(
-        f"{plan.examples:,} examples, {plan.tokens:,} tokens, {plan.epochs:g} epochs in {plan.steps:,} steps "
+        f"{_METHODS[plan.method]}{examples}, {plan.tokens:,} tokens, {epochs} in {count_noun(plan.steps, 'step')} "
         f"of {plan.batch_size}, {plan.step.rows} at a time, up to {plan.step.longest:,} tokens each; {plan.precision}\n"
     )
     console.print(table)

@@ -67,7 +67,8 @@ class Step:
 
     `bytes_each` is 4 for float32 and 2 for bf16 or fp16. `device` is "cpu" or "cuda". `masked`: rows are padded and
     masked, which repeats the keys for every head and keeps the mask. `packed`: the most tokens in a micro-batch without
-    padding; None if rows are padded.
+    padding; None if rows are padded. `compared`: DPO or KTO, which compare the model with its base: full tuning holds a
+    second copy of the weights, and the logits are TRL's.
     """
 
     rows: int
@@ -78,6 +79,7 @@ class Step:
     device: str
     masked: bool = False
     packed: int | None = None
+    compared: bool = False
 
     @property
     def tokens(self) -> int:
@@ -128,14 +130,17 @@ def need(tune: Tune, shape: Shape, step: Step) -> Need:
         activations=_activations(tune, shape, step),
         logits=_logits(tune, shape, step),
         program=_CUDA_CONTEXT if step.device == "cuda" else _LIBRARIES,
-        proof=0 if step.masked else min(_PROOF_PLACES, 3 * step.longest) * shape.vocabulary * 4 * _PROOF_COPIES,
+        proof=0
+        if step.masked or step.compared
+        else min(_PROOF_PLACES, 3 * step.longest) * shape.vocabulary * 4 * _PROOF_COPIES,
     )
 
 
 def _weights(tune: Tune, shape: Shape, step: Step) -> int:
     if tune == "full":
         # Autocast keeps a 16-bit copy of each linear weight until its step is over.
-        return 4 * shape.parameters + (2 * shape.linear if step.bytes_each == 2 else 0)
+        copies = 2 if step.compared else 1
+        return copies * 4 * shape.parameters + (2 * shape.linear if step.bytes_each == 2 else 0)
     if tune == "qlora":
         return round(_NF4 * shape.linear + step.bytes_each * (shape.parameters - shape.linear))
     return step.bytes_each * shape.parameters
@@ -160,9 +165,9 @@ def kept_by_a_layer(tune: Tune, shape: Shape, step: Step) -> int:
 
 
 def _logits(tune: Tune, shape: Shape, step: Step) -> int:
-    if step.device == "cpu" and tune != "full":
+    if step.device == "cpu" and tune != "full" and not step.compared:
         chunk = _TILE * 4 * _CHUNK_COPIES
-    elif step.device == "cpu":
+    elif step.device == "cpu" and not step.compared:
         rows = max(_FEWEST_ROWS, _CHUNK // shape.vocabulary)
         chunk = min(rows, step.tokens) * shape.vocabulary * 4 * _CHUNK_COPIES
     else:

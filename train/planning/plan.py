@@ -11,19 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import Invalid
-from train.data.checks import Data, require_usable
+from train.data.checks import require_usable
 from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
-from train.hyperparameters import Chosen, Hyperparameters
+from train.hyperparameters import Chosen, Hyperparameters, Method
 from train.planning.machines import Machine, find_gpu, find_machine
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
-from train.planning.speeds import Speed, TokenWork, Trial, estimate_speed, measure_speed, scale_speed
+from train.planning.shapes import find_shape
+from train.planning.speeds import (
+    EXTRA_FORWARDS,
+    Speed,
+    TokenWork,
+    Trial,
+    estimate_speed,
+    measure_speed,
+    scale_speed,
+)
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
@@ -45,11 +54,13 @@ class Way:
 @dataclass(frozen=True)
 class Plan:
     """What a run needs. `tokens` are those of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
+    A pair's tokens are those of both its conversations.
 
     `speed` is that of the measured (or estimated) method; the other methods are scaled by their share of the work.
     """
 
     base: str
+    method: Method
     machine: Machine
     shape: Shape
     step: Step
@@ -69,7 +80,7 @@ class Plan:
         """The method with this name."""
         return next(way for way in self.ways if way.need.tune == tune)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs; in bytes and seconds."""
         ways = [asdict(way) | {"need": asdict(way.need) | {"total": way.need.total}} for way in self.ways]
         return asdict(self) | {"ways": ways}
@@ -123,61 +134,42 @@ class RunComparison:
         """Tokens trained on / tokens planned."""
         return self.tokens_used / self.tokens_planned
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         ratios = {"memory": self.memory_ratio, "seconds": self.seconds_ratio, "tokens": self.tokens_ratio}
-        return asdict(self) | {"plan": self.plan.as_json(), "used_over_planned": ratios}
+        return asdict(self) | {"plan": self.plan.to_json(), "used_over_planned": ratios}
 
 
 def plan(
-    data: Data | CheckedData,
-    base: str | Path,
+    request: TrainingRequest,
     *,
+    checked: CheckedData | None = None,
     settings: "Settings | None" = None,
     registry: "Registry | None" = None,
-    hyperparameters: Hyperparameters | None = None,
-    columns: Columns | None = None,
-    format: str = "auto",  # noqa: A002 -- as the flag
-    validation: float = 0.1,
     measure: bool | None = None,
-    threads: int | None = None,
-    chat_template: str | None = None,
     gpu: str | None = None,
 ) -> Plan:
-    """Plans a supervised run on this machine or for another GPU: LoRA, QLoRA and full tuning.
+    """Plans a run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
-        data: as `train` takes it, or the result of `check`.
-        base: a registered model, a folder or a hub id.
+        request: as `train` takes it; its `tune` is the method that is measured. Its `method` is read from the data:
+            pairs are planned for DPO, labelled answers for KTO, and conversations for supervised training.
+        checked: the result of `check` on its data, if it is known.
         settings: for the device. registry: where the base is looked up.
-        hyperparameters: as `train` takes them; `tune` is the method that is measured.
-        columns: names the columns of a CSV. format: as `check` takes it.
-        validation: the share that is held out, as in `train`.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
-        threads: CPU threads of the measurement, as in `train`.
-        chat_template: the text of a template to use instead of the base's, as in `train`.
         gpu: plan for one of `machines.GPUS` instead of this machine; nothing is measured then.
 
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.trainers.bases import find_base, load_tokenizer, require_plain_weights, with_options
+    from train.trainers.bases import load_tokenizer, require_plain_weights
     from train.trainers.preparation import check_data, divide, fold_for_template, prepare
     from train.trainers.runtime import Device, find_device, quiet
 
-    hyperparameters = hyperparameters or Hyperparameters()
-    source_data = () if isinstance(data, CheckedData) else data
-    request = TrainingRequest(
-        source_data, base, hyperparameters=hyperparameters, validation=validation, columns=columns, format=format
-    )
-    checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
-    if not checked.examples or checked.labels:
-        kind = "labelled answers" if checked.labels else "preference pairs"
-        raise Invalid(f"Plans are for supervised training, but the data has {kind}.", param="data")
-    source = with_options(find_base(base, registry), chat_template, trust_remote_code=False)
-    if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
-        below = find_base(str(source.spec and source.spec.base), registry)
-        source = with_options(replace(below, name=source.name), chat_template, trust_remote_code=False)
+    checked = require_usable(checked) if checked else check_data(request)
+    method: Method = "kto" if checked.labels else "dpo" if checked.preferences else "sft"
+    request = replace(request, method=method)
+    source = _find_source(request, registry)
     require_plain_weights(source)
     card = find_gpu(gpu) if gpu else None
     device = Device("cuda", bf16=True) if card else find_device(settings)
@@ -189,15 +181,17 @@ def plan(
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
     step = _step(chosen, device.kind, lengths)
+    lengths = [row.tokens for row in prepared.rows]
     machine = card.machine if card else find_machine(device.kind, device.bf16)
     size = _Size(find_shape(source), step, machine, lengths)
-    tokens, learnt = sum(row.tokens for row in prepared.rows), sum(row.learnt for row in prepared.rows)
-    work = TokenWork(size.shape, sum(lengths) / len(lengths), learnt / tokens, step.checkpointing)
+    tokens, learnt = sum(lengths), sum(row.learnt for row in prepared.rows)
+    mean = tokens / len(lengths) / (2 if method == "dpo" else 1)
+    work = TokenWork(size.shape, mean, learnt / tokens, step.checkpointing, EXTRA_FORWARDS[method])
     speed = estimate_speed(tune, work, step, card)
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
     if card is None and size.fits(tune) and (measure or (measure is None and short)):
-        trial = Trial(hyperparameters, chosen.batch_size, threads)
-        speed = measure_speed(parts.train, source, trial, settings, speed)  # type: ignore[arg-type]  # no pairs, as above
+        trial = Trial(request.hyperparameters, chosen.batch_size, method, request.threads)
+        speed = measure_speed(parts.train, source, trial, settings, speed)
     elif measure:
         reason = "this machine does not have the GPU" if card else "the run does not fit"
         speed = replace(speed, how=f"{speed.how}; not measured, because {reason}")
@@ -206,6 +200,7 @@ def plan(
     seen = round(sum(lengths) * steps / steps_per_epoch)
     return Plan(
         base=source.name,
+        method=method,
         machine=size.machine,
         shape=size.shape,
         step=step,
@@ -223,9 +218,20 @@ def plan(
     )
 
 
+def _find_source(request: TrainingRequest, registry: "Registry | None") -> "Base":
+    """The weights that a run starts from. An adapter is merged into its base first, so its sizes are the base's."""
+    from train.trainers.bases import find_base, with_options
+
+    source = with_options(find_base(request.base, registry), request.chat_template, trust_remote_code=False)
+    if not source.is_adapter:
+        return source
+    below = find_base(str(source.spec and source.spec.base), registry)
+    return with_options(replace(below, name=source.name), request.chat_template, trust_remote_code=False)
+
+
 def compare_with_run(
     run_folder: Path,
-    data: Data | CheckedData | None = None,
+    checked: CheckedData | None = None,
     *,
     settings: "Settings | None" = None,
     registry: "Registry | None" = None,
@@ -235,34 +241,29 @@ def compare_with_run(
 
     Args:
         run_folder: the folder of the run.
-        data: its training data. Default: the file in its config.
+        checked: the result of `check` on its data. Default: the file in its config is checked.
 
     Raises:
-        Invalid: not a finished supervised run, or its data is missing.
+        Invalid: not a finished run, or its data is missing.
     """
     from train.run.folder import CONFIG, load_result, read_json
 
     result = load_result(run_folder)
-    if result.method != "sft":
-        raise Invalid(f"The run {run_folder.name} is {result.method}, but plans are for supervised runs.", param="run")
     config = dict(read_json(run_folder / CONFIG).get("asked") or {})
-    data = data if data is not None else config.get("data")
-    if data is None:
+    if checked is None and config.get("data") is None:
         raise Invalid("The data of this run was in memory, so it must be given again.", param="data")
     share = config.get("validation")
-    made = plan(
-        data,
+    request = TrainingRequest(
+        config.get("data") or (),
         config.get("base") or result.base_location,
-        settings=settings,
-        registry=registry,
         hyperparameters=Hyperparameters.from_dict(config.get("hyperparameters") or {}),
         columns=Columns(**config["columns"]) if config.get("columns") else None,
         format=config.get("format") or "auto",
         validation=share if isinstance(share, int | float) else 0.0,
-        measure=measure,
         threads=config.get("threads"),
         chat_template=config.get("chat_template"),
     )
+    made = plan(request, checked=checked, settings=settings, registry=registry, measure=measure)
     way = made.way(str(result.hyperparameters.get("tune", "lora")))
     return RunComparison(
         plan=made,
@@ -277,73 +278,23 @@ def compare_with_run(
     )
 
 
-def find_shape(base: "Base") -> Shape:
-    """The sizes of a base, from its config only: the model is built without memory (on torch's meta device).
-
-    Raises:
-        Unavailable: the config cannot be loaded. Invalid: it is not a causal language model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from train.trainers.bases import load_config
-    from train.trainers.runtime import quiet
-
-    config = load_config(base)
-    try:
-        with quiet(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
-    except ValueError as error:
-        raise Invalid(f"{base.name} is not a causal language model known to transformers.", param="base") from error
-    return shape_of(model)
-
-
-def shape_of(model: Any) -> Shape:
-    """The sizes of a causal language model, which may be on the meta device."""
-    import torch
-
-    config = model.config.get_text_config()
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    width = int(config.hidden_size)
-    heads = _largest(config, "num_attention_heads")  # 0 for models without attention
-    size = _largest(config, "head_dim") or width // max(1, heads)
-    return Shape(
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        linear=sum(layer.weight.numel() for layer in linear),
-        adapter_per_rank=sum(layer.in_features + layer.out_features for layer in linear),
-        layers=int(config.num_hidden_layers),
-        width=width,
-        attention=heads * size,
-        keys=(_largest(config, "num_key_value_heads") or heads) * size,
-        inner=_largest(config, "intermediate_size") or 4 * width,
-        vocabulary=int(config.vocab_size),
-        context=int(getattr(config, "max_position_embeddings", 0) or 0),
-    )
-
-
-def _largest(config: Any, name: str) -> int:
-    """A size in a config, the largest where its layers differ; 0 if it has none."""
-    value = getattr(config, name, None) or 0
-    return max(map(int, value)) if isinstance(value, list | tuple) else int(value)
-
-
 def _step(chosen: Chosen, device: str, lengths: Sequence[int]) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
-    from train.trainers.packing import micro_batch
+    from train.trainers.fit_job import rows_at_once
 
     longest, packed = max(lengths), chosen.packing == "packed"
-    rows = micro_batch(chosen.batch_size, longest)
+    rows = rows_at_once(chosen.method, chosen.batch_size, longest)
     return Step(
-        rows=rows,
+        rows=2 * rows if chosen.method == "dpo" else rows,
         longest=longest,
         rank=chosen.rank,
         bytes_each=4 if chosen.precision == "fp32" else 2,
         checkpointing=chosen.checkpointing,
         device=device,
-        masked=device == "cuda" and not packed,
+        masked=chosen.method != "sft" or (device == "cuda" and not packed),
         # A batch has rows of similar lengths, so the longest ones may come together.
         packed=sum(sorted(lengths)[-rows:]) if packed else None,
+        compared=chosen.method != "sft",
     )
 
 

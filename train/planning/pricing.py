@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from models.database import utcnow
 from models.errors import Invalid, NotFound
+from models.quantities import count_noun
 from train.planning.token_counts import Counts
 
 _OLD_DAYS, _SOON_DAYS = 90, 90
@@ -100,7 +101,7 @@ class Quote:
     notes: str
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self) | {"as_of": self.as_of.isoformat(), "warnings": list(self.warnings)}
 
@@ -188,10 +189,14 @@ def openai_epochs(examples: int) -> Epochs:
     if examples < 1:
         raise Invalid("There are no examples to train on.", param="data")
     if examples * 3 < 100:
-        return Epochs(min(25, 100 // examples), f"100 examples seen in total, at most 25 epochs: {examples:,} examples")
+        return Epochs(
+            min(25, 100 // examples),
+            f"100 examples seen in total, at most 25 epochs: {count_noun(examples, 'example')}",
+        )
     if examples * 3 > 25_000:
         return Epochs(
-            max(1, 25_000 // examples), f"25,000 examples seen in total, 1 epoch or more: {examples:,} examples"
+            max(1, 25_000 // examples),
+            f"25,000 examples seen in total, 1 epoch or more: {count_noun(examples, 'example')}",
         )
     return Epochs(3, "OpenAI's automatic 3, with 100 to 25,000 examples seen in total")
 
@@ -261,22 +266,22 @@ def quote(
 
 def warnings(price: Price, today: date) -> tuple[str, ...]:
     """The warnings about a price: its age, a provider that takes no new jobs, a model that is switched off."""
-    found = []
+    lines = []
     provider = provider_name(price.provider)
     if price.outdated(today):
         age = (today - price.as_of).days
-        found.append(f"This price is from {price.as_of}, {age} days ago: check it at {price.source}")
+        lines.append(f"This price is from {price.as_of}, {age} days ago: check it at {price.source}")
     if price.stopped(today):
-        found.append(f"The model and its fine-tunes were switched off on {price.retires}")
-        return tuple(found)
+        lines.append(f"The model and its fine-tunes were switched off on {price.retires}")
+        return tuple(lines)
     if price.closes and today >= price.closes:
-        found.append(f"{provider} has taken no new fine-tuning jobs for it since {price.closes}")
+        lines.append(f"{provider} has taken no new fine-tuning jobs for it since {price.closes}")
     elif price.closes and (days := (price.closes - today).days) <= _SOON_DAYS:
-        found.append(f"{provider} takes no new fine-tuning jobs from {price.closes} on, in {days} days")
+        lines.append(f"{provider} takes no new fine-tuning jobs from {price.closes} on, in {days} days")
     use = (price.retires - today).days if price.retires else None
     if use is not None and use <= _SOON_DAYS:
-        found.append(f"The model and all its fine-tunes are switched off on {price.retires}, in {use} days")
-    return tuple(found)
+        lines.append(f"The model and all its fine-tunes are switched off on {price.retires}, in {use} days")
+    return tuple(lines)
 
 
 def provider_name(provider: str) -> str:

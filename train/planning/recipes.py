@@ -93,7 +93,7 @@ def model_shape(model: Model) -> Shape:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from train.planning.plan import shape_of
+    from train.planning.shapes import shape_of
     from train.trainers.runtime import quiet
 
     with quiet(), torch.device("meta"):

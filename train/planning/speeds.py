@@ -8,22 +8,23 @@ large, it is most of the work. On a busy or a very small machine an estimate can
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import ParleyError
-from train.data.conversations import Example
-from train.hyperparameters import Hyperparameters
+from train.data.conversations import Example, Preference
+from train.hyperparameters import Hyperparameters, Method
 from train.planning.machines import Gpu
 from train.planning.needs import Shape, Step, Tune
 from train.run.progress import Event
 from train.run.progress import Step as StepEvent
 
 if TYPE_CHECKING:
-    from models.settings import Settings
+    from models.settings.settings import Settings
     from train.trainers.bases import Base
 
 # The share of the speed of plain matrix products: on a CPU as measured with `bench.real`, on a GPU as in efficient
@@ -35,6 +36,8 @@ _TRIAL_S = 30.0  # a trial ends after this time, with at least two steps
 _MATRICES_S = 0.3
 _FORWARD, _THROUGH, _INTO_WEIGHTS = 1.0, 1.0, 1.0  # products for each weight: one forward, two backward
 _ATTENTION_BACKWARD = 2.0  # of attention itself, which has no weights: twice its forward products
+# Forward passes besides that of the training itself: of DPO the base's, of KTO also both models' on mismatched answers.
+EXTRA_FORWARDS: Mapping[Method, int] = MappingProxyType({"sft": 0, "dpo": 1, "kto": 3})
 _UNPACKED = 1.3  # the time of QLoRA relative to LoRA: weights are unpacked in each pass (arXiv:2305.14314: up to 1.3)
 
 
@@ -58,6 +61,7 @@ class Trial:
 
     hyperparameters: Hyperparameters
     batch_size: int
+    method: Method = "sft"
     threads: int | None = None
 
 
@@ -68,22 +72,24 @@ class _TrialDone(Exception):
 @dataclass(frozen=True)
 class TokenWork:
     """The quantities that determine the work for a token: the model, the mean length of the rows, the share of learnt
-    tokens, and whether activations are recomputed.
+    tokens, whether activations are recomputed, and the number of additional forward passes (`EXTRA_FORWARDS`).
     """
 
     shape: Shape
     mean_length: float
     learnt: float = 1.0
     checkpointing: bool = False
+    extra_forwards: int = 0
 
     def operations(self, tune: Tune) -> float:
         """Floating-point operations for a trained token."""
-        shape, again = self.shape, _FORWARD if self.checkpointing else 0.0
+        shape, more = self.shape, _FORWARD * self.extra_forwards
+        again = more + (_FORWARD if self.checkpointing else 0.0)
         into_weights = _INTO_WEIGHTS if tune == "full" else 0.0
         layers = 2 * shape.linear * (_FORWARD + _THROUGH + into_weights + again)
         # Over half of the row on average, for the scores and for the sum of the values
         attention = 2 * shape.layers * self.mean_length * shape.attention * (_FORWARD + _ATTENTION_BACKWARD + again)
-        head = 2 * shape.vocabulary * shape.width * self.learnt * (_FORWARD + _THROUGH + into_weights)
+        head = 2 * shape.vocabulary * shape.width * self.learnt * (_FORWARD + _THROUGH + into_weights + more)
         return layers + attention + head
 
 
@@ -131,7 +137,11 @@ def matrix_speed(device: str, bytes_each: int) -> float:
 
 
 def measure_speed(
-    examples: Sequence[Example], base: "Base", trial: Trial, settings: "Settings | None", estimate: Speed
+    examples: Sequence[Example] | Sequence[Preference],
+    base: "Base",
+    trial: Trial,
+    settings: "Settings | None",
+    estimate: Speed,
 ) -> Speed:
     """Measures a few training steps on examples of the data; the resulting adapter is deleted.
 
@@ -144,7 +154,7 @@ def measure_speed(
         return replace(estimate, how=f"{estimate.how}; not measured, because the base runs its own code")
     batch = trial.batch_size
     number = min(len(examples), max(10, _STEPS * batch))
-    ordered = sorted(examples, key=lambda example: sum(len(m.content) for m in example.conversation.messages))
+    ordered: list[Any] = sorted(examples, key=_characters)
     # Evenly over the lengths, so that the trial's rows are representative.
     sample = [ordered[place * len(ordered) // number] for place in range(number)]
     steps: list[StepEvent] = []
@@ -161,6 +171,7 @@ def measure_speed(
             train(
                 sample,
                 base=base.location,
+                method=trial.method,
                 out=Path(folder) / "run",
                 settings=settings,
                 hyperparameters=replace(trial.hyperparameters, batch_size=batch, epochs=epochs),
@@ -176,3 +187,12 @@ def measure_speed(
     if tokens <= 0 or seconds <= 0:  # a single step
         tokens, seconds = last.tokens, last.seconds
     return Speed(tokens / seconds, "tried", f"measured with {len(steps)} steps of {batch} examples on this base")
+
+
+def _characters(item: Example | Preference) -> int:
+    messages = (
+        (*item.prompt, *item.prompt, *item.chosen, *item.rejected)
+        if isinstance(item, Preference)
+        else item.conversation.messages
+    )
+    return sum(len(message.content) for message in messages)

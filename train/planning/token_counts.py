@@ -11,8 +11,10 @@ Three methods, in this order; the result says which was used:
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import Invalid, NotFound, ParleyError
@@ -23,7 +25,7 @@ from train.data.readers import Columns
 from train.data.reports import CheckedData
 
 if TYPE_CHECKING:
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from models.spec import ModelSpec
 
 Way = Literal["own tokenizer", "tiktoken", "estimate"]
@@ -31,6 +33,7 @@ _PER_MESSAGE, _PER_NAME, _PER_REPLY = 3, 1, 3  # OpenAI's cookbook, for gpt-3.5-
 _NEWEST = "o200k_base"  # OpenAI's newest published vocabulary
 _LETTERS_PER_TOKEN = 4.0  # help.openai.com/articles/4936856: about four characters of English
 _WIDE_LETTERS_PER_TOKEN = 1.3  # Chinese and Japanese, in o200k_base
+_DOWNLOAD_S = 30.0
 _ENDLESS = 1 << 40  # a limit that no row reaches: lengths are counted first and compared with the limit later
 
 
@@ -99,7 +102,7 @@ class Counts:
         """A histogram of all tokens of an example, with at most 12 bars of one width."""
         return histogram([length.tokens for length in self.lengths])
 
-    def as_json(self, *, lines: bool = False) -> dict[str, Any]:
+    def to_json(self, *, lines: bool = False) -> dict[str, Any]:
         """For programs; with `lines` also the length of each example."""
         whole: dict[str, Any] = {
             "model": self.model,
@@ -205,11 +208,9 @@ def _vocabulary(model: str) -> str | None:
 
 
 def _by_tiktoken(examples: Sequence[Example], model: str, vocabulary: str, limit: int | None) -> Counts:
-    import tiktoken
-
     name = vocabulary or _NEWEST
     try:
-        encoding = tiktoken.get_encoding(name)
+        encoding = _encoding(name)
     except Exception as error:  # from its download: no network, a proxy, a broken cache
         reason = f"the vocabulary {name} could not be downloaded ({type(error).__name__}); "
         return _estimated(examples, model, reason + "set TIKTOKEN_CACHE_DIR to a folder that has it", limit)
@@ -223,10 +224,8 @@ def _by_tiktoken(examples: Sequence[Example], model: str, vocabulary: str, limit
 
 
 def _estimated(examples: Sequence[Example], model: str, why: str, limit: int | None) -> Counts:
-    import tiktoken
-
     try:
-        encoding = tiktoken.get_encoding(_NEWEST)
+        encoding = _encoding(_NEWEST)
     except Exception:  # as above
         how = (
             f"an estimate, because {why}: one token for {_LETTERS_PER_TOKEN:g} letters (1.3 in Chinese and Japanese), "
@@ -237,6 +236,26 @@ def _estimated(examples: Sequence[Example], model: str, why: str, limit: int | N
     how = f"an estimate, because {why}: counted with {_NEWEST} instead, and OpenAI's overhead for messages"
     lengths = _by_rule(examples, lambda text: len(encoding.encode(text, disallowed_special=())))
     return Counts(model, "estimate", how, lengths, limit)
+
+
+def _encoding(name: str) -> Any:
+    """tiktoken's encoding. Its download has no time limit of its own, and may wait behind a firewall for minutes.
+
+    Raises:
+        TimeoutError, and any error of the download.
+    """
+    import tiktoken
+
+    loaded: Future[Any] = Future()
+
+    def load() -> None:
+        try:
+            loaded.set_result(tiktoken.get_encoding(name))
+        except Exception as error:
+            loaded.set_exception(error)
+
+    Thread(target=load, daemon=True).start()
+    return loaded.result(_DOWNLOAD_S)
 
 
 def estimate_tokens(text: str) -> int:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.errors import Invalid, NotFound, ParleyError
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Parity, ServedParity
 from train.publication.adapted import TEMPLATE, trained_template
 from train.publication.cards import write_card

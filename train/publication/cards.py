@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
 from models.chat_templates.tokenizer_files import GENERATION_CONFIG
 from models.errors import ParleyError
-from models.jobs import list_jobs
-from models.registry import Registry
+from models.files.atomic import atomic_write
+from models.jobs.jobs import list_jobs
+from models.quantities import count_noun
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Parity
 from train.hyperparameters import UNITS
 from train.run.curves import draw_svg, read_curves
@@ -165,12 +166,15 @@ def _data(run: _Run) -> str:
     file = Path(str(data.get("file") or run.config.get("data") or "")).name or "data in memory"
     digest = data.get("file_sha256") or data.get("examples_sha256")
     severities = Counter(problem.get("severity", "") for problem in result.get("problems", ()))
-    counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in sorted(severities.items()))
+    counts = ", ".join(f"{count_noun(count, name)}" for name, count in sorted(severities.items()))
     kinds = Counter(problem["code"] for problem in result.get("problems", ()) if problem.get("code"))
     rows = [
         ("file", f"`{file}`"),
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
-        ("training examples", f"{result['examples']:,} {UNITS.get(result.get('method', 'sft'), 'conversations')}"),
+        (
+            "training examples",
+            f"{count_noun(result['examples'], UNITS.get(result.get('method', 'sft'), 'conversations').removesuffix('s'))}",
+        ),
         ("held-out examples", f"{result['validation_examples']:,}"),
         ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them in answers"),
         ("problems found", (counts or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
@@ -192,7 +196,7 @@ def _method(run: _Run) -> str:
         for name, value in values.items()
         if name not in left_out
     ]
-    text = f"{method}; trained: {tune}. {result['steps']:,} steps in {result['seconds']:,.0f} s."
+    text = f"{method}; trained: {tune}. {count_noun(result['steps'], 'step')} in {result['seconds']:,.0f} s."
     return f"## Method\n\n{text}\n\n" + _table(("hyperparameter", "value", "why"), rows)
 
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import psutil
 
-from models.atomic import publish_folder
+from models.compatibility.engine_options import check_engine_options
+from models.compatibility.folder_checks import expand_user
 from models.errors import Invalid, Unavailable
-from models.folder_checks import expand_user
-from models.new_model import NewModel
-from models.registry import Registry, parse_spec
+from models.files.atomic import publish_folder
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.terminal import Home, console
 from models.weights import is_pointer
 from train.publication.publish import check_name, publish_merge, register_folder
-from train.run.progress import PlainLines, Progress, Stage
+from train.run.progress import Progress, Stage
 from train.trainers.loading_errors import translated_errors
 from train.trainers.runtime import quiet
 
@@ -29,31 +30,32 @@ _PROBE_TOKENS = 16
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
-def merge_adapter(home: Home, new: NewModel) -> ModelSpec:
+def merge_adapter(registry: Registry, settings: Settings, new: NewModel, progress: Progress) -> ModelSpec:
     """Merges the adapter in `new.path` into its base and registers the weights as `new.name`.
 
     Raises:
         Invalid: it is not an adapter, its files are incomplete, or its base is not registered. Conflict: the name is
         taken. MergeRefused.
     """
-    spec = replace(new, pin=False).complete(home.registry)
+    spec = replace(new, pin=False).complete(registry)
     if spec.kind != "adapter" or spec.folder is None:
         raise Invalid(
             f"--merge needs an adapter in a folder, but {new.path} is of kind {spec.kind}: leave --merge out.",
             param="merge",
         )
-    home.registry.check_fallbacks(spec)
-    progress = _lines()
+    registry.check_fallbacks(spec)
     progress(Stage(f"Merging {spec.folder.name} into {spec.base}"))
-    merged = publish_merge(spec, new.name, registry=home.registry, settings=home.settings, progress=progress)
-    console().print(
-        f"Merged: float32 logits differ from base + adapter by at most {merged.difference:.1e}; as stored, the same "
-        f"next token at {merged.agreement:.1%} of the probe positions."
+    merged = publish_merge(spec, new.name, registry=registry, settings=settings, progress=progress)
+    progress(
+        Stage(
+            f"Merged: float32 logits differ from base + adapter by at most {merged.difference:.1e}; as stored, the "
+            f"same next token at {merged.agreement:.1%} of the probe positions"
+        )
     )
-    return _pinned(home.registry, merged.model, new.pin)
+    return _pinned(registry, merged.model, new.pin)
 
 
-def unpack_gguf(home: Home, new: NewModel) -> ModelSpec:
+def unpack_gguf(registry: Registry, settings: Settings, new: NewModel, progress: Progress) -> ModelSpec:
     """Unpacks the GGUF file in `new.path` into a folder of the home and registers it as `new.name`.
 
     Raises:
@@ -63,16 +65,19 @@ def unpack_gguf(home: Home, new: NewModel) -> ModelSpec:
     file = expand_user(str(new.path)).absolute()
     if new.kind == "adapter":
         raise Invalid(f"{file} holds whole weights: leave --kind out.", param="kind")
-    check_name(home.registry, new.name)
-    home.registry.check_fallbacks(parse_spec(id=new.name, kind="base", path=str(file), fallbacks=new.fallbacks))
-    home.registry.sweep_unclaimed(home.settings.models_dir)
-    progress = _lines()
-    with publish_folder(home.settings.models_dir) as pending:
+    check_name(registry, new.name)
+    planned = parse_spec(
+        id=new.name, kind="base", path=str(file), fallbacks=new.fallbacks, engine=dict(new.engine)
+    )  # fmt: skip
+    registry.check_fallbacks(planned)
+    check_engine_options(planned)
+    registry.sweep_unclaimed(settings.models_dir)
+    with publish_folder(settings.models_dir) as pending:
         write_unpacked(file, pending.path, progress)
         described = replace(new, path=str(pending.path), pin=False, description=f"Unpacked from {file.name}").spec()
     spec = described.model_copy(update={"path": str(pending.final)})
-    register_folder(home.registry, spec, pending.final)
-    return _pinned(home.registry, spec.id, new.pin)
+    register_folder(registry, spec, pending.final)
+    return _pinned(registry, spec.id, new.pin)
 
 
 def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
@@ -156,13 +161,6 @@ def _check_finite(model: Any, file: Path) -> None:
         total = float(model(input_ids=ids).logits.float().sum())
     if not math.isfinite(total):
         raise Invalid(f"{file} is damaged: its unpacked weights give no finite logits. Download it again.")
-
-
-def _lines() -> PlainLines:
-    from rich.markup import escape
-
-    out = console()
-    return PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
 
 
 def _pinned(registry: Registry, name: str, pin: bool) -> ModelSpec:

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.compatibility.folder_checks import expand_user
 from models.errors import Conflict, Invalid, ParleyError, Unavailable
-from models.folder_checks import expand_user
 from models.spec import ModelSpec
 
 CONVERTERS = ("convert_hf_to_gguf.py", "convert-hf-to-gguf", "llama-convert-hf-to-gguf")

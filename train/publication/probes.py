@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
+from models.files.atomic import atomic_write
 from train.data.conversations import Conversation, Example, Preference
 from train.run.folder import HELD_OUT, write_json
 from train.trainers.templates import engine_messages
@@ -123,10 +123,10 @@ def tokenise_probes(
         none of them.
     """
     tokenised = [_tokenise(item, tokenizer, answer_tokens, context) for item in probes.conversations]
-    found = [probe for probe in tokenised if probe]
-    short = [probe for probe in found if len(probe.prompt) <= LONGEST]
+    usable = [probe for probe in tokenised if probe]
+    short = [probe for probe in usable if len(probe.prompt) <= LONGEST]
     if len(short) < min(FEWEST, number):
-        short = sorted(found, key=lambda probe: len(probe.prompt))[:FEWEST]
+        short = sorted(usable, key=lambda probe: len(probe.prompt))[:FEWEST]
     return tuple(_spread(short, number))
 
 

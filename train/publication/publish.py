@@ -1,8 +1,8 @@
 """Publishes a finished run: its adapter, or merged weights, completely or not at all.
 
 The folder appears by one rename, then the row is written. A kill in between leaves a folder without a row, never a row
-without weights, and the next publication deletes it. A model is a candidate, served but not listed, until `listing` has
-checked it.
+without weights, and the next publication deletes it. A model is a candidate, served but not listed, until
+`acceptance` has checked it.
 """
 
 import shutil
@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.atomic import publish_folder
+from models.compatibility.folder_checks import check_folder, expand_user
+from models.compatibility.lora_support import must_be_merged
 from models.errors import Conflict, Invalid, NotFound
-from models.folder_checks import check_folder, expand_user
-from models.lora_support import must_be_merged
-from models.registry import Registry, parse_spec
-from models.settings import Settings
+from models.files.atomic import publish_folder
+from models.quantities import count_noun
+from models.registry.registry import Registry, parse_spec
+from models.settings.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
+from train.hyperparameters import UNITS
 from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
 from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result, read_json
@@ -82,7 +84,8 @@ def publish(
         "parent": parent,
         "job": job or run_folder.name,
         "bot": bot,  # not the parent's, whose title and greeting describe another model
-        "description": description or f"Trained on {result.examples:,} conversations",
+        "description": description
+        or f"Trained on {count_noun(result.examples, UNITS[result.method].removesuffix('s'))}",
         "toy": base.toy if base else False,
         "fold_system": served.fold_system if served.fold_system != "none" or not base else base.fold_system,
     }
@@ -239,10 +242,7 @@ def _unmerged(adapter: str, name: str, base: str | None, registry: Registry) -> 
 
 def check_name(registry: Registry, name: str) -> None:
     """Raises Conflict if `name` is taken, Invalid if it is not a valid id; called before a training."""
-    parse_spec(id=name, kind="base", path="/")
-    ids = {spec.id for spec in registry.list(include_candidates=True, include_retired=True)}
-    if name in ids or name in registry.aliases():
-        raise Conflict(f"The name {name!r} is taken: a version is never replaced. Choose another name.", param="name")
+    registry.check_free(name)
 
 
 def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Conflict, Invalid, ParleyError, Unauthorized, Unavailable
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from train.publication.cards import CARD, write_card
 from train.publication.probes import PROBES

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.completer import GatewayCompleter, StartPatience, gateway_completer
+from models.chat.completer import GatewayCompleter, StartPatience, gateway_completer
+from models.chat.messages import Message
 from models.errors import NotFound, ParleyError, Unavailable
-from models.messages import Message
-from models.settings import Settings
+from models.settings.settings import Settings
 from train.publication.probes import GREEDY_TOKENS
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.atomic import atomic_write
 from models.chat_templates.tokenizer_files import GENERATION_CONFIG
+from models.files.atomic import atomic_write
 from train.trainers.bases import Base, load_config, load_tokenizer
 from train.trainers.runtime import quiet
 from train.trainers.templates import turn_end

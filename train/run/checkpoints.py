@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write, claim_folder, publish_folder, sweep
 from models.errors import NoSpace, ParleyError
+from models.files.atomic import atomic_write, claim_folder, publish_folder, sweep
 from train.request import SaveSteps
 from train.run.failures import disk_is_full
 from train.run.folder import CHECKPOINTS, METRICS
@@ -265,9 +265,9 @@ def plan_checkpoints(run_folder: Path, every: SaveSteps, emit: Progress) -> Chec
 
     `emit` must lead to metrics.jsonl, as the run's own callback does.
     """
-    found = newest(run_folder)
-    metrics, saved = run_folder / METRICS, found.saved
-    for reason in found.damaged:
+    latest = newest(run_folder)
+    metrics, saved = run_folder / METRICS, latest.saved
+    for reason in latest.damaged:
         emit(Stage(f"Warning: a damaged checkpoint is skipped: {reason}"))
     if saved:
         emit(Stage(f"Resuming from step {saved.step}: {saved.folder}"))

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write, lock_file
 from models.errors import Invalid, NoSpace, NotFound
-from models.settings import Settings
+from models.files.atomic import atomic_write, lock_file
+from models.settings.settings import Settings
 from train.data.conversations import Problem
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"
@@ -135,7 +135,7 @@ class TrainingResult:
         """Whether every weight was tuned: then the output is a whole model instead of an adapter."""
         return self.hyperparameters.get("tune") == "full"
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The content of result.json."""
         return asdict(self) | {
             "run_folder": str(self.run_folder),
@@ -145,7 +145,7 @@ class TrainingResult:
 
     def save(self) -> None:
         """Writes result.json atomically."""
-        write_json(self.run_folder / RESULT, self.as_json())
+        write_json(self.run_folder / RESULT, self.to_json())
 
     def published(self, model: str, kind: str, folder: Path) -> "TrainingResult":
         """The same result, with the model that it is published as."""

@@ -76,7 +76,7 @@ def silent(event: Event) -> None:
     """Ignores events."""
 
 
-def together(*listeners: Progress) -> Progress:
+def combine_listeners(*listeners: Progress) -> Progress:
     """A receiver that passes each event to all of them, in order."""
 
     def emit(event: Event) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from models.errors import Invalid
 from train.hyperparameters import Chosen
-from train.run.progress import Event, Progress, Step, Validation, together, validation_row
+from train.run.progress import Event, Progress, Step, Validation, combine_listeners, validation_row
 
 # By tracker: the module that it needs.
 TRACKERS: Mapping[str, str] = {"wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
@@ -46,7 +46,7 @@ def tracking(names: Sequence[str], folder: Path, run: str | None, hyperparameter
     """
     openers = {"wandb": _wandb, "tensorboard": _tensorboard, "trackio": _trackio}
     with ExitStack() as stack:
-        yield together(
+        yield combine_listeners(
             *(stack.enter_context(openers[name](folder, run or folder.name, asdict(hyperparameters))) for name in names)
         )
 

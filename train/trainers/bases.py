@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.engine_support import quantisation
+from models.compatibility.engine_support import quantisation
+from models.compatibility.folder_checks import expand_user, require_tokenizer
+from models.compatibility.lora_support import serves
 from models.errors import Invalid, NotFound, Unavailable
-from models.folder_checks import expand_user, require_tokenizer
-from models.lora_support import read_config, serves
-from models.registry import Registry
+from models.json_files import read_json
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 from train.trainers.loading_errors import TOKENIZER, translated_errors
 
@@ -113,7 +114,7 @@ def load_config(base: Base) -> Any:
 def find_config(base: Base) -> dict[str, Any]:
     """The base's config.json; empty if it has none. That of a hub id may be downloaded."""
     if (folder := Path(base.location)).is_dir():
-        return read_config(folder)
+        return read_json(folder / "config.json")
     from transformers import AutoConfig
 
     with translated_errors(f"The base {base.name!r}"):

@@ -6,7 +6,7 @@ registry.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from train.hyperparameters import Chosen
-from train.run.progress import Progress, Stage, Validation, together
+from train.run.progress import Progress, Stage, Validation, combine_listeners
 from train.trainers.adapters import round_trained, save_adapter, save_weights, saved_dtype
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
-from train.trainers.fit_job import FEWEST_ROWS, FitJob, FitResult, Measured
+from train.trainers.fit_job import FitJob, FitResult, Measured, rows_at_once
 from train.trainers.lora_layers import fuse_lora_layers
 from train.trainers.losses import add_learnt_head
-from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
+from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, strays
 from train.trainers.progress_callback import ProgressCallback
 from train.trainers.runtime import Memory
+from train.trainers.tokenised_trainer import TrainerParts
+from train.trainers.turn_end_labels import find_turn_end_label
 
 
 def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
@@ -61,7 +63,7 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
             save_adapter(model, folder, job.base_name, dtype)
 
     checkpoints = CheckpointCallback(job.checkpoints, lambda model, folder: save(model, folder / job.output.name), emit)
-    emit = together(emit, checkpoints.on_event)
+    emit = combine_listeners(emit, checkpoints.on_event)
     progress = ProgressCallback(len(job.rows), values, measure, memory, emit, checkpoints)
     trainer.add_callback(progress)
     trainer.remove_callback(PrinterCallback)
@@ -97,32 +99,49 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
 
 def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Callable[[], Measured]]:
     """The method's trainer, and a function that measures its model."""
-    values, measured = job.hyperparameters, job.measured
+    values = job.hyperparameters
     model = load(job.base, values, job.device.kind)
+    job = _with_learnable_turn_end(job, model, tokenizer, emit)
+    rows: Any = job.rows  # pairs for DPO, labelled rows for KTO
+    measured: Any = job.measured
     arguments = _trainer_arguments(job)
-    adapter = _lora_config(values)
-    pad_token = _pad_token(tokenizer)
-    rows: Any = job.rows
+    adapter, pad_token = _lora_config(values), _pad_token(tokenizer)
+    reference = load(job.base, values, job.device.kind) if adapter is None and values.method != "sft" else None
+    parts = TrainerParts(model, tokenizer, pad_token, adapter, reference)
     if values.method == "dpo":
         from train.trainers.dpo import PairMeter, dpo_trainer
 
-        reference = load(job.base, values, job.device.kind) if adapter is None else None
-        trainer = dpo_trainer(model, reference, tokenizer, rows, arguments | {"beta": values.beta}, pad_token, adapter)
-        return trainer, PairMeter(trainer, measured)  # type: ignore[arg-type]  # DPO's rows are pairs
+        dpo = dpo_trainer(parts, rows, arguments | {"beta": values.beta})
+        return dpo, PairMeter(dpo, measured)
     if values.method == "kto":
-        from train.trainers.kto import LabelMeter, Models, kto_trainer
+        from train.trainers.kto import LabelMeter, kto_trainer
 
-        reference = load(job.base, values, job.device.kind) if adapter is None else None
-        models = Models(model, reference, tokenizer, pad_token, adapter)
-        kto = kto_trainer(models, rows, arguments | {"beta": values.beta})
-        return kto, LabelMeter(kto, measured)  # type: ignore[arg-type]  # KTO's rows are labelled
+        kto = kto_trainer(parts, rows, arguments | {"beta": values.beta})
+        return kto, LabelMeter(kto, measured)
     from train.trainers.losses import measure
     from train.trainers.sft import sft_trainer
 
     collate = _collator(model, job, pad_token, emit)
     add_learnt_head(model)
-    sft = sft_trainer(model, tokenizer, rows, arguments, collate, adapter)
-    return sft, lambda: measure(sft.model, measured, pad_token)  # type: ignore[arg-type]  # SFT's are rows
+    sft = sft_trainer(parts, rows, arguments, collate)
+    return sft, lambda: measure(sft.model, measured, pad_token)
+
+
+def _with_learnable_turn_end(job: FitJob, model: Any, tokenizer: Any, emit: Progress) -> FitJob:
+    """The job with rows that end each answer with a token that the base has learnt, if the template's is not."""
+    label = find_turn_end_label(model, tokenizer)
+    if label is None:
+        return job
+    reason = f"The base has not learnt the template's {_token(tokenizer, label.end)}, and an adapter cannot learn it"
+    if label.learnt is None:
+        emit(Stage(f"{reason}: answers may not end. Use another --chat-template"))
+        return job
+    emit(Stage(f"{reason}: answers learn to end with {_token(tokenizer, label.learnt)} instead"))
+    return replace(job, rows=label.apply(job.rows), measured=label.apply(job.measured))
+
+
+def _token(tokenizer: Any, token: int) -> str:
+    return str(tokenizer.convert_ids_to_tokens(token))
 
 
 def _collator(model: Any, job: FitJob, pad_token: int, emit: Progress) -> Callable[[Any], dict[str, Any]]:
@@ -180,12 +199,9 @@ def _trainer_arguments(job: FitJob) -> dict[str, Any]:
     values, rows = job.hyperparameters, job.rows
     batch = values.batch_size
     steps = max(1, round(math.ceil(len(rows) / batch) * values.epochs))
-    longest = max(row.longest for row in rows) * (1 if values.method == "sft" else 2)
     # On several processes each works on its share of a batch.
     share = batch // job.processes
-    micro = micro_batch(share, longest, rows=job.checkpoints.rows_at_most)
-    if fewest := FEWEST_ROWS.get(values.method):
-        micro = next(size for size in range(max(fewest, micro), share + 1) if share % size == 0)
+    micro = rows_at_once(values.method, share, max(row.longest for row in rows), job.checkpoints.rows_at_most)
     return {
         "output_dir": str(job.work),
         "per_device_train_batch_size": micro,

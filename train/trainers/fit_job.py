@@ -13,7 +13,29 @@ from train.trainers.runtime import Device
 from train.trainers.tokens import Row
 
 Rows = Sequence[Row] | Sequence[Pair]
+TOKENS_AT_ONCE = 16_384  # in one micro-batch with padding: limits the memory of activations
 FEWEST_ROWS: Mapping[str, int] = MappingProxyType({"kto": 2})  # of a micro-batch, whose answers KTO compares
+
+
+def micro_batch(batch: int, longest: int, tokens: int = TOKENS_AT_ONCE, rows: int | None = None) -> int:
+    """The largest micro-batch that divides `batch` evenly and has at most `tokens` tokens with padding.
+
+    `rows` limits it further, after memory ran out.
+    """
+    most = min(batch, rows or batch)
+    return next((size for size in range(most, 1, -1) if batch % size == 0 and size * longest <= tokens), 1)
+
+
+def rows_at_once(method: str, batch: int, longest: int, most: int | None = None) -> int:
+    """The size of a micro-batch, which divides `batch` evenly; of pairs for DPO.
+
+    Args:
+        longest: the tokens of the longest row, or of the longer side of a pair. most: the limit after memory ran out.
+    """
+    micro = micro_batch(batch, longest * (1 if method == "sft" else 2), rows=most)
+    if fewest := FEWEST_ROWS.get(method):
+        micro = next((size for size in range(max(fewest, micro), batch + 1) if batch % size == 0), batch)
+    return micro
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ row. So a micro-batch has at least two rows. The last one of an epoch may have o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,74 +14,48 @@ from trl import KTOConfig, KTOTrainer
 
 from train.trainers.fit_job import FEWEST_ROWS, Measured
 from train.trainers.labelled import LabelledRow
-from train.trainers.packing import SimilarLengthSampler, measuring_batches, pad_batch
+from train.trainers.packing import measuring_batches, pad_batch
 from train.trainers.runtime import use_one_gpu
+from train.trainers.tokenised_trainer import LogProbabilities, ReferenceComparison, TokenisedTrainer, TrainerParts
 from train.trainers.tokens import IGNORED
 
 
-@dataclass(frozen=True)
-class Models:
-    """The model to train, a second copy of it as the reference for full tuning (None with an adapter), its tokenizer,
-    the id that pads rows (it is masked, so any will do), and the LoraConfig (None for full tuning).
-    """
-
-    model: Any
-    reference: Any
-    tokenizer: Any
-    pad_token: int
-    adapter: Any
-
-
-def kto_trainer(models: Models, rows: Sequence[LabelledRow], arguments: dict[str, Any]) -> KTOTrainer:
+def kto_trainer(parts: TrainerParts, rows: Sequence[LabelledRow], arguments: dict[str, Any]) -> KTOTrainer:
     """A trainer over labelled rows; `arguments` is the TRL configuration that all methods share (`fit`), and beta.
 
     Both labels have the same total weight, as the paper advises: rows with the rarer label have a weight above 1.
     """
-    models.tokenizer.pad_token_id = models.pad_token  # TRL requires one
+    parts.tokenizer.pad_token_id = parts.pad_token  # TRL requires one
     good = sum(row.good for row in rows)
     bad = len(rows) - good
     weights = {"desirable_weight": max(1.0, bad / max(1, good)), "undesirable_weight": max(1.0, good / max(1, bad))}
     columns = [_columns(row) for row in rows]
     return _Trainer(
-        model=models.model,
-        ref_model=models.reference,
+        model=parts.model,
+        ref_model=parts.reference,
         args=use_one_gpu(KTOConfig(**arguments, **weights, max_length=None)),
-        data_collator=_Collator(models.pad_token, columns[:2]),
+        data_collator=_Collator(parts.pad_token, columns[:2]),
         train_dataset=Dataset.from_list(columns),
-        processing_class=models.tokenizer,
-        peft_config=models.adapter,
+        processing_class=parts.tokenizer,
+        peft_config=parts.adapter,
     )
 
 
 class LabelMeter:
-    """Measures a trainer's model over labelled rows. The reference is evaluated once, because it never changes."""
+    """Measures a trainer's model over labelled rows."""
 
     def __init__(self, trainer: KTOTrainer, rows: Sequence[LabelledRow]) -> None:
-        self._trainer, self._rows = trainer, rows
-        self._reference: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._trainer: Any = trainer
+        batches = [[_columns(row) for row in batch] for batch in measuring_batches(rows, 2, FEWEST_ROWS["kto"])]
+        self._comparison = ReferenceComparison(trainer, batches)
 
     def __call__(self) -> Measured:
         """The mean KTO loss, the share of rows whose answer has become likelier (good) or less likely (bad) than an
         answer to another question, and the mean reward of good answers minus that of bad ones, in nats.
         """
-        trainer: Any = self._trainer
-        model = trainer.model
-        training = model.training
-        model.eval()
-        batches = [
-            trainer._prepare_inputs(trainer.data_collator([_columns(row) for row in batch]))
-            for batch in measuring_batches(self._rows, 2, FEWEST_ROWS["kto"])
-        ]
-        with torch.no_grad():
-            if not self._reference:
-                reference = trainer.ref_model or model
-                self._reference = [_on_cpu(*trainer.compute_ref_log_probs(reference, batch)) for batch in batches]
-            current = [_on_cpu(*_log_probabilities(model, batch)) for batch in batches]
-        model.train(training)
-        gains, drifts = (
-            torch.cat([now[part] - before[part] for now, before in zip(current, self._reference, strict=True)])
-            for part in (0, 1)
-        )
+        trainer = self._trainer
+        current, reference, batches = self._comparison.evaluate(_log_probabilities)
+        gains, drifts = (now - before for now, before in zip(current, reference, strict=True))
         good = torch.cat([batch["label"].cpu() for batch in batches])
         margins = trainer.beta * (gains - drifts.mean().clamp(min=0)) * torch.where(good, 1.0, -1.0)
         weights = torch.where(good, trainer.desirable_weight, trainer.undesirable_weight)
@@ -95,12 +68,7 @@ class LabelMeter:
         )
 
 
-def _on_cpu(*parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    answers, mismatched = (part.float().cpu() for part in parts)
-    return answers, mismatched
-
-
-def _log_probabilities(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _log_probabilities(model: Any, batch: dict[str, torch.Tensor]) -> LogProbabilities:
     """The log-probability of each row's answer and of its mismatched answer, in nats."""
     sums = []
     for prefix in ("", "KL_"):
@@ -151,20 +119,13 @@ class _Collator:
         return pad_batch(ids, masks, self._pad_token)
 
 
-class _Trainer(KTOTrainer):
-    """TRL's trainer over tokenised rows, in batches of similar length.
+class _Trainer(TokenisedTrainer, KTOTrainer):
+    """TRL's trainer over tokenised rows.
 
     TRL asks for rows in their order, because it finds the mismatched answers beforehand; here the collator does.
     """
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
+    columns = _COLUMNS
 
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = list(_COLUMNS)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        data: Any = train_dataset if train_dataset is not None else self.train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in data]
-        return SimilarLengthSampler(lengths, batch, self.args.seed)
+    def lengths(self, data: Any) -> list[int]:
+        return [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in data]

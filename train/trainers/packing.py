@@ -28,7 +28,6 @@ _CHECKED_TOKENS, _CHECKED_PLACES = 512, 16  # of a row; each place costs logits 
 Measurable = TypeVar("Measurable", Row, Pair, LabelledRow)
 
 _MEASURED_AT_ONCE = 4_096  # tokens with padding, without gradients
-TOKENS_AT_ONCE = 16_384  # in one micro-batch with padding: limits the memory of activations
 
 
 def leak_limit(model: Any) -> float:
@@ -149,15 +148,6 @@ def _by_row(
     else:
         output = torch.cat([attend(start, end) for start, end in pairwise(cu_seq_lens_q.tolist())], 2)
     return output.transpose(1, 2).contiguous(), None
-
-
-def micro_batch(batch: int, longest: int, tokens: int = TOKENS_AT_ONCE, rows: int | None = None) -> int:
-    """The largest micro-batch that divides `batch` evenly and has at most `tokens` tokens with padding.
-
-    `rows` limits it further, after memory ran out.
-    """
-    most = min(batch, rows or batch)
-    return next((size for size in range(most, 1, -1) if batch % size == 0 and size * longest <= tokens), 1)
 
 
 def pad_batch(ids: Sequence[list[int]], masks: Sequence[list[int]], pad_token: int) -> dict[str, torch.Tensor]:

@@ -5,11 +5,12 @@ Ids and labels come from `tokens`, as for any conversation, so that DPO compares
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
-from train.data.conversations import Conversation, Example, Preference, Problem
+from train.data.conversations import Conversation, Example, Preference
 from train.trainers.thoughts import ThoughtCheck
-from train.trainers.tokens import Method, Row, tokenise
+from train.trainers.tokens import Row, Tokenised, join_parts, tokenise
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,7 @@ class Pair:
         return self.chosen.learnt + self.rejected.learnt
 
 
-@dataclass(frozen=True)
-class TokenisedPairs:
-    """The pairs, what could not be used and why, the methods that found the labels, and warnings about all pairs."""
-
-    rows: tuple[Pair, ...]
-    problems: tuple[Problem, ...]
-    methods: frozenset[Method]
-    warnings: tuple[Problem, ...] = ()
-
-
-def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length: int) -> TokenisedPairs:
+def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length: int) -> Tokenised[Pair]:
     """Ids and labels for both answers of each preference, in order; a pair with an unusable side is left out and
     reported.
 
@@ -55,23 +46,24 @@ def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length
         tokenizer: a transformers tokenizer with a chat template.
         max_length: the limit of prompt and answer together, in tokens.
     """
-    pairs: list[Pair] = []
-    problems: list[Problem] = []
-    methods: set[Method] = set()
     thoughts = ThoughtCheck(tokenizer)
-    for preference in preferences:
-        sides: list[Row] = []
-        for name, answer in (("preferred", preference.chosen), ("other", preference.rejected)):
-            tokenised = tokenise([_example(preference, answer)], tokenizer, max_length, thoughts)
-            methods |= tokenised.methods
-            problems += [
-                replace(problem, message=f"the {name} answer: {problem.message}") for problem in tokenised.problems
-            ]
-            # An answer of several turns may give several rows, each with its context: the last one holds everything.
-            sides += tokenised.rows[-1:]
-        if len(sides) == 2:
-            pairs.append(Pair(preference.line, *sides))
-    return TokenisedPairs(tuple(pairs), tuple(problems), frozenset(methods), thoughts.problems())
+
+    def side(preference: Preference, name: str, answer: Sequence[Any]) -> Tokenised[Row]:
+        tokenised = tokenise([_example(preference, answer)], tokenizer, max_length, thoughts)
+        named = (replace(problem, message=f"the {name} answer: {problem.message}") for problem in tokenised.problems)
+        return replace(tokenised, problems=tuple(named))
+
+    sides = [
+        (side(preference, "preferred", preference.chosen), side(preference, "other", preference.rejected))
+        for preference in preferences
+    ]
+    # An answer of several turns may give several rows, each with its context: the last one holds everything.
+    pairs = [
+        Pair(chosen.rows[-1].line, chosen.rows[-1], rejected.rows[-1])
+        for chosen, rejected in sides
+        if chosen.rows and rejected.rows
+    ]
+    return join_parts(pairs, chain.from_iterable(sides), thoughts)
 
 
 def _example(preference: Preference, answer: Sequence[Any]) -> Example:

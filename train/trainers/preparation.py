@@ -15,8 +15,8 @@ from train.data.system_messages import count_folded, fold, folded_problem
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
-from train.trainers.labelled import TokenisedLabels, tokenise_labelled
-from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
+from train.trainers.labelled import tokenise_labelled
+from train.trainers.pairs import Pair, tokenise_pairs
 from train.trainers.runtime import Device
 from train.trainers.templates import folding_of, turn_end_problem
 from train.trainers.tokens import Row, Tokenised, tokenise
@@ -77,8 +77,8 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     total = len(data.train) + len(data.validation)
     limit = min(resolve(values, facts(total, 0, bool(data.validation)), method).values.max_length, context)
     tokenise_any: Any = {"dpo": tokenise_pairs, "kto": tokenise_labelled}.get(method, tokenise)
-    training: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
-    held: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.validation, tokenizer, limit)
+    training: Tokenised[Any] = tokenise_any(data.train, tokenizer, limit)
+    held: Tokenised[Any] = tokenise_any(data.validation, tokenizer, limit)
     turn_end = turn_end_problem(tokenizer)
     warnings = (*((turn_end,) if turn_end else ()), *training.warnings)
     unsorted = (*data.problems, *warnings, *training.problems, *held.problems)

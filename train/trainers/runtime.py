@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from models.errors import Invalid
-from models.settings import Settings
+from models.settings.settings import Settings
 
 _AMPERE = (8, 0)  # compute capability from which flash attention runs
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")

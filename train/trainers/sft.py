@@ -10,40 +10,36 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from train.trainers.packing import SimilarLengthSampler
 from train.trainers.runtime import use_one_gpu
+from train.trainers.tokenised_trainer import TokenisedTrainer, TrainerParts
 from train.trainers.tokens import Row
 
 
 def sft_trainer(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Row],
-    arguments: dict[str, Any],
-    collate: Callable[[Any], dict[str, Any]],
-    adapter: Any,
+    parts: TrainerParts, rows: Sequence[Row], arguments: dict[str, Any], collate: Callable[[Any], dict[str, Any]]
 ) -> SFTTrainer:
     """A trainer over rows.
 
     Args:
-        model: the base's weights, with `losses.add_learnt_head`. tokenizer: its tokenizer.
+        parts: its model has `losses.add_learnt_head`.
         rows: the training rows.
-        arguments: the TRL configuration that both methods share (`fit`).
+        arguments: the TRL configuration that all methods share (`fit`).
         collate: makes a batch of rows (`packing`).
-        adapter: the LoraConfig; None for full tuning.
     """
     return _Trainer(
-        model=model,
+        model=parts.model,
         args=use_one_gpu(SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
         data_collator=collate,
         train_dataset=Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows]),
-        processing_class=tokenizer,
-        peft_config=adapter,
+        processing_class=parts.tokenizer,
+        peft_config=parts.adapter,
     )
 
 
-class _Trainer(SFTTrainer):
-    """TRL's trainer with batches of similar length in random order, and on a CPU with the loss of `losses`."""
+class _Trainer(TokenisedTrainer, SFTTrainer):
+    """TRL's trainer over tokenised rows, on a CPU with the loss of `losses`."""
+
+    columns = ("input_ids", "labels")
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -64,7 +60,5 @@ class _Trainer(SFTTrainer):
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return loss
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        data: Any = train_dataset if train_dataset is not None else self.train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return SimilarLengthSampler([len(ids) for ids in data["input_ids"]], batch, self.args.seed)
+    def lengths(self, data: Any) -> list[int]:
+        return [len(ids) for ids in data["input_ids"]]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from models.chat.system_messages import Folding
 from models.chat_templates.content_parts import takes_parts
 from models.chat_templates.system_role import has_system_role
 from models.chat_templates.turn_ends import TurnEnd, find_turn_end
-from models.system_messages import Folding
 from train.data.conversations import Problem
 from train.request import TrainingRequest
 

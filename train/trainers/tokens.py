@@ -13,10 +13,10 @@ A template that allows none of them is refused, and so is one that omits a conve
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from models.chat_templates import names as template_names
 from models.chat_templates.system_role import has_system_role
@@ -26,6 +26,7 @@ from train.trainers.templates import engine_messages
 from train.trainers.thoughts import ThoughtCheck, loses_earlier_thoughts
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
+RowT = TypeVar("RowT", covariant=True)
 Method = Literal["marks", "prefixes", "one by one"]
 _PLAIN = "Plain words."  # an answer without calls, which shows how a template ends a turn
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -59,10 +60,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Tokenised:
+class Tokenised(Generic[RowT]):
     """The rows, what could not be used and why, the methods that found the labels, and warnings about all rows."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[RowT, ...]
     problems: tuple[Problem, ...]
     methods: frozenset[Method]
     warnings: tuple[Problem, ...] = ()
@@ -81,7 +82,7 @@ class _TemplateRefuses(Exception):
 
 def tokenise(
     examples: Sequence[Example], tokenizer: Any, max_length: int, thoughts: ThoughtCheck | None = None
-) -> Tokenised:
+) -> Tokenised[Row]:
     """Ids and labels for each example, in order.
 
     Args:
@@ -127,6 +128,14 @@ def tokenise(
             else:
                 rows.append(row)
     return Tokenised(tuple(rows), tuple(problems), frozenset(methods), () if thoughts else counted.problems())
+
+
+def join_parts(rows: Iterable[RowT], parts: Iterable[Tokenised[Any]], thoughts: ThoughtCheck) -> Tokenised[RowT]:
+    """One result for rows that are made of the rows of `parts`, with the problems and methods of all parts."""
+    parts = tuple(parts)
+    problems = (problem for part in parts for problem in part.problems)
+    methods = (method for part in parts for method in part.methods)
+    return Tokenised(tuple(rows), tuple(problems), frozenset(methods), thoughts.problems())
 
 
 def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:

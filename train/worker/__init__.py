@@ -1,1 +1,1 @@
-"""Training as a worker job: the job handler and the process that it starts."""
+"""Trainings, and imports, merges and exports of models, as worker jobs: the handlers and the processes they start."""

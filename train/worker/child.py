@@ -15,19 +15,29 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from models.errors import ParleyError
 from train.request import TrainingRequest
 from train.run.progress import Checkpoint, Event, Stage, Step, Validation
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.settings import Settings
+    from models.registry.registry import Registry
+    from models.settings.settings import Settings
     from train.run.folder import TrainingResult
 
 WriteLine = Callable[[dict[str, Any]], None]
-Work = Callable[[dict[str, Any], "Registry", "Settings", WriteLine], "TrainingResult"]
+
+
+class Result(Protocol):
+    """A result that can be written as a line."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its values."""
+        ...
+
+
+Work = Callable[[dict[str, Any], "Registry", "Settings", WriteLine], Result]
 
 
 def main(work: Work | None = None) -> int:
@@ -51,13 +61,13 @@ def main(work: Work | None = None) -> int:
 
 def _run(values: dict[str, Any], work: Work, write: WriteLine) -> dict[str, Any]:
     from models.database import open_database
-    from models.registry import Registry
-    from models.settings import load_settings
+    from models.registry.registry import Registry
+    from models.settings.settings import load_settings
 
     settings = load_settings()
     database = open_database(settings)
     try:
-        return work(values, Registry(database), settings, write).as_json()
+        return work(values, Registry(database), settings, write).to_json()
     finally:
         database.dispose()
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import IO, Any
 
 from models.errors import ParleyError
-from models.jobs import Job
-from models.settings import Settings, child_environment
-from models.worker import JobContext
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext
+from models.settings.settings import Settings, child_environment
 from train.run.progress import duration
 from train.trainers.launch import terminate
 
@@ -43,7 +43,7 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
         TrainingFailed: the training's error. JobCancelled: the job was cancelled; its process is gone.
     """
     values = {"request": job.params | {"job": job.id}, "out": str(context.settings.runs_dir / job.id)}
-    return run_child("train.worker.child", values, context, _ProgressReporter(context))
+    return run_child("train.worker.child", values, context, ProgressReporter(context))
 
 
 def run_child(
@@ -105,7 +105,7 @@ def _exit_message(returncode: int, errors: list[str]) -> str:
     return f"The training's process ended with {returncode}: {last.strip()}"
 
 
-class _ProgressReporter:
+class ProgressReporter:
     """Reports a training's lines as the job's progress; the last percent is for the publication."""
 
     def __init__(self, context: JobContext) -> None:

@@ -6,9 +6,10 @@ A cookie never contains a key. An owner's cookie contains the key's id, so revok
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 
 from models.database import Database
 from models.keys import active_keys, check_key, keys_configured
@@ -19,6 +20,13 @@ RATER_COOKIE = "parley_rater"  # the voter of an invite, for one campaign's addr
 OWNER_SECONDS = 7 * 24 * 3600
 VOTER_SECONDS = 365 * 24 * 3600
 _KEYS_FRESH_S = 2.0
+
+
+def cookie_attributes(request: Request, path: str, seconds: int) -> dict[str, Any]:
+    """The attributes of a cookie: for this path only, hidden from scripts, and only over HTTPS if the page uses it."""
+    return {
+        "path": path, "max_age": seconds, "httponly": True, "samesite": "lax", "secure": request.url.scheme == "https",
+    }  # fmt: skip
 
 
 class Cookies:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from ui.access.cookies import OWNER_COOKIE, OWNER_SECONDS, Cookies, Keyring
+from ui.access.cookies import OWNER_COOKIE, OWNER_SECONDS, Cookies, Keyring, cookie_attributes
 from ui.access.openid import OPENID_PATH
 from ui.look.static_page import static_page
 
@@ -75,13 +75,6 @@ class Login:
             wrong = "This is not an owner key. It may be revoked, or a key for clients."
             return login_page(wrong, after, 401, openid=self._openid)
         response = RedirectResponse(after, status_code=303)
-        response.set_cookie(
-            OWNER_COOKIE,
-            self._cookies.owner_value(key_id),
-            max_age=OWNER_SECONDS,
-            path="/",
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
+        cookie = self._cookies.owner_value(key_id)
+        response.set_cookie(OWNER_COOKIE, cookie, **cookie_attributes(request, "/", OWNER_SECONDS))
         return response

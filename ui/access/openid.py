@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 from evals.campaigns.invites import Invite, personal_invites
 from models.database import Database
 from models.errors import Invalid
-from models.settings import Settings
+from models.settings.settings import Settings
+from ui.access.cookies import cookie_attributes
 from ui.access.roles import CAMPAIGN_ROOT, ROLE_COOKIE, ROLE_SECONDS, CampaignRoles
 from ui.look.static_page import static_page
 
@@ -64,10 +65,8 @@ class OpenIdSignIn:
         except Exception as error:  # any failure of the provider's server is one line for the person
             _log.warning("the OpenID Connect provider failed: %s", error)
             return _message("The sign-in provider is not available. Try again later.", 502)
-        response.set_cookie(
-            _COOKIE, str(self._begun.dumps(request.session)), max_age=_SECONDS, path=OPENID_PATH, httponly=True,
-            samesite="lax", secure=request.url.scheme == "https",
-        )  # fmt: skip
+        session = str(self._begun.dumps(request.session))
+        response.set_cookie(_COOKIE, session, **cookie_attributes(request, OPENID_PATH, _SECONDS))
         return response
 
     async def _back(self, request: Request) -> Response:
@@ -103,10 +102,8 @@ class OpenIdSignIn:
             rows = "".join(f"<li><a href='{target}'>{escape(name)}</a></li>" for name, target in targets.items())
             response = static_page("Your campaigns", f"<h1>Your campaigns</h1><ul>{rows}</ul>")
         for name, each in by_campaign.items():
-            response.set_cookie(
-                ROLE_COOKIE, self._roles.value(each), max_age=ROLE_SECONDS, path=f"{CAMPAIGN_ROOT}{name}",
-                httponly=True, samesite="lax", secure=request.url.scheme == "https",
-            )  # fmt: skip
+            attributes = cookie_attributes(request, f"{CAMPAIGN_ROOT}{name}", ROLE_SECONDS)
+            response.set_cookie(ROLE_COOKIE, self._roles.value(each), **attributes)
         response.delete_cookie(_COOKIE, path=OPENID_PATH)
         return response
 

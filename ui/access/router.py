@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evals.campaigns.campaign import OPEN
 from models.errors import NotFound
-from models.registry import Registry
+from models.registry.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
 from ui.access.openid import OPENID_PATH, OPENID_PATHS

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 from ui.look.number_field import NumberField
 
 TEMPERATURE = NumberField("Temperature", 0, 2, unit="0 to 2")

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.recordings.recorded_models import RecordedCompleter, parse_recorded_name
-from models.completer import GatewayCompleter, gateway_completer
+from models.chat.completer import GatewayCompleter, gateway_completer
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import ParleyError
-from models.messages import Completer
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from models.messages import Message
+from models.chat.messages import Message
 
 Turns = list[dict[str, Any]]
 

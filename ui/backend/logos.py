@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from models.errors import Invalid, NotFound
-from models.files import Files
+from models.files.stored_files import Files
 from ui.backend.context import PageContext
 
 MAX_BYTES = 1_000_000

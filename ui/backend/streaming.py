@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.completer import GatewayCompleter
-from models.messages import Completion, Message
+from models.chat.completer import GatewayCompleter
+from models.chat.messages import Completion, Message
 from ui.backend.context import error_message
 
 # An update costs Gradio about 0.33 ms of CPU; 12 a second look smooth.

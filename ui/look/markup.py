@@ -6,7 +6,7 @@ A parameter named `html` or `rows` holds HTML that the caller has escaped; every
 from collections.abc import Iterable
 from html import escape
 
-from models.jobs import Job
+from models.jobs.jobs import Job
 
 STATUS_LABELS = {
     "queued": "waiting for the worker",

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from models.chat.messages import Message
 from models.errors import Invalid
-from models.messages import Message
 from ui.backend.answer_figures import figures_html
 from ui.backend.answer_settings import ANSWER_LENGTH, TEMPERATURE, request_options, system_messages
 from ui.backend.context import PageContext, error_message

@@ -9,8 +9,9 @@ from html import escape
 
 from evals.tasks.evaluations import list_evaluations
 from evals.votes.votes import count_votes
-from models.files import Files
-from models.jobs import list_jobs
+from models.files.stored_files import Files
+from models.jobs.jobs import list_jobs
+from models.quantities import count_noun
 from ui.backend.context import PageContext, ServedModel
 from ui.backend.model_options import is_tuned
 from ui.backend.uploads import TRAINING_PURPOSE
@@ -53,7 +54,7 @@ def _data(context: PageContext) -> Step:
     return Step(
         "Data",
         "Check your data",
-        _count(files, "file uploaded", "files uploaded") if files else "no file yet",
+        count_noun(files, "file uploaded", "files uploaded") if files else "no file yet",
         files > 0,
     )
 
@@ -74,17 +75,15 @@ def _comparison(context: PageContext, models: Sequence[ServedModel]) -> Step:
     judged = [job for job in list_jobs(context.database, "judge", 20) if job.status == "succeeded"]
     done = len(judged) + sum(row.finished is not None for row in list_evaluations(context.database))
     if done:
-        return Step("Compare", "Compare", _count(done, "report", "reports"), True)
+        return Step("Compare", "Compare", count_noun(done, "report", "reports"), True)
     ready = sum(model.ready and not model.spec.judge for model in models)
     return Step(
-        "Compare", "Compare", f"{_count(ready, 'model', 'models')} ready" if ready else "no model is ready", False
+        "Compare", "Compare", f"{count_noun(ready, 'model', 'models')} ready" if ready else "no model is ready", False
     )
 
 
 def _votes(context: PageContext) -> Step:
     votes = count_votes(context.database)
-    return Step("Leaderboard" if votes else "Campaigns", "Let people vote", _count(votes, "vote", "votes"), votes > 0)
-
-
-def _count(number: int, singular: str, plural: str) -> str:
-    return f"{number:,} {singular if number == 1 else plural}"
+    return Step(
+        "Leaderboard" if votes else "Campaigns", "Let people vote", count_noun(votes, "vote", "votes"), votes > 0
+    )

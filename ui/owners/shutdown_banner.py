@@ -1,9 +1,9 @@
-"""The owners' banner about models that shut down soon or have already. `models.shutdowns` knows the dates."""
+"""The owners' banner about models that shut down soon or have already. `models.registry.shutdowns` knows the dates."""
 
 from collections.abc import Iterable
 from datetime import date
 
-from models.shutdowns import upcoming_shutdowns
+from models.registry.shutdowns import upcoming_shutdowns
 from models.spec import ModelSpec
 from ui.look.markup import notice
 

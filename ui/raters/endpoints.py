@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import Busy, Forbidden, Invalid, NotFound, ParleyError, TooLarge
 from ui.backend.context import PageContext
+from ui.raters.error_texts import error_body, status_of
 from ui.raters.limits import RateLimit
 from ui.raters.texts import load_texts, shipped_texts
 from ui.raters.visit import Visit, visit_of
 from ui.raters.votes import RaterVotes
-from ui.raters.wording import error_body, status_of
 
 API = "/api/"
 _MOST_BYTES = 100_000

@@ -17,7 +17,7 @@ from evals.campaigns.invites import Invite, invite_of
 from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.raters import Rater, join_by_invite, load_rater, rater_of
 from models.errors import Conflict, Forbidden, Invalid, NotFound, ParleyError
-from ui.access.cookies import RATER_COOKIE, VOTER_SECONDS, Cookies
+from ui.access.cookies import RATER_COOKIE, VOTER_SECONDS, Cookies, cookie_attributes
 from ui.access.roles import CAMPAIGN_ROOT, ROLE_COOKIE, ROLE_SECONDS, CampaignRoles
 from ui.backend.context import PageContext
 from ui.look.static_page import static_page
@@ -89,30 +89,15 @@ class RaterLinks:
         response = RedirectResponse(f"{root}/", status_code=303)
         # Also for the link's own address, so that a group's link does not ask for a name twice.
         for path in (root, request.url.path):
-            response.set_cookie(
-                RATER_COOKIE,
-                self._cookies.rater_value(rater.campaign, rater.voter),
-                max_age=VOTER_SECONDS,
-                path=path,
-                httponly=True,
-                samesite="lax",
-                secure=request.url.scheme == "https",
-            )
+            cookie = self._cookies.rater_value(rater.campaign, rater.voter)
+            response.set_cookie(RATER_COOKIE, cookie, **cookie_attributes(request, path, VOTER_SECONDS))
         return response
 
     def _to_owner_side(self, request: Request, invite: Invite) -> Response:
         """Redirects to the campaign's management or to its report."""
         root = f"{CAMPAIGN_ROOT}{invite.campaign}"
         response = RedirectResponse(f"{root}/" if invite.role == "manager" else f"{root}/report", status_code=303)
-        response.set_cookie(
-            ROLE_COOKIE,
-            self._roles.value(invite),
-            max_age=ROLE_SECONDS,
-            path=root,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
+        response.set_cookie(ROLE_COOKIE, self._roles.value(invite), **cookie_attributes(request, root, ROLE_SECONDS))
         return response
 
     def _name_form(self, campaign: Campaign, texts: Mapping[str, str], wrong: str = "", status: int = 200) -> Response:

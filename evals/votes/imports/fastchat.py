@@ -107,10 +107,10 @@ def _whole(turn: Any) -> int:
 def _texts(sides: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Texts, Texts | None]:
     """The texts of both conversations, and as release 0a467a6 read them if a content is a list of parts."""
     plain = all(isinstance(message.get("content"), str | type(None)) for side in sides for message in side)
-    return _asked(sides, text_of), None if plain else _asked(sides, lambda content: str(content or ""))
+    return _shared_texts(sides, text_of), None if plain else _shared_texts(sides, lambda content: str(content or ""))
 
 
-def _asked(sides: Sequence[Sequence[Mapping[str, Any]]], text: Callable[[Any], str]) -> Texts:
+def _shared_texts(sides: Sequence[Sequence[Mapping[str, Any]]], text: Callable[[Any], str]) -> Texts:
     """The messages that both models received, and both answers.
 
     Over several turns each model has its own history, so the last answers have no common prompt: then the user's

@@ -9,9 +9,9 @@ from evals.campaigns.ballots import Ballot, cast_vote
 from evals.campaigns.battles import Battle, BattleOptions, next_battle
 from evals.campaigns.campaign import Campaign, NewCampaign, PromptSource
 from evals.campaigns.lifecycle import create_campaign, open_campaign
+from models.chat.messages import Completer
 from models.database import Database
-from models.messages import Completer
-from models.registry import Registry, parse_spec
+from models.registry.registry import Registry, parse_spec
 from tests.evals.scripted import Scripted, echo
 
 MODELS = ("model-one", "model-two", "model-three")

@@ -129,7 +129,7 @@ def test_a_vote_after_the_end_does_not_count(any_database: Database, tmp_path: P
 
 
 @pytest.mark.long
-def test_a_rater_goes_on_where_they_stopped(database: Database, tmp_path: Path) -> None:
+def test_a_rater_continues_where_they_stopped(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path)
     shown = battle(database)
     assert open_battles(database, "ann", "acceptance") == [shown]

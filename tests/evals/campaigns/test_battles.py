@@ -16,9 +16,9 @@ from evals.campaigns.battles import open_battles
 from evals.campaigns.set_aside import Place, list_set_aside
 from evals.tables import BattleRow, PairRow, VoteRow
 from evals.votes.prompts import add_prompts, prompts
+from models.chat.messages import Completion
 from models.database import Database, utcnow
 from models.errors import Conflict, Forbidden, Invalid, ParleyError, Unavailable
-from models.messages import Completion
 from tests.evals.battles import open_with
 from tests.evals.campaigns.campaigns import MODELS, battle, opened
 from tests.evals.scripted import Scripted, echo

@@ -23,7 +23,7 @@ from evals.served_models import Completers
 from evals.votes.vote_import import import_votes
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.evals.battles import next_battle
 from tests.evals.campaigns.campaigns import opened, voted_campaign
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts

@@ -22,8 +22,8 @@ from evals.campaigns.report import campaign_plan
 from evals.votes.prompts import add_prompts, prompts, read_jsonl
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.jobs import list_jobs
-from models.registry import Registry
+from models.jobs.jobs import list_jobs
+from models.registry.registry import Registry
 from tests.evals.campaigns.campaigns import MODELS, battle, draft, opened, register
 
 STORED = PromptSource(stored="all")

@@ -11,7 +11,7 @@ from evals.campaigns.set_aside import list_set_aside
 from evals.tables import PairRow
 from models.database import Database
 from models.errors import Conflict
-from models.registry import Registry, parse_spec
+from models.registry.registry import Registry, parse_spec
 from tests.evals.campaigns.campaigns import battle, opened
 from tests.evals.scripted import Scripted
 

@@ -10,9 +10,9 @@ from evals.campaigns.lifecycle import PREPARE, load_campaign
 from evals.campaigns.preparation import preparation, prepare_campaign, queue_preparation
 from models.database import Database
 from models.errors import Unavailable
-from models.jobs import claim, get_job, list_jobs
-from models.settings import Settings
-from models.worker import run_job
+from models.jobs.jobs import claim, get_job, list_jobs
+from models.jobs.worker import run_job
+from models.settings.settings import Settings
 from parley import JOB_HANDLERS, JOB_LANES
 from tests.evals.campaigns.campaigns import MODELS, battle, opened
 from tests.evals.scripted import Scripted, echo

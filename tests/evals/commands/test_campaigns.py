@@ -12,9 +12,9 @@ from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.raters import join_by_invite
 from evals.commands.campaign_people import qr_text
 from evals.votes.prompts import add_prompts
+from models.chat.messages import last_question
 from models.database import Database
-from models.messages import last_question
-from models.page_secret import page_secret
+from models.home.page_secret import page_secret
 from tests.evals.campaigns.campaigns import MODELS, battle, register
 from tests.evals.commands.test_ratings import parley
 

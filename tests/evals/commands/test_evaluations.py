@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from models.database import Database
 from models.errors import ParleyError
 from models.keys import create_key
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream
 from parley import build
 from tests.evals.upstream import AnsweringServer

@@ -11,7 +11,7 @@ from evals.campaigns.ballots import cast_vote
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
-from models.settings import Settings
+from models.settings.settings import Settings
 from parley import build
 from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted

@@ -10,8 +10,8 @@ from evals.recordings.prompt_sets import open_prompt_set
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.test_cli import parley
 

@@ -5,7 +5,7 @@ from evals.judges.canaries import KINDS, PAIRWISE_CALLS, pairwise_results, pairw
 from evals.judges.judge import Judgment
 from evals.judges.report import Canary
 from evals.votes.prompts import Prompt
-from models.messages import Message
+from models.chat.messages import Message
 
 
 def pair(one: str, two: str) -> AnswerPair:

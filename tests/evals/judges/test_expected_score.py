@@ -5,8 +5,8 @@ from math import log
 import pytest
 
 from evals.judges.expected_score import expected_grade, expected_share
-from models.judge_prompt import Criterion, Rubric, pairwise_answer, pointwise_answer
-from models.messages import Token
+from models.chat.judge_prompt import Criterion, Rubric, pairwise_answer, pointwise_answer
+from models.chat.messages import Token
 
 PLAIN = Rubric("r", "Judge.", ("tone",))
 WEIGHTED = Rubric("r", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0)))

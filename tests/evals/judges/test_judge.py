@@ -10,9 +10,9 @@ import pytest
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.judge import Judge, Judgment, judgment_tokens
 from evals.votes.prompts import Prompt
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
+from models.chat.messages import Completion, Message, Token
 from models.errors import Invalid
-from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
-from models.messages import Completion, Message, Token
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
 WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0)))

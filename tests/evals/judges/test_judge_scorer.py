@@ -10,10 +10,10 @@ from evals.tables import AnswerJudgmentRow
 from evals.tasks.evaluations import TaskRun, list_evaluations, load_evaluation, run_task
 from evals.tasks.summaries import against_first, diff, overview
 from evals.tasks.task_rows import make_task
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
+from models.chat.messages import Completer, Completion, Message, last_question
 from models.database import Database
 from models.errors import Invalid
-from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
-from models.messages import Completer, Completion, Message, last_question
 
 WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0, ((1, "rude"),))))
 

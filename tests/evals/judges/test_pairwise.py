@@ -14,10 +14,10 @@ from evals.judges.pointwise import grade_models
 from evals.judges.report import JudgeReport, agreement, combine_orders
 from evals.judges.request import JudgeRequest
 from evals.votes.prompts import add_prompts, prompts
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
-from models.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
-from models.messages import Completer
 from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
 
@@ -195,7 +195,7 @@ def test_several_samples_combine_into_one_verdict(database: Database) -> None:
         run(database, script(judge), samples=0)
 
 
-def test_a_run_that_was_stopped_goes_on(any_database: Database) -> None:
+def test_a_run_that_was_stopped_continues(any_database: Database) -> None:
     fill(any_database)
     calls = 0
 
@@ -218,7 +218,7 @@ def test_a_run_that_was_stopped_goes_on(any_database: Database) -> None:
     assert asked.asked.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
 
 
-def test_a_failed_question_is_counted_and_the_rest_goes_on(database: Database) -> None:
+def test_a_failed_question_is_counted_and_the_rest_continues(database: Database) -> None:
     fill(database)
 
     def fails_on_three(question: str) -> str:

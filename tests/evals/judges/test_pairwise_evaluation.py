@@ -14,10 +14,10 @@ from evals.reports.judge_html import judge_report_html
 from evals.scorers.catalog import named_scorer
 from evals.tasks.evaluations import Evaluation, TaskRun, load_evaluation, run_task
 from evals.tasks.task_rows import make_task
+from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_answer
+from models.chat.messages import Completer, Completion, Message, last_question
 from models.database import Database
 from models.errors import Invalid, Unavailable
-from models.judge_prompt import DEFAULT_RUBRIC, pairwise_answer
-from models.messages import Completer, Completion, Message, last_question
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
 TASK = make_task(

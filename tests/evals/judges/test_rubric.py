@@ -16,9 +16,9 @@ from evals.judges.rubric import (
     write_rubric,
 )
 from evals.votes.prompts import add_prompts, prompts
+from models.chat.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric
 
 GOOD = """---
 name: mine

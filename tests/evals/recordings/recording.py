@@ -9,7 +9,7 @@ from evals.recordings.recorder import RecordingRun, Server, record
 from evals.recordings.recording_request import RecordingRequest
 from evals.tasks.runner import Progress
 from evals.votes.prompts import Prompt, add_prompts, prompts
-from models.completer import GatewayCompleter, ServerAnswer
+from models.chat.completer import GatewayCompleter, ServerAnswer
 from models.database import Database
 from models.spec import ModelSpec, Upstream
 

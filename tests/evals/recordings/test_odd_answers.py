@@ -11,7 +11,7 @@ from sqlalchemy import select
 from evals.campaign_tables import RecordedAnswerRow
 from evals.recordings.recording_export import recording_rows
 from evals.recordings.recording_store import is_intact
-from models.completer import ServerAnswer
+from models.chat.completer import ServerAnswer
 from models.database import Database
 from tests.evals.recordings.recording import request, run, stored_prompts
 

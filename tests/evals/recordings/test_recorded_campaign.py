@@ -30,10 +30,10 @@ from evals.tables import PairRow
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import add_prompts
+from models.chat.messages import Completer
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.messages import Completer
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.evals.battles import next_battle
 from tests.evals.campaigns.campaigns import battle, opened, register
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts

@@ -17,7 +17,7 @@ from evals.recordings.recorded_models import (
 from evals.votes.prompts import Prompt
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.intervals import design_effect, mean_interval, share_interval
+from evals.intervals import mean_interval, share_interval
 from evals.scorers.sample import Sample
 from evals.scorers.score_summary import paired_difference, score, score_all
 from evals.scorers.text_match import exact, length, partial, repetition, topic_coverage, word_count
@@ -79,13 +79,11 @@ def test_intervals_hold_their_mean_and_stay_in_range(drawn: list[tuple[float, in
     assert mean.low <= mean.mean <= mean.high
 
 
-def test_design_effect() -> None:
-    import numpy as np
-
-    values = np.array([0.0, 1.0] * 20)
-    assert design_effect(values, np.arange(40)) == 1.0
-    assert design_effect(values, np.arange(40) % 20) > 1.5  # each cluster has two values that agree
-    assert design_effect(values[:0], np.arange(0)) == 1.0
+def test_observations_of_one_cluster_count_as_fewer() -> None:
+    values = [0.0, 1.0] * 20
+    alone = share_interval(values, range(40))
+    agreeing = share_interval(values, [place % 20 for place in range(40)])  # two equal values in each cluster
+    assert agreeing.high - agreeing.low > 1.3 * (alone.high - alone.low)
 
 
 def test_equal_answers_are_no_certainty_and_no_coin_either() -> None:

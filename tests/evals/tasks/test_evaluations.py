@@ -112,7 +112,7 @@ def test_a_failed_answer_is_counted_and_has_no_score(database: Database) -> None
         evaluated(database, Scripted({"a": fails}), make_task("one", "one", [("", {"input": "q0"})]), models=("a",))
 
 
-def test_a_run_that_was_not_finished_goes_on_under_its_id(database: Database) -> None:
+def test_a_run_that_was_not_finished_continues_under_its_id(database: Database) -> None:
     asked = scripted({"a": 20, "b": 20})
 
     def stopped(question: str) -> str:

@@ -18,10 +18,10 @@ from evals.tables import AnswerRow
 from evals.tasks.runner import Batch, Progress, Run, ask_all
 from evals.tasks.task import TaskSample
 from evals.tasks.task_rows import make_task
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
+from models.chat.messages import Completion
 from models.database import Database
 from models.errors import Busy, Invalid, ParleyError, Unavailable, retry_delay
-from models.messages import Completion
 from tests.evals.upstream import AnsweringServer
 
 PARAMETERS = {"temperature": 0.0, "max_tokens": 16}
@@ -80,7 +80,7 @@ def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> Non
 
 
 @pytest.mark.long
-def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_goes_on(database: Database) -> None:
+def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_continues(database: Database) -> None:
     with AnsweringServer() as server:
         samples = questions("good", "refuse this", "broken now", "drop me", "odd one", "busy once", "starting up")
         seen: list[Progress] = []
@@ -118,7 +118,7 @@ def test_later_turns_follow_the_models_own_answers_and_are_cached(any_database: 
         assert (again.asked, again.cached, again.outcomes) == (0, 8, run.outcomes)
 
 
-def test_a_run_that_was_killed_between_two_turns_goes_on_after_the_first(database: Database) -> None:
+def test_a_run_that_was_killed_between_two_turns_continues_after_the_first(database: Database) -> None:
     first = make_task("t", "t", [("", {"turns": ["hello"]})]).samples
     both = make_task("t", "t", [("", {"turns": ["hello", "and then?"]})]).samples
     with AnsweringServer() as server:
@@ -184,9 +184,9 @@ _RUN = """
 import asyncio, sys
 from evals.tasks.runner import Batch, ask_all
 from evals.tasks.task_rows import make_task
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
 from models.database import open_database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 async def main():
     complete = GatewayCompleter(sys.argv[1], "one", retries=0, many=True)
     samples = make_task("t", "t", [("", {"input": f"q{i}"}) for i in range(400)]).samples
@@ -196,7 +196,7 @@ asyncio.run(main())
 
 
 @pytest.mark.long
-def test_a_killed_run_goes_on_where_it_was(database: Database, home: Path) -> None:
+def test_a_killed_run_continues_where_it_was(database: Database, home: Path) -> None:
     with AnsweringServer(latency_s=0.03) as server:
         environment = os.environ | {"PARLEY_HOME": str(home)}
         process = subprocess.Popen([sys.executable, "-c", _RUN, server.address], env=environment)

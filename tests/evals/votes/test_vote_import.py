@@ -18,7 +18,7 @@ from evals.votes.vote_import import ImportResult, import_votes
 from evals.votes.votes import read_votes
 from models.database import Database, open_database, upgrade
 from models.errors import Invalid, NotFound, ParleyError
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from tests.evals.battles import next_battle
 from tests.evals.scripted import echo
 

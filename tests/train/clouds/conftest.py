@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.fakes.together_fine_tuning import FakeTogether
 from tests.train.conftest import style_rows

@@ -14,8 +14,8 @@ import parley
 import train.clouds.follower
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE
@@ -168,9 +168,9 @@ def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], err
     assert "\n" not in str(failed.exception)
 
 
-def test_the_two_tables_say_the_same() -> None:
+def test_the_two_tables_agree() -> None:
     """When a model ends stands in the price table for buyers and in the table of shutdowns for owners."""
-    from models.shutdowns import find_shutdown_date, fine_tuning_cutoff
+    from models.registry.shutdowns import find_shutdown_date, fine_tuning_cutoff
     from train.planning.pricing import price_table
 
     known = [price for price in price_table() if price.provider == "openai" and find_shutdown_date(price.model)]

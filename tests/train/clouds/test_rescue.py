@@ -11,9 +11,9 @@ import parley
 from evals.votes.prompts import prompts
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.train.conftest import style_rows

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from models.errors import Busy, Conflict, Invalid, Unauthorized, Unavailable
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.fakes.together_fine_tuning import FakeTogether
 from tests.stack import ROOT
@@ -128,6 +128,7 @@ def test_following_again_tells_all_and_keeps_each_once(bought: Any, account: Set
     assert len((run.folder / "events.jsonl").read_text().splitlines()) == len(first)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [True, False])
 def test_a_connection_that_is_cut_makes_no_second_job(provider: str, fake: Any, bought: Any, after: bool) -> None:
     fake.cut("POST", JOBS[provider], after=after)
@@ -139,7 +140,7 @@ def test_a_connection_that_is_cut_makes_no_second_job(provider: str, fake: Any, 
     assert fake.count("POST", JOBS[provider]) == (1 if after else 2)
 
 
-def test_silence_after_creating_is_told_and_the_next_try_finds_the_job(
+def test_silence_after_creating_is_reported_and_the_next_try_finds_the_job(
     provider: str, fake: Any, bought: Any, account: Settings
 ) -> None:
     fake.cut("POST", JOBS[provider], after=True)

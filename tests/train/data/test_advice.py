@@ -41,7 +41,7 @@ def test_the_first_question_that_applies_decides(examples: int, answers: Answers
 def test_open_questions_are_named_and_the_advice_is_json() -> None:
     advice = advise(60, Answers(tried="prompt", documents=False))
     assert advice.unanswered == ("citations", "knowledge_changes", "latency_ms", "requests_per_day", "at_home")
-    assert json.loads(json.dumps(advice.as_json()))["choice"] == "fine-tuning"
+    assert json.loads(json.dumps(advice.to_json()))["choice"] == "fine-tuning"
     assert {question.answer for question in QUESTIONS} == {*Answers().__dict__, "examples"}
 
 

@@ -26,7 +26,7 @@ def test_no_bytes_raise_anything_but_a_users_mistake(raw: bytes, suffix: str) ->
         path = Path(folder) / f"a{suffix}"
         path.write_bytes(raw)
         with contextlib.suppress(Invalid):  # a CSV without the columns
-            assert json.dumps(check(path).as_json()).encode()
+            assert json.dumps(check(path).to_json()).encode()
 
 
 WORDS = some.one_of(
@@ -101,7 +101,7 @@ def spoilt_rows(draw: Any) -> Any:
 @given(some.lists(some.one_of(spoilt_rows(), JSON), max_size=4))
 def test_no_json_raises(rows: list[Any]) -> None:
     report = check(rows)
-    assert json.dumps(report.as_json(), ensure_ascii=False).encode("utf-8")
+    assert json.dumps(report.to_json(), ensure_ascii=False).encode("utf-8")
     left = {problem.line for problem in report.errors}
     kept = (*report.examples, *report.preferences)
     for line in range(1, len(rows) + 1):  # nothing is dropped in silence

@@ -44,7 +44,7 @@ def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, abo
     assert report.left_out == (severity == "error")
 
 
-def test_copies_are_told_and_kept() -> None:
+def test_copies_are_reported_and_kept() -> None:
     rows = style_rows(60)
     report = check([*rows, rows[3]])
     assert any(problem.line == 61 and "line 4" in problem.message for problem in report.problems)
@@ -77,7 +77,7 @@ def test_one_example_for_each_answer_on_request() -> None:
 
 
 def test_the_report_is_one_and_json() -> None:
-    report = check([*style_rows(20), say("uHi")]).as_json()
+    report = check([*style_rows(20), say("uHi")]).to_json()
     assert json.loads(json.dumps(report)) == report
     assert (report["lines"], report["examples"], report["left_out"], report["usable"]) == (21, 20, 1, True)
     assert report["codes"] == {"too-few": 1, "no-assistant": 1}

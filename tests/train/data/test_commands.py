@@ -36,7 +36,7 @@ def test_check_tells_each_kind_once_and_json_tells_all(data: Any, tmp_path: Path
     assert "61, 62, 63, 64 and 2 more" in run.output
     assert data("check", path, "--all").output.count("unknown role '[/b]'") == 6
     told = json.loads(data("check", path, "--json").output)
-    assert told == check(path).as_json()
+    assert told == check(path).to_json()
 
 
 def test_check_passes_with_warnings_unless_it_is_strict(data: Any) -> None:

@@ -1,4 +1,4 @@
-"""train/data/encodings.py and models/file_kinds.py: other encodings are offered and read, other files are refused."""
+"""Encodings and kinds of files: other encodings are offered and read, files that are no training data are refused."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import Invalid
-from models.file_kinds import foreign_kind
+from models.files.file_kinds import foreign_kind
 from train.data.conversations import Example, Problem
 from train.data.readers import Columns, read
 

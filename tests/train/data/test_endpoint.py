@@ -10,13 +10,16 @@ from starlette.testclient import TestClient
 
 import parley
 from models.database import Database
-from models.files import Files
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.settings.settings import Settings
+from models.spec import ModelSpec
 from serve.gateway.app import create_app
 from tests.train.conftest import style_rows
 from train.data.checks import check
 
 FAULTS = Path(__file__).parent / "faults"
+BASE = Path(__file__).resolve().parents[3] / "models" / "demo" / "base"
 ROUTE = "/v1/parley/data/check"
 
 
@@ -31,7 +34,11 @@ def test_a_file_that_is_sent_gets_the_same_report_as_in_python(gateway: Any, set
     path = FAULTS / "wrong-type.jsonl"
     answer = gateway.post(ROUTE, files={"file": (path.name, path.read_bytes())})
     assert answer.status_code == 200
-    assert answer.json() == check(path).as_json()
+    report = answer.json()
+    tokens = report.pop("tokens")
+    assert report == check(path).to_json()
+    assert (tokens["model"], tokens["estimate"]) == ("gpt-4o-mini", tokens["way"] == "estimate")
+    assert tokens["tokens"] > tokens["learnt_tokens"] > 0
     assert not list(settings.files_dir.iterdir())  # nothing stays behind
 
 
@@ -100,3 +107,15 @@ def test_a_malformed_form_is_the_clients_mistake(gateway: Any, content_type: str
     answer = gateway.post(ROUTE, content=body, headers={"content-type": content_type.encode("latin-1")})
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.long
+def test_tokens_are_those_of_a_registered_model_and_no_path_of_the_server_is_read(
+    gateway: Any, database: Database, tmp_path: Path
+) -> None:
+    Registry(database).register(ModelSpec(id="demo-base", kind="base", path=str(BASE)))
+    sent = {"files": {"file": ("a.jsonl", "\n".join(map(json.dumps, style_rows(12))).encode())}}
+    tokens = gateway.post(ROUTE, **sent, data={"model": "demo-base", "provider": "local"}).json()["tokens"]
+    assert (tokens["way"], tokens["estimate"], tokens["examples"]) == ("own tokenizer", False, 12)
+    refused = gateway.post(ROUTE, **sent, data={"model": str(tmp_path)})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")

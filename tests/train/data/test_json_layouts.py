@@ -88,6 +88,7 @@ def test_one_list_of_several_is_read_and_the_others_are_named(tmp_path: Path) ->
     assert (problem.severity, problem.code) == ("warning", "file-layout")
 
 
+@pytest.mark.long
 def test_rows_of_any_depth_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     depths = range(500, 1_000)  # the deepest that can be read cannot be written
@@ -148,3 +149,14 @@ def test_what_is_neither_json_nor_nearly_is_an_error_at_its_line(text: str, line
     problems = [item for item in read(path) if isinstance(item, Problem) and item.severity == "error"]
     assert [problem.line for problem in problems] == lines
     assert {problem.code for problem in problems} == {"invalid-json"}
+
+
+def test_columns_as_lists_are_rows_and_a_row_of_lists_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"prompt": ["Hi", "Bye"], "chosen": ["Hello", "See you"], "rejected": ["Go", "No"]}))
+    report = check(path, provider="local")
+    assert [pair.chosen[0].content for pair in report.preferences] == ["Hello", "See you"]
+    assert report.codes["file-layout"] == 1
+    turn = {"role": "user", "content": "Hi"}
+    path.write_text(json.dumps({"prompt": [turn], "completion": [turn | {"role": "assistant"}]}))
+    assert [example.line for example in check(path, provider="local").examples] == [1]

@@ -21,7 +21,7 @@ def roles(example: Example) -> list[str]:
     return [message.role for message in example.conversation.messages]
 
 
-def test_broken_lines_are_told_with_their_number_and_the_others_are_read(tmp_path: Path) -> None:
+def test_broken_lines_are_reported_with_their_number_and_the_others_are_read(tmp_path: Path) -> None:
     tool = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     path = lines(
         tmp_path / "a.jsonl",
@@ -53,7 +53,7 @@ def test_bytes_that_are_not_utf8_spoil_their_own_line_only(tmp_path: Path) -> No
     assert isinstance(three, Example)
 
 
-def test_json_that_python_reads_and_a_tokenizer_does_not_is_told(tmp_path: Path) -> None:
+def test_json_that_python_reads_and_a_tokenizer_does_not_is_reported(tmp_path: Path) -> None:
     half = {"messages": [{"role": "user", "content": "cut \ud83d"}, {"role": "assistant", "content": "Hello"}]}
     path = lines(tmp_path / "a.jsonl", half, '{"messages": ' + "9" * 5000 + "}", GOOD)
     one, two, three = read(path)

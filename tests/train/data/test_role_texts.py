@@ -9,7 +9,7 @@ import pytest
 from models.errors import Invalid
 from train.data.checks import check
 from train.data.conversations import Example, Preference, Problem
-from train.data.readers import format_names, read
+from train.data.readers import Columns, format_names, read
 from train.data.role_texts import style_names
 
 CHAT = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
@@ -190,3 +190,40 @@ def test_every_format_is_explained_in_the_help_and_in_the_docs(tmp_path: Path) -
     assert set(style_names()) < set(format_names())
     with pytest.raises(Invalid, match=", ".join(style_names())):
         read(write(tmp_path / "a.jsonl"), format="docx")
+
+
+PAIRS = "Q: One?\nA: First.\n\nQ: Two?\nA: Second\n\nand more.\n\nQ: Three?\nA: Third."
+TOGETHER = "Q: One?\nA: First.\nQ: Two?\nA: Second.\nQ: Three?\nA: Third.\nQ: Four?\nA: Fourth."
+SPACED = "User: Hi\n\nBot: Hello\n\nUser: Bye\n\nBot: See you"
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "turns", "guess"),
+    [
+        (PAIRS, "auto", [2, 2, 2], "--separator rule reads the text as one conversation"),
+        (PAIRS, "blank-line", [2, 2, 2], ""),
+        (PAIRS, "rule", [6], ""),
+        (TOGETHER, "auto", [8], "--separator pair makes each question a conversation"),
+        (TOGETHER, "pair", [2, 2, 2, 2], ""),
+        (TOGETHER, "rule", [8], ""),
+        (SPACED, "auto", [4], ""),
+        (SPACED, "blank-line", [2, 2], ""),
+        (f"{TOGETHER}\n---\n{SPACED}", "auto", [8, 4], ""),
+        ("### Instruction:\nA\n\n### Input:\nB\n\n### Response:\nC\n\n### Instruction:\nD\n\n### Response:\nE",
+         "pair", [2, 2], ""),
+    ],
+)  # fmt: skip
+def test_conversations_of_a_text_are_separated_as_asked_or_as_guessed_with_a_warning(
+    text: str, separator: str, turns: list[int], guess: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "faq.txt"
+    path.write_text(text)
+    report = check(path, Columns(separator=separator), provider="local")
+    assert [len(example.conversation.messages) for example in report.examples] == turns
+    guesses = [problem.mend for problem in report.problems if problem.code == "guessed-conversations"]
+    assert [guess in mend for mend in guesses] == ([True] if guess else [])
+
+
+def test_an_unknown_separator_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"no separator 'x': use auto, rule, blank-line, pair"):
+        read(tmp_path / "faq.txt", Columns(separator="x"))

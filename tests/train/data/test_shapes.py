@@ -70,6 +70,32 @@ CONVERSATIONS: dict[str, tuple[Any, Turns, tuple[int, ...]]] = {
         {"system": "Be kind.", "messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0}, *MESSAGES[2:]]},
         [("system", "Be kind."), *TALK], (4,),
     ),
+    "Google's contents": (
+        {"systemInstruction": {"role": "system", "parts": [{"text": "Be kind."}]},
+         "contents": [{"role": {"assistant": "model"}.get(turn["role"], "user"), "parts": [{"text": turn["content"]}]}
+                      for turn in MESSAGES]},
+        [("system", "Be kind."), *TALK], (2, 4),
+    ),
+    "Google AI Studio's columns": ({"text_input": "Hi", "output": "Hello"}, TALK[:2], (1,)),
+    "Amazon Bedrock": (
+        {"schemaVersion": "bedrock-conversation-2024", "system": [{"text": "Be kind."}],
+         "messages": [turn | {"content": [{"text": turn["content"]}]} for turn in MESSAGES]},
+        [("system", "Be kind."), *TALK], (2, 4),
+    ),
+    "Cohere's roles": (
+        {"messages": [turn | {"role": {"user": "User"}.get(turn["role"], "Chatbot")} for turn in MESSAGES]},
+        TALK, (1, 3),
+    ),
+    "Firefly, human and assistant": (
+        {"conversation_id": 1, "conversation": [
+            {"human": "Hi", "assistant": "Hello"}, {"human": "Bye", "assistant": "See you"}]}, TALK, (1, 3),
+    ),
+    "Firefly, target": ({"kind": "Cot", "input": "Hi", "target": "Hello"}, TALK[:2], (1,)),
+    "an empty cell of pandas": ({"instruction": "Hi", "input": float("nan"), "output": "Hello"}, TALK[:2], (1,)),
+    "Arrow's empty columns": (
+        {"messages": [turn | dict.fromkeys(("tool_calls", "function_call", "name")) for turn in MESSAGES],
+         "tools": None}, TALK, (1, 3),
+    ),
     "empty columns": (
         {"question": "Hi", "answer": "Hello", "context": "", "history": [], "system": None, "image": None,
          "label": None},
@@ -211,7 +237,7 @@ def test_labels_in_a_table_and_labels_that_are_classes(tmp_path: Path) -> None:
     report = check(path, provider="local")
     assert [example.label for example in report.examples] == [True, False]
     assert report.labels == {"good": 1, "bad": 1}
-    assert report.as_json()["labels"] == {"good": 1, "bad": 1}
+    assert report.to_json()["labels"] == {"good": 1, "bad": 1}
     report = check([{"question": "Hi", "answer": "Hello", "label": "billing"}])
     assert report.examples[0].label is None
     report = check([LABELLED["TRL, texts"], {"prompt": "Hi", "completion": "Hello"}])
@@ -338,3 +364,20 @@ def test_reasoning_is_read_under_its_three_names_and_given_back(tmp_path: Path) 
     }
     (example,) = check([row]).examples
     assert example.conversation.as_dicts()[1]["reasoning_content"] == "Look."
+
+
+@pytest.mark.parametrize(
+    ("row", "message", "mend"),
+    [
+        ({"text": "Once upon a time."}, "`text` has no roles", "begin each turn with a name"),
+        ({"segments": [{"label": True, "text": "Hi"}]}, "`segments` have no roles", '"weight": 0'),
+        ({"instruction": "Hi", "completions": [{"response": "a"}, {"response": "b"}]}, "`completions` has several",
+         "the best one as `chosen`"),
+        ({"prompt": "Hi", "chosen": "Hello", "rejected": ["Go", "No"]}, "`rejected` is a list",
+         "several answers in a row each"),
+    ],
+)  # fmt: skip
+def test_shapes_that_are_not_conversations_say_what_to_do(row: dict[str, Any], message: str, mend: str) -> None:
+    (problem,) = [problem for problem in check([row]).errors if problem.line]
+    assert problem.message.startswith(message)
+    assert mend in problem.mend

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from models.chat.messages import Message
 from models.errors import Invalid
-from models.messages import Message
 from train.data.conversations import Conversation, Example, Preference
 from train.data.splits import split
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter
+from models.chat.messages import Completion, Message
 from models.errors import Conflict, Invalid
-from models.messages import Completion, Message
 from tests.fakes.http_server import FakeServer, Handler, Request
 from train.data.checks import check
 from train.data.synthesis import Synthesis, synthesise
@@ -177,7 +177,7 @@ def test_it_stops_when_nothing_new_comes_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_it_stops_when_the_server_does_not_answer_and_goes_on_later(server: FakeChat, tmp_path: Path) -> None:
+def test_it_stops_when_the_server_does_not_answer_and_continues_later(server: FakeChat, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     server.fail("POST", "/v1/chat/completions", 503, times=4)
     failed = run(server, out, 6, patience=4, concurrency=1)
@@ -187,7 +187,7 @@ def test_it_stops_when_the_server_does_not_answer_and_goes_on_later(server: Fake
     assert len(rows_of(out)) == 6
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(server: FakeChat, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_continues_where_it_was(server: FakeChat, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     run(server, out, 4, concurrency=1)
     before = rows_of(out)
@@ -207,7 +207,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(server: FakeChat, tmp_path: 
     assert server.count("POST", "/v1/chat/completions") - asked == 4
 
 
-def test_a_file_of_another_synthesis_is_not_gone_on_with(server: FakeChat, tmp_path: Path) -> None:
+def test_a_file_of_another_synthesis_is_not_continued(server: FakeChat, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     run(server, out, 2)
     with pytest.raises(Conflict, match="another shots"):

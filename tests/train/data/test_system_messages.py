@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.system_messages import Folding, fold_dicts
+from models.chat.system_messages import Folding, fold_dicts
 from train.data.conversations import Conversation, Example, Message, TextParts
 from train.data.system_messages import fold
 

@@ -1,11 +1,11 @@
 """train/data/tables.py: CSV with any separator, names in any case, and Excel workbooks."""
 
-import importlib.util
 import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from models.errors import Invalid
@@ -76,10 +76,7 @@ def test_a_workbook_without_openpyxl_names_it(tmp_path: Path, monkeypatch: pytes
         read(path)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("openpyxl"), reason="openpyxl is not installed")
 def test_the_first_sheet_of_a_workbook_is_read_and_others_are_named(tmp_path: Path) -> None:
-    import openpyxl  # pyrefly: ignore -- an optional library
-
     book: Any = openpyxl.Workbook()
     for row in ([], ["Question", "Answer", "Ticket"], ["Hi, you", "Hello", 4821.0], [], ["How much?", 7, None]):
         book.active.append(row)
@@ -113,7 +110,6 @@ def edited(path: Path, pattern: bytes, text: bytes) -> Path:
 
 @pytest.fixture
 def workbook(tmp_path: Path) -> Path:
-    openpyxl: Any = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in (["question", "answer", "note"], ["Hi", "Hello"], ["Bye", "See you", None, "call them back"]):
         book.active.append(row)
@@ -132,6 +128,7 @@ def test_a_sheet_is_read_whole_whatever_range_it_says_that_it_has(workbook: Path
     assert problem.message == "`column 4` contains text and is not read: in line 3"
 
 
+@pytest.mark.long
 def test_a_sheet_that_unpacks_to_too_much_ends_with_an_error(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.data.tables._LAST_ROW", 1_000)
     far = b'<row r="999999999999"><c r="A999999999999"><v>1</v></c></row></sheetData>'

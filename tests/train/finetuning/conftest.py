@@ -15,14 +15,14 @@ from openai import OpenAI
 from sqlalchemy import update
 
 import parley
-from models import jobs
 from models.database import Database, open_database, upgrade, utcnow
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.files.stored_files import Files
+from models.jobs import jobs
+from models.jobs.worker import run_job
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from models.tables import JobRow
-from models.worker import run_job
 from serve.gateway.app import create_app
 from tests.stack import free_ports
 from tests.train.conftest import style_rows

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.jobs import claim, get_job
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import claim, get_job
+from models.jobs.worker import JobContext
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.worker import JobContext
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
 from train.finetuning.events import EventWriter
@@ -43,19 +43,19 @@ def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
     request_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from train.finetuning import child
-    from train.planning import plan
+    from train.planning import machines
 
-    real = plan.find_machine("cpu")
+    real = machines.find_machine("cpu")
     free = iter([50 << 20, 50 << 20, 50 << 20, 50 << 20, 8 << 30])
     monkeypatch.setattr(child, "_AGAIN_S", 0.01)
-    monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
+    monkeypatch.setattr(machines, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
     told: list[dict[str, Any]] = []
     request, registry, settings = request_for
     child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert [list(line) for line in told] == [["waiting"]]  # once, however long it takes
     assert "of 16.0 are free" in told[0]["waiting"]
 
-    monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
+    monkeypatch.setattr(machines, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
     child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert "tried all the same" in told[1]["stage"]
 

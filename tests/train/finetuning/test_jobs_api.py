@@ -9,9 +9,9 @@ import openai
 import pytest
 from sqlalchemy import select, update
 
-from models import jobs
 from models.database import utcnow
-from models.registry import Registry
+from models.jobs import jobs
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Upstream
 from tests.train.finetuning.conftest import House
 from train.finetuning.lifecycle import add_event, lock_job, start

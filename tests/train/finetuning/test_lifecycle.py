@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from models import jobs
 from models.database import Database
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs import jobs
+from models.jobs.worker import JobCancelled, JobContext, run_job
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
-from models.worker import JobCancelled, JobContext, run_job
 from parley import JOB_HANDLERS
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House

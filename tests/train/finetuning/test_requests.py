@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from models.chat_templates import read_template
 from models.errors import Invalid
 from models.spec import is_valid_name
 from train.finetuning.checkpoint_models import checkpoint_name
@@ -67,6 +68,10 @@ def test_hyperparameters_are_found_where_old_and_new_programs_put_them(body: Any
         (method("dpo", beta=2.1), "method.dpo.hyperparameters.beta"),
         ({"hyperparameters": {"n_epochs": 3}} | method(n_epochs=4), "hyperparameters.n_epochs"),
         ({"hyperparameters": {"n_epochs": "all"}}, "hyperparameters.n_epochs"),
+        ({"parley": {"surprise": 1}}, "parley.surprise"),
+        ({"parley": {"fold_system": "yes"}}, "parley.fold_system"),
+        ({"parley": {"chat_template": "/etc/passwd"}}, "parley.chat_template"),
+        ({"parley": {"chat_template": "{% for message in messages %}"}}, "parley.chat_template"),
     ],
 )
 def test_a_wrong_field_is_refused_by_its_name(body: Any, param: str) -> None:
@@ -74,6 +79,17 @@ def test_a_wrong_field_is_refused_by_its_name(body: Any, param: str) -> None:
         parse(LEAST | body)
     assert caught.value.param == param
     assert "pydantic" not in str(caught.value)
+
+
+def test_parleys_extensions_are_kept_only_where_they_are_set() -> None:
+    plain = parse(LEAST)
+    assert dict(plain.parley) == dict(parse(LEAST | {"parley": {"fold_system": False}}).parley) == {}
+    assert plain.digest() == parse(LEAST | {"parley": None}).digest()
+    text = read_template("plain")
+    chosen = parse(LEAST | {"parley": {"fold_system": True, "chat_template": "plain"}})
+    assert dict(chosen.parley) == {"fold_system": True, "chat_template": text}
+    assert parse(LEAST | {"parley": {"chat_template": text}}).parley["chat_template"] == text
+    assert chosen.digest() != plain.digest()
 
 
 @pytest.mark.parametrize("missing", LEAST)

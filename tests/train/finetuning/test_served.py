@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.spec import ModelSpec
 from tests.stack import stack
 from tests.tiny_model import make_base

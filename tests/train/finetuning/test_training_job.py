@@ -12,10 +12,12 @@ import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from models.files import Files
-from models.registry import Registry
-from models.settings import child_environment
+from models.chat_templates import read_template
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.settings.settings import child_environment
 from tests.stack import ROOT
+from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House, end_leases
 from tests.train.finetuning.test_validation import pairs
 
@@ -31,6 +33,30 @@ def create(house: House, rows: Any = 24, **fields: Any) -> FineTuningJob:
         "method": {"type": method, method: {"hyperparameters": numbers}},
     }
     return house.client.fine_tuning.jobs.create(**asked | fields)
+
+
+def test_a_job_folds_system_messages_and_trains_with_the_template_of_its_extensions(training_house: House) -> None:
+    house = training_house
+    rows = [
+        {"messages": [*row["messages"], {"role": "system", "content": "Be brief."}, *row["messages"][-2:]]}
+        for row in style_rows(12)
+    ]
+    job = create(house, rows)
+    house.work()
+    assert "system message after another message" in str(house.client.fine_tuning.jobs.retrieve(job.id).error)
+    extensions = {"fold_system": True, "chat_template": "gemma"}
+    job = create(house, rows, numbers={"n_epochs": 1, "batch_size": 4}, extra_body={"parley": extensions})
+    house.work()
+    done = house.client.fine_tuning.jobs.retrieve(job.id)
+    assert done.status == "succeeded", done.error
+    shown = done.to_dict()["parley"]
+    assert shown == extensions | {"chat_template": read_template("gemma")}
+    spec = Registry(house.database).resolve(str(done.fine_tuned_model))
+    # Its template is not that of the base, whose engine has only one.
+    assert (spec.kind, spec.fold_system) == ("merged", "later")
+    assert (Path(str(spec.path)) / "chat_template.jinja").read_text() == read_template("gemma")
+    assert not [one for one in Registry(house.database).list(include_candidates=True) if ":ckpt-" in one.id]
+    assert any("folded into" in line for line in house.messages(job.id))
 
 
 def metrics(house: House, job: FineTuningJob) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_conversations_are_no_pairs_and_pairs_are_taken_for_dpo(house: House) ->
 def test_a_file_that_is_deleted_before_it_was_looked_at_fails_the_job(house: House) -> None:
     file = house.upload()
     job = house.client.fine_tuning.jobs.create(model="tiny", training_file=file)
-    from models.files import Files
+    from models.files.stored_files import Files
 
     Files(house.settings, house.database).delete(file)
     house.work("fine-tune-check")
@@ -131,7 +131,7 @@ def test_a_file_that_is_deleted_before_it_was_looked_at_fails_the_job(house: Hou
 
 @pytest.mark.long
 def test_a_file_that_is_deleted_afterwards_changes_nothing(house: House) -> None:
-    from models.files import Files
+    from models.files.stored_files import Files
     from train.finetuning.validation import data_file
 
     file = house.upload()

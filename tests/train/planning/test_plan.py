@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
-from train.hyperparameters import Hyperparameters
+from train import train
+from train.data.checks import check
+from train.hyperparameters import Hyperparameters, Method
 from train.planning.machines import Machine, find_machine
 from train.planning.needs import Shape, Step, need
-from train.planning.plan import Plan, Way, compare_with_run, find_shape, plan, shape_of
+from train.planning.plan import Plan, Way, compare_with_run, plan
+from train.planning.shapes import find_shape, shape_of
 from train.planning.speeds import Speed, TokenWork, estimate_speed, scale_speed
+from train.request import TrainingRequest
 from train.trainers.bases import find_base, load_model
 
 pytestmark = pytest.mark.training
@@ -24,7 +28,9 @@ pytestmark = pytest.mark.training
 @pytest.fixture(scope="module")
 def made(tiny_base: Path) -> Plan:
     """A plan for the tiny base, its time estimated."""
-    return plan(style_rows(120), tiny_base, measure=False, hyperparameters=Hyperparameters(epochs=2, rank=8))
+    return plan(
+        TrainingRequest(style_rows(120), tiny_base, hyperparameters=Hyperparameters(epochs=2, rank=8)), measure=False
+    )
 
 
 def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
@@ -49,10 +55,47 @@ GEMMA_3N = {
 }  # fmt: skip
 
 
-def test_labelled_answers_have_no_plan_and_the_sentence_says_so(tiny_base: Path) -> None:
-    rows = [{"prompt": f"Hi {place}", "completion": "Hello", "label": bool(place % 2)} for place in range(12)]
-    with pytest.raises(Invalid, match="supervised training, but the data has labelled answers"):
-        plan(rows, tiny_base, measure=False)
+QUESTIONS = [f"Where is order {place}?" for place in range(60)]
+PAIRS = [{"prompt": text, "chosen": f"In Riga, {text}", "rejected": "No."} for text in QUESTIONS]
+LABELS = [
+    {"prompt": text, "completion": f"In Riga, {text}", "label": bool(place % 2)} for place, text in enumerate(QUESTIONS)
+]
+
+
+@pytest.mark.parametrize(("method", "rows", "sides"), [("dpo", PAIRS, 2), ("kto", LABELS, 1)])
+def test_pairs_and_labelled_answers_are_planned_for_their_method(
+    method: Method, rows: list[dict[str, Any]], sides: int, tiny_base: Path, tmp_path: Path
+) -> None:
+    values = Hyperparameters(epochs=1, rank=4, batch_size=4)
+    made = plan(TrainingRequest(rows, tiny_base, hyperparameters=values), measure=False)
+    texts = [
+        {
+            "messages": [
+                {"role": "user", "content": row["prompt"]},
+                {"role": "assistant", "content": row.get("chosen") or row["completion"]},
+            ]
+        }
+        for row in rows
+    ]
+    same = plan(TrainingRequest(texts, tiny_base, hyperparameters=values), measure=False)
+    assert (made.method, made.examples, made.steps) == (method, 54, 14)
+    assert made.step.rows == 4 * sides
+    assert (same.tokens < made.tokens < 2 * same.tokens) is (sides == 2)  # both sides of a pair; one answer is short
+    # Passes of the base besides the training's, and in full tuning a second copy of it.
+    assert made.way("full").need.weights == 2 * same.way("full").need.weights
+    assert made.way("lora").need.weights == same.way("lora").need.weights
+    result = train(rows, base=tiny_base, out=tmp_path / "run", method=method, hyperparameters=values, threads=2)
+    against = compare_with_run(result.run_folder, check(rows, provider="local"), measure=True)
+    assert against.plan.speed.way == "tried"
+    assert against.tokens_ratio == pytest.approx(1, abs=0.02)
+    assert against.memory_ratio is not None
+    assert 0.3 < against.memory_ratio < 4  # a tiny model: the program is nearly all of it
+
+
+def test_the_comparison_with_the_base_costs_forward_passes() -> None:
+    layers = TokenWork(replace(SMALL, vocabulary=0, attention=0), 64.0)
+    assert replace(layers, extra_forwards=1).operations("lora") == 6 * SMALL.linear
+    assert replace(layers, extra_forwards=3).operations("full") == 12 * SMALL.linear
 
 
 @pytest.mark.parametrize(
@@ -89,7 +132,7 @@ def test_a_plan_says_what_each_way_needs_and_how_it_knows(made: Plan) -> None:
     assert made.tokens_seen == made.tokens * 2
     assert full.seconds > lora.seconds
     assert (made.rank, made.epochs, made.examples) == (8, 2, 108)  # a tenth is held out
-    assert json.loads(json.dumps(made.as_json()))["ways"][0]["need"]["total"] == lora.need.total
+    assert json.loads(json.dumps(made.to_json()))["ways"][0]["need"]["total"] == lora.need.total
 
 
 SMALL = Shape(10**6, 10**6, 1000, 4, 128, 128, 128, 512, 1000, 1000)
@@ -118,7 +161,7 @@ def test_the_estimate_falls_with_the_size_of_the_model() -> None:
     assert one.tokens_per_s > 50 * other.tokens_per_s
 
 
-def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
+def test_a_plan_that_does_not_fit_names_one_that_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
     wide = Shape(
         parameters=8_000_000_000, linear=7_000_000_000, adapter_per_rank=2_600_000, layers=32, width=4096,
         attention=4096, keys=1024, inner=14_336, vocabulary=128_000, context=8192,
@@ -128,7 +171,7 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, t
         machine = Machine("cuda", "a GPU of 80 GB", int(80e9), int(free_gb * 1e9), True)
         monkeypatch.setattr("train.planning.plan.find_shape", lambda base: wide)
         monkeypatch.setattr("train.planning.plan.find_machine", lambda device, bf16: machine)
-        return plan(style_rows(120), tiny_base, measure=False)
+        return plan(TrainingRequest(style_rows(120), tiny_base), measure=False)
 
     def way(free_gb: float, tune: str) -> Way:
         return planned(free_gb).way(tune)
@@ -144,7 +187,7 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_a_gpu_that_is_not_here_is_planned_from_its_data_sheet(tiny_base: Path, made: Plan) -> None:
-    away = plan(style_rows(120), tiny_base, gpu="rtx-4090", measure=True)
+    away = plan(TrainingRequest(style_rows(120), tiny_base), gpu="rtx-4090", measure=True)
     assert (away.machine.device, away.machine.memory, away.precision) == ("cuda", 24 * 2**30, "bf16")
     assert "data sheet of NVIDIA RTX 4090" in away.speed.how
     assert "not measured, because this machine does not have the GPU" in away.speed.how
@@ -167,7 +210,8 @@ def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[
     settings, registry = house
     with pytest.raises(Invalid, match="in memory"):
         compare_with_run(result.run_folder, settings=settings, registry=registry)
-    against = compare_with_run(result.run_folder, style_rows(120), settings=settings, registry=registry, measure=True)
+    checked = check(style_rows(120))
+    against = compare_with_run(result.run_folder, checked, settings=settings, registry=registry, measure=True)
     assert against.plan.speed.way == "tried"
     assert against.tokens_ratio == pytest.approx(1, abs=0.02)
     assert against.memory_used == result.peak_memory_bytes
@@ -175,4 +219,4 @@ def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[
     assert against.memory_ratio is not None
     assert 0.3 < against.memory_ratio < 4
     assert 0.02 < against.seconds_ratio < 50  # other programs may have been running at either time
-    assert json.loads(json.dumps(against.as_json()))["used_over_planned"]["tokens"] == against.tokens_ratio
+    assert json.loads(json.dumps(against.to_json()))["used_over_planned"]["tokens"] == against.tokens_ratio

@@ -133,6 +133,6 @@ def test_a_users_price_of_a_model_that_is_not_in_the_table() -> None:
 def test_a_quote_is_json() -> None:
     import json
 
-    found = json.loads(json.dumps(quote(_counts(), find_price("gpt-4o"), today=DAY).as_json()))
+    found = json.loads(json.dumps(quote(_counts(), find_price("gpt-4o"), today=DAY).to_json()))
     assert found["as_of"] == find_price("gpt-4o").as_of.isoformat()
     assert found["warnings"]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, ToolCall, ToolResult, ToolUse
@@ -99,12 +99,12 @@ def test_an_openai_model_that_nobody_knows_is_an_estimate_and_says_so() -> None:
     counts = count(ROWS, "gpt-99-imaginary")
     assert counts.way == "estimate"
     assert "gpt-99-imaginary" in counts.how
-    assert counts.as_json()["estimate"] is True
+    assert counts.to_json()["estimate"] is True
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
-def test_tools_and_calls_are_counted_and_it_is_said_how() -> None:
+def test_tools_and_calls_are_counted_and_the_method_is_shown() -> None:
     asked, answered = check(ROWS[:1]).examples[0].conversation.messages
     call = ToolUse(content="A moment.", calls=(ToolCall("c", "find", '{"id": 1}'),))
     tool = '{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}'
@@ -167,11 +167,12 @@ def test_a_local_model_is_counted_as_training_counts_it(tiny_base: Path, tokeniz
 def test_rows_over_the_limit_are_named(tiny_base: Path) -> None:
     counts = count(ROWS, tiny_base, limit=200)
     assert counts.over_limit
-    assert counts.as_json()["over_limit_lines"] == [length.line for length in counts.over_limit]
+    assert counts.to_json()["over_limit_lines"] == [length.line for length in counts.over_limit]
     assert counts.beyond_limit == sum(length.tokens - 200 for length in counts.over_limit)
-    assert len(counts.as_json(lines=True)["lengths"]) == 20
+    assert len(counts.to_json(lines=True)["lengths"]) == 20
 
 
+@pytest.mark.long
 def test_a_base_whose_tokenizer_is_not_here_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no minute of retries
     counts = count(ROWS, "nobody/has-this-model")

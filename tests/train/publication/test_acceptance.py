@@ -10,8 +10,8 @@ import pytest
 
 from models.database import Database
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from tests.stack import Stack, stack
 from tests.train.conftest import style_rows
@@ -104,7 +104,7 @@ def test_what_does_not_agree_stays_a_candidate(
 
 
 @pytest.mark.training
-def test_an_adapter_whose_bases_template_has_changed_is_told(
+def test_an_adapter_whose_bases_template_has_changed_is_reported(
     settings: Settings, registry: Registry, tmp_path: Path
 ) -> None:
     from train.publication.acceptance import TemplateChanged, check_model
@@ -122,7 +122,7 @@ def test_an_adapter_whose_bases_template_has_changed_is_told(
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`parley up` with one base: an engine and a gateway."""
     from models.database import open_database, upgrade
-    from models.settings import load_settings
+    from models.settings.settings import load_settings
 
     home = tmp_path_factory.mktemp("listing") / "home"
     settings = load_settings(home=home)

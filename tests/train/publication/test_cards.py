@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from models.database import Database, utcnow
-from models.jobs import claim, enqueue, finish
-from models.registry import Registry
+from models.jobs.jobs import claim, enqueue, finish
+from models.registry.registry import Registry
 from models.spec import ModelSpec, Parity, ServedParity
 from train.publication.cards import UNKNOWN, licence_of, write_card
 

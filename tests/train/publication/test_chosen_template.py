@@ -12,8 +12,8 @@ import pytest
 from models.chat_templates import read_template
 from models.database import open_database, upgrade
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from serve.fleet.capabilities import read_capabilities
 from serve.fleet.engine_files import generation_settings

@@ -6,6 +6,9 @@ apart from tied embeddings (peft#2777).
 
 import json
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +19,18 @@ from typer.testing import CliRunner
 
 import parley as front_door
 from models.errors import Conflict, Invalid, Unavailable
-from models.new_model import NewModel
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs import jobs, worker
+from models.registry.new_model import NewModel
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from models.spec import ModelSpec
 from models.terminal import Home
 from models.weights import tensor_shapes
+from tests.stack import ROOT
 from tests.train.publication.gguf_files import write_gguf
 from train.publication.foreign_models import merge_adapter, unpack_gguf
 from train.publication.gguf_export import ExportFailed, export_gguf
+from train.run.progress import silent
 
 pytestmark = pytest.mark.training
 Tune = Callable[..., Path]
@@ -84,8 +90,8 @@ def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
     with pytest.raises(Invalid, match=f"{reason}.*--merge"):
         new.register(opened.registry)
     with pytest.raises(Invalid, match="fallback 'nobody' is not registered"):
-        merge_adapter(opened, replace(new, fallbacks=("nobody",)))
-    spec = merge_adapter(opened, new)
+        merge_adapter(opened.registry, opened.settings, replace(new, fallbacks=("nobody",)), silent)
+    spec = merge_adapter(opened.registry, opened.settings, new, silent)
     assert (spec.kind, spec.base, spec.fallbacks, spec.fold_system) == ("merged", "tiny", ("tiny",), "later")
     assert spec.parity is not None
     assert spec.parity.difference is not None
@@ -122,13 +128,12 @@ def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> 
     file = adapter / "adapter_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(file).items() if "lora" in name}, file)
     with pytest.raises(Invalid, match=r"has 260 tokens, but 'tiny' has embeddings for 259.*save_embedding_layers=True"):
-        merge_adapter(opened, NewModel("x", path=str(adapter), base="tiny"))
+        merge_adapter(opened.registry, opened.settings, NewModel("x", path=str(adapter), base="tiny"), silent)
 
 
 def test_a_gguf_file_is_unpacked_and_registered(
     opened: Home, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("gguf")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -147,9 +152,9 @@ def test_a_gguf_file_is_unpacked_and_registered(
     text = "where is order 4031?"
     assert AutoTokenizer.from_pretrained(str(spec.folder))(text) == AutoTokenizer.from_pretrained(str(tiny_base))(text)
     with pytest.raises(Conflict, match="is taken"):
-        unpack_gguf(opened, NewModel("Tiny-F32", path=str(file)))
+        unpack_gguf(opened.registry, opened.settings, NewModel("Tiny-F32", path=str(file)), silent)
     small = write_gguf(tiny_base, tmp_path / "q8.gguf", "Q8_0", bos=True)
-    quantised = unpack_gguf(opened, NewModel("q8", path=str(small)))
+    quantised = unpack_gguf(opened.registry, opened.settings, NewModel("q8", path=str(small)), silent)
     begins = AutoTokenizer.from_pretrained(str(quantised.folder))
     assert begins(text)["input_ids"] == [begins.bos_token_id, *begins(text, add_special_tokens=False)["input_ids"]]
     got = AutoModelForCausalLM.from_pretrained(str(quantised.folder), dtype=torch.float32).model.embed_tokens.weight
@@ -163,7 +168,7 @@ def test_a_gguf_file_is_unpacked_and_registered(
         (broken, "cannot unpack this GGUF file: use the model's original weights", Unavailable),
     ):
         with pytest.raises(error, match=says):
-            unpack_gguf(opened, NewModel("x", path=str(path)))
+            unpack_gguf(opened.registry, opened.settings, NewModel("x", path=str(path)), silent)
     assert "x" not in {one.id for one in opened.registry.list(include_candidates=True)}
 
 
@@ -209,3 +214,53 @@ def test_a_model_is_exported_by_llama_cpps_converter(
     ):  # fmt: skip
         with pytest.raises(error, match=says):
             export_gguf(spec, out)
+
+
+def run_job(opened: Home, kind: str, params: dict[str, Any]) -> jobs.Job:
+    """Runs a job as the worker does; returns it as it ended."""
+    job_id = jobs.enqueue(opened.database, kind, params)
+    job = jobs.claim(opened.database, "worker")
+    assert job is not None
+    worker.run_job(opened.settings, opened.database, front_door.JOB_HANDLERS, job, "worker")
+    return jobs.get_job(opened.database, job_id)
+
+
+def test_jobs_merge_and_export_as_the_commands_do(
+    opened: Home, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = NewModel("by-job", path=str(tune(r=128)), base="tiny")
+    done = run_job(opened, "import-model", vars(new) | {"merge": True})
+    assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
+    spec = opened.registry.resolve("by-job")
+    assert (spec.kind, spec.parity is not None) == ("merged", True)
+    converter = tmp_path / "convert_hf_to_gguf.py"
+    converter.write_text(CONVERTER)
+    converter.chmod(converter.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run_job(opened, "export-model", {"model": "by-job", "type": "f16", "file": "m.gguf"})
+    file = opened.settings.home / "exports" / "m.gguf"
+    assert done.result == {"model": "by-job", "file": str(file), "bytes": file.stat().st_size}
+    failed = run_job(opened, "export-model", {"model": "by-job", "type": "q8_0", "file": "q.gguf"})
+    assert (failed.status, "BPE pre-tokenizer was not recognized" in str(failed.error)) == ("failed", True)
+    assert [path.name for path in file.parent.iterdir()] == ["m.gguf"]
+
+
+@pytest.mark.long
+def test_a_terminated_export_leaves_nothing(opened: Home, tiny_base: Path, tmp_path: Path) -> None:
+    converter = tmp_path / "convert.py"
+    converter.write_text(
+        "import pathlib, sys, time\npathlib.Path(sys.argv[3]).write_text('half')\nprint(flush=True)\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "parley", "models", "export", "tiny", "--gguf", str(tmp_path / "m.gguf")]
+    process = subprocess.Popen(
+        [*command, "--converter", str(converter)], cwd=ROOT, env=child_environment(opened.settings)
+    )
+    partial = tmp_path / ".m.gguf.partial"
+    deadline = time.monotonic() + 60
+    while not partial.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    assert list(tmp_path.iterdir()) == [converter]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from models.atomic import sweep
 from models.errors import Conflict, Invalid
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.files.atomic import sweep
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from train import publish, publish_merge
 
 slow = pytest.mark.training
@@ -106,7 +106,7 @@ import os, sys
 from pathlib import Path
 import train.publication.publish
 from models.database import open_database
-from models.settings import load_settings
+from models.settings.settings import load_settings
 
 def die(*_):
     os.kill(os.getpid(), 9)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.atomic import publish_folder
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.files.atomic import publish_folder
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from models.spec import ModelSpec, Parity
 from tests.fakes.hub import TOKEN, Hub, fake_hub
 from tests.stack import ROOT
@@ -72,7 +72,7 @@ def test_weights_and_card_go_and_what_names_the_data_stays(settings: Settings, r
 
 
 @pytest.mark.long
-def test_public_is_said_aloud(settings: Settings, registry: Registry, hub: Hub) -> None:
+def test_a_public_push_is_announced(settings: Settings, registry: Registry, hub: Hub) -> None:
     done = parley(settings, hub.url, "ft:tuned", "acme/tuned", "--public", "--json")
     assert json.loads(done.stdout)["repo"] == "acme/tuned"
     assert hub.repos == {"acme/tuned": False}
@@ -126,7 +126,7 @@ def test_what_was_refused_is_not_pushed(settings: Settings, registry: Registry) 
         prepare_push("ft:tuned", "acme/x", registry=registry, settings=settings)
 
 
-def test_a_folder_that_is_gone_is_told(settings: Settings, registry: Registry) -> None:
+def test_a_folder_that_is_gone_is_reported(settings: Settings, registry: Registry) -> None:
     folder = Path(str(registry.resolve("ft:tuned").path))
     os.rename(folder, folder.with_name("elsewhere"))
     with pytest.raises(Invalid, match="no weights on this machine"):

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.engine_files import with_files
 from serve.fleet.placement import Share

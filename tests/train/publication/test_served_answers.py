@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import serving
 from train.publication.served_answers import request_answers

@@ -109,7 +109,7 @@ print(json.dumps(training(rows, base, out, lambda event: None, epochs=1, rank=32
 
 
 @pytest.mark.training
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(tiny_base: Path, tmp_path: Path) -> None:
     """A file system of 3 MiB, in a mount namespace of the test's own."""
     rows, disk = tmp_path / "rows.json", tmp_path / "disk"
     rows.write_text(json.dumps(style_rows(40)), "utf-8")

@@ -66,7 +66,7 @@ def test_what_differs_in_a_configuration_is_named() -> None:
     require_same(before, now | {"hyperparameters": before["hyperparameters"]}, "configuration")
 
 
-def test_another_environment_is_told_and_not_refused() -> None:
+def test_another_environment_is_reported_and_not_refused() -> None:
     here = environment("cpu", threads=2, seed=0)
     assert here["packages"]["torch"]
     assert here["python"]

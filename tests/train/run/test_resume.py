@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.errors import Busy, Invalid, NotFound
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train.run.folder import find_run, interrupted, lock_run
 from train.run.progress import Checkpoint, Event, Stage, Step
@@ -127,7 +127,7 @@ def test_two_processes_learn_what_one_learns_and_resume(tiny_base: Path, tmp_pat
 def test_a_finished_run_says_so_and_gives_its_result(tiny_base: Path, tmp_path: Path) -> None:
     first, _ = run(tiny_base, tmp_path / "run")
     again, events = run(tiny_base, tmp_path / "run")
-    assert again.as_json() == first.as_json()
+    assert again.to_json() == first.to_json()
     assert [event.message for event in events if isinstance(event, Stage)] == ["This run has finished already"]
 
 
@@ -189,7 +189,7 @@ def test_another_run_is_not_taken_for_this_one(tiny_base: Path, tmp_path: Path) 
 
 
 @pytest.mark.training
-def test_the_command_line_goes_on_with_a_run_by_its_id(
+def test_the_command_line_continues_a_run_by_its_id(
     tiny_base: Path, house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import typer

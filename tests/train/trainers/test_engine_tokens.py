@@ -47,7 +47,7 @@ def known_templates() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def renderer(tiny_base: Path) -> Any:
-    pytest.importorskip("vllm")
+    pytest.importorskip("vllm", reason="vLLM is not installed")
     from vllm.config import ModelConfig, VllmConfig
     from vllm.renderers.registry import renderer_from_config
 
@@ -85,7 +85,7 @@ def test_training_has_the_tokens_that_the_engine_makes(renderer: Any, tokenizer:
 
 
 def test_parts_are_handed_to_the_templates_that_vllm_hands_them_to() -> None:
-    hf = pytest.importorskip("vllm.renderers.hf")
+    hf = pytest.importorskip("vllm.renderers.hf", reason="vLLM is not installed")
     ours = {name: takes_parts(text) for name, text in known_templates().items()}
     theirs = {
         name: hf._detect_content_format(text, default="string") == "openai" for name, text in known_templates().items()

@@ -12,11 +12,12 @@ from train.run.checkpoints import CheckpointPlan
 from train.run.failures import OutOfMemory
 from train.trainers.bases import Base
 from train.trainers.fit_job import FitJob
-from train.trainers.kto import LabelMeter, Models, _Collator, _columns, kto_trainer
+from train.trainers.kto import LabelMeter, _Collator, _columns, kto_trainer
 from train.trainers.labelled import LabelledRow, tokenise_labelled
 from train.trainers.launch import launch
 from train.trainers.packing import measuring_batches
 from train.trainers.runtime import Device
+from train.trainers.tokenised_trainer import TrainerParts
 from train.trainers.tokens import IGNORED
 
 pytestmark = pytest.mark.training
@@ -48,7 +49,7 @@ def test_batches_and_loss_are_those_of_trl(tokenizer: Any, model: Any, tmp_path:
     )  # fmt: skip
     expected = theirs.data_collator(list(theirs.train_dataset))
     adapter = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4, init_lora_weights=False)
-    ours = kto_trainer(Models(model, None, tokenizer, tokenizer.pad_token_id, adapter), rows, arguments)
+    ours = kto_trainer(TrainerParts(model, tokenizer, tokenizer.pad_token_id, adapter), rows, arguments)
     batch = ours.data_collator(list(ours.train_dataset))
     for name in ("input_ids", "KL_input_ids", "attention_mask", "KL_attention_mask", "label"):
         assert torch.equal(batch[name], expected[name]), name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid, ParleyError, Unavailable
-from models.settings import load_settings
+from models.settings.settings import load_settings
 from train.trainers.bases import find_base, load_model, load_tokenizer
 from train.trainers.loading_errors import explain, translated_errors
 

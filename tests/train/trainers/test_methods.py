@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
 from train.run.progress import Stage, Step, Validation
@@ -185,7 +185,7 @@ def test_the_effective_batch_is_kept_when_it_is_worked_on_in_parts(
 
     losses = []
     for parts in (1, 4):
-        monkeypatch.setattr(fitting, "micro_batch", lambda batch, *given, parts=parts, **named: batch // parts)
+        monkeypatch.setattr(fitting, "rows_at_once", lambda method, batch, *given, parts=parts: batch // parts)
         events: list[Any] = []
         train(
             style_rows(24), base=tiny_base, out=tmp_path / str(parts), threads=1, progress=events.append,
@@ -195,7 +195,7 @@ def test_the_effective_batch_is_kept_when_it_is_worked_on_in_parts(
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_what_goes_wrong_in_several_processes_is_one_line(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_failure_in_several_processes_is_one_line(tiny_base: Path, tmp_path: Path) -> None:
     import shutil
 
     from models.errors import ParleyError

@@ -9,7 +9,7 @@ from models.errors import Invalid
 from tests.tiny_model import CHAT_TEMPLATE
 from train.data.checks import check
 from train.data.conversations import Example
-from train.trainers.tokens import IGNORED, Tokenised, tokenise
+from train.trainers.tokens import IGNORED, Row, Tokenised, tokenise
 
 MARKED = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -45,7 +45,7 @@ def examples(*rows: list[dict[str, Any]]) -> tuple[Example, ...]:
     return check([{"messages": row} for row in rows]).examples
 
 
-def learnt(tokenised: Tokenised, tokenizer: Any) -> list[str]:
+def learnt(tokenised: Tokenised[Row], tokenizer: Any) -> list[str]:
     assert all(len(row.input_ids) == len(row.labels) for row in tokenised.rows)
     assert all(
         label in (IGNORED, token)

@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models import jobs
 from models.database import Database, open_database
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs import jobs
+from models.jobs.worker import run_job
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
-from models.worker import run_job
 from tests.train.conftest import style_rows
 from train.run.folder import interrupted
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from models import jobs
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings, child_environment
+from models.jobs import jobs
+from models.jobs.worker import run_job
+from models.registry.registry import Registry
+from models.settings.settings import Settings, child_environment
 from models.spec import ModelSpec
-from models.worker import run_job
 from tests.stack import ROOT
 from tests.train.conftest import style_rows
 
@@ -59,7 +59,7 @@ def test_a_job_that_cannot_be_done_says_why_in_one_line(queued: Any) -> None:
     assert "n_epochs" in job.error
 
 
-def test_what_is_missing_is_told_and_what_a_library_prints_is_no_word_of_ours(settings: Settings) -> None:
+def test_a_missing_parameter_is_reported_without_the_output_of_libraries(settings: Settings) -> None:
     noisy = """
 import os, sys
 from train.worker import child

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ParleyError
-from models.page_secret import page_secret
+from models.home.page_secret import page_secret
 from ui.access.cookies import OWNER_COOKIE, VOTER_COOKIE, Cookies
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from models.chat.messages import Completion, Message
 from models.errors import Unavailable
-from models.messages import Completion, Message
 from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
 
 MESSAGES = [Message(role="user", content="?")]

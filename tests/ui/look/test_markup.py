@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.jobs import Job
+from models.jobs.jobs import Job
 from ui.look.markup import badge, facts, job_status, notice, table
 
 JOB = Job("1", "judge", {}, "running", 0.25, "<step> 1 of 4", None, None, datetime(2026, 12, 1, tzinfo=UTC), None, None)

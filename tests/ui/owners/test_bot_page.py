@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from models.database import Database
-from models.files import Files
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from tests.ui.conftest import NAMES, Page, filled, register_models, stand_in
 from ui.backend.context import PageContext
 from ui.owners.models.bot_page import BotPageHandlers, BotPageView

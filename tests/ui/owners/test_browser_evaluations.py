@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from evals.tasks.evaluations import list_evaluations
 from models.database import Database, open_database, upgrade
-from models.jobs import list_jobs
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.jobs.jobs import list_jobs
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from tests.evals.upstream import AnsweringServer
 from tests.stack import free_ports

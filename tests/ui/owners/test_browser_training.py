@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from models.database import open_database, upgrade
-from models.jobs import list_jobs
-from models.registry import Registry
-from models.settings import Settings, load_settings
+from models.jobs.jobs import list_jobs
+from models.registry.registry import Registry
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from tests.stack import ROOT, free_ports
 from tests.train.conftest import style_rows

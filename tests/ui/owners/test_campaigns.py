@@ -23,7 +23,7 @@ from evals.campaigns.invites import NewInvite, create_invite, list_invites, revo
 from evals.campaigns.lifecycle import create_campaign, list_campaigns, load_campaign, open_campaign
 from evals.campaigns.raters import list_raters
 from evals.votes.prompts import add_prompts
-from models.page_secret import page_secret
+from models.home.page_secret import page_secret
 from tests.evals.scripted import Scripted
 from tests.ui.conftest import NAMES, Keyed, Page, filled, stand_in
 from ui.backend.context import PageContext

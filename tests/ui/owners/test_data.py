@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.ui.conftest import Keyed, Page, RunningPage, expect_no_sideways_scroll
 from train.data.checks import check
-from ui.owners.data.html import report_html
+from ui.owners.data.html import report_html, tokens_html
 
 FAULTS = Path(__file__).resolve().parents[2] / "train" / "data" / "faults"
 
@@ -20,7 +20,9 @@ def test_a_file_returns_its_report_also_as_html(open_page: Page):
     path = FAULTS / "wrong-type.jsonl"
     answer = open_page.browser().post("/data/check", files={"file": (path.name, path.read_bytes())})
     assert answer.status_code == 200
-    assert answer.json()["report"] == check(path).as_json()
+    report = answer.json()["report"]
+    assert report.pop("tokens")["examples"] == report["examples"]
+    assert report == check(path).to_json()
     assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
     assert open_page.browser().get("/data/check").status_code == 405
     image = open_page.browser().post("/data/check", files={"file": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500))})
@@ -44,10 +46,24 @@ def test_only_owners_may_check(keyed_page: Keyed):
     assert keyed_page.page.browser().post("/vote/data/check", **sent).status_code == 404
 
 
+def test_the_report_says_how_tokens_were_counted() -> None:
+    counts = {
+        "model": "x", "way": "tiktoken", "how": "tiktoken's o200k_base", "estimate": False, "tokens": 1_200,
+        "learnt_tokens": 300, "per_example": {"smallest": 9, "largest": 40},
+    }  # fmt: skip
+    shown = tokens_html(counts)
+    assert "<b>1,200 tokens</b> by tiktoken, 300 of them in answers" in shown
+    assert "Tiktoken&#x27;s o200k_base." in shown
+    guessed = tokens_html(counts | {"way": "estimate", "estimate": True, "how": "<b>"})
+    assert "<b>about 1,200 tokens</b> (an estimate)" in guessed
+    assert "&lt;b&gt;." in guessed
+    assert tokens_html(None) == ""
+
+
 def test_everything_from_the_data_is_escaped():
     bad = "<img src=x onerror=alert(1)>"
     rows: list[Any] = [{"messages": [{"role": bad, "content": "x"}]}, {"messages": [{"role": "user", bad: 1}]}]
-    shown = report_html(check(rows).as_json() | {"source": f"{bad}.jsonl", "format": bad})
+    shown = report_html(check(rows).to_json() | {"source": f"{bad}.jsonl", "format": bad})
     assert "<img" not in shown
     assert "&lt;img" in shown
 

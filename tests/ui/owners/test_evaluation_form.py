@@ -7,9 +7,9 @@ import pytest
 
 from evals.votes.prompts import add_prompts
 from models.database import Database
-from models.files import Files
-from models.jobs import claim, finish, list_jobs
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs.jobs import claim, finish, list_jobs
+from models.settings.settings import Settings
 from tests.ui.conftest import NAMES, filled, register_models, stand_in
 from ui.backend.context import PageContext
 from ui.owners.evaluations.form import EvaluationStarter, FormView, progress_html

@@ -10,7 +10,7 @@ from evals.scorers.catalog import named_scorer
 from evals.tasks.evaluations import TaskRun, run_task
 from evals.tasks.task_rows import make_task
 from models.database import Database
-from models.settings import Settings
+from models.settings.settings import Settings
 from tests.evals.scripted import Scripted
 from ui.backend.context import PageContext
 from ui.owners.evaluations.tab import EvaluationsTab, EvaluationsView

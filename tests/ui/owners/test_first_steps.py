@@ -5,10 +5,10 @@ from typing import Any
 import orjson
 
 from models.database import Database
-from models.files import Files
-from models.jobs import claim, enqueue, finish
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs.jobs import claim, enqueue, finish
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from tests.ui.conftest import NAMES, Page, register_models
 from ui.backend.context import PageContext

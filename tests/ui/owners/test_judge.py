@@ -11,9 +11,9 @@ from evals.scorers.catalog import named_scorer
 from evals.tasks.evaluations import TaskRun, run_task
 from evals.tasks.task_rows import make_task
 from models.database import Database
-from models.jobs import claim, finish, list_jobs
-from models.registry import Registry
-from models.settings import Settings
+from models.jobs.jobs import claim, finish, list_jobs
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from tests.evals.scripted import Scripted
 from tests.ui.conftest import NAMES, filled, register_models, stand_in

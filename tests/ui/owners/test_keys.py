@@ -7,8 +7,8 @@ import pytest
 
 from models.database import Database, utcnow
 from models.keys import KeyLimits, check_key, create_key, find_key, list_keys
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Slot, Sums, add_usage
 from tests.ui.conftest import filled, stand_in

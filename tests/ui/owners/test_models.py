@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from models.database import Database
-from models.registry import Registry
-from models.settings import Settings
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus

@@ -9,11 +9,12 @@ import pytest
 from evals.campaigns.campaign import OPEN
 from evals.campaigns.lifecycle import load_campaign
 from evals.votes.vote_import import import_votes
+from models.chat_templates import read_template
 from models.database import Database
-from models.files import Files
-from models.jobs import claim, finish, heartbeat, list_jobs
-from models.registry import Registry
-from models.settings import Settings
+from models.files.stored_files import Files
+from models.jobs.jobs import claim, finish, heartbeat, list_jobs
+from models.registry.registry import Registry
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from tests.train.conftest import style_rows
 from tests.ui.conftest import Keyed, Page, filled, stand_in
@@ -42,7 +43,7 @@ def form(tab: TrainTab, data: str, name: str = "styled", settings: Any = AUTO) -
     method, tune, share, *numbers = settings
     return filled(
         tab._view, data=data, base="demo-base", name=name, kind="adapter", method=method, tune=tune, share=share,
-        numbers=numbers,
+        numbers=numbers, fold_system=False, chat_template="",
     )  # fmt: skip
 
 
@@ -63,6 +64,25 @@ async def test_a_training_is_enqueued_from_the_form(tab: TrainTab, data: str, da
     assert job.params["data"].endswith(f"{data}/tickets.jsonl")
     assert after[view.timer]["active"] is True
     assert "waiting for the worker" in after[view.state]
+
+
+async def test_a_template_and_folded_system_messages_go_to_the_job(
+    tab: TrainTab, data: str, database: Database
+) -> None:
+    values = form(tab, data) | filled(tab._view, fold_system=True, chat_template="chatml")
+    await tab.begin(values)
+    (job,) = list_jobs(database, "train")
+    assert job.params["columns"] == {"fold_system": True}
+    assert job.params["chat_template"] == read_template("chatml")
+
+
+@pytest.mark.long
+async def test_tokens_are_counted_by_the_bases_own_tokenizer(tab: TrainTab, data: str) -> None:
+    html = await tab.count_tokens(form(tab, data))
+    assert "tokens</b> by the model’s own tokenizer" in html
+    assert "60" in html or "for each example" in html
+    assert "Choose a training file" in await tab.count_tokens(form(tab, ""))
+    assert "There is no file" in await tab.count_tokens(form(tab, "file-none"))
 
 
 @pytest.mark.long

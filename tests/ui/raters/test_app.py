@@ -6,8 +6,8 @@ import pytest
 
 from models.errors import Conflict, Forbidden, Invalid, NotFound, ParleyError, Unavailable
 from tests.ui.conftest import NAMES, Page
+from ui.raters.error_texts import error_body
 from ui.raters.texts import load_texts
-from ui.raters.wording import error_body
 
 
 @pytest.mark.long

@@ -17,10 +17,10 @@ from evals.campaigns.invites import NewInvite, create_invite, revoke_invite, sig
 from evals.campaigns.lifecycle import close_campaign, create_campaign, open_campaign
 from evals.campaigns.raters import list_raters
 from evals.votes.prompts import add_prompts, prompts
+from models.chat.messages import Completion
 from models.database import utcnow
 from models.errors import Invalid
-from models.messages import Completion
-from models.page_secret import page_secret
+from models.home.page_secret import page_secret
 from tests.ui.conftest import NAMES, Page
 from ui.access.cookies import RATER_COOKIE
 from ui.raters.answer_html import answer_html

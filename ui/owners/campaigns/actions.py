@@ -14,12 +14,12 @@ from evals.campaigns.progress import CampaignProgress, campaign_progress
 from evals.campaigns.raters import Forgotten, forget_person, list_raters
 from evals.recordings.recorded_models import recorded_on
 from evals.votes.prompts import prompts
+from models.chat.messages import last_question
 from models.database import Database, utcnow
 from models.errors import Forbidden, Invalid
-from models.jobs import list_jobs
-from models.messages import last_question
-from models.page_secret import page_secret
-from models.settings import Settings
+from models.home.page_secret import page_secret
+from models.jobs.jobs import list_jobs
+from models.settings.settings import Settings
 from ui.owners.campaigns.form import CampaignForm, new_campaign
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class CampaignActions:
 
     def questions(self, name: str) -> list[tuple[str, str]]:
         """The campaign's questions: a short form, and the prompt's id."""
-        found = campaign_prompts(self.database, self._own(name))
-        return [(_shortened(last_question(prompt.messages)), prompt.id) for prompt in found]
+        prompts = campaign_prompts(self.database, self._own(name))
+        return [(_shortened(last_question(prompt.messages)), prompt.id) for prompt in prompts]
 
     def add_gold(self, name: str, prompt_id: str, better: str, worse: str) -> int:
         """Adds a gold pair to a draft; returns how many there are."""

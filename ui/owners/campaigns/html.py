@@ -10,6 +10,7 @@ from evals.campaigns.campaign import Campaign
 from evals.campaigns.invites import Invite
 from evals.campaigns.progress import CampaignProgress
 from models.database import utcnow
+from models.quantities import count_noun
 from ui.look.markup import badge, empty_state, facts, heading, notice, table
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _warnings(progress: CampaignProgress) -> str:
         until = "permanently" if days > 365 else f"until {each.until:%H:%M} UTC"
         lines.append(notice(f"{place} is set aside{where} {until}: {each.reason}.", "bad"))
     for model, answers in progress.leaks.items():
-        count = "1 answer" if answers == 1 else f"{answers} answers"
+        count = count_noun(answers, "answer")
         hidden = "names are hidden" if progress.campaign.on_leak == "mask" else "these pairs are set aside"
         lines.append(notice(f"{count} of {model} contain a model’s name; {hidden}.", "warn"))
     return "".join(lines)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from evals.campaigns.campaign import OPEN, Campaign
 from evals.campaigns.lifecycle import add_model, remove_model
+from models.quantities import count_noun
 from ui.access.roles import CAMPAIGN_ROOT
 from ui.backend.context import PageContext, error_message
 from ui.backend.model_options import recorded_options
@@ -181,7 +182,7 @@ class CampaignsTab:
         count = await self._tried(lambda: actions.add_gold(chosen or "", prompt or "", better, worse), view.gold_line)
         if isinstance(count, dict):
             return count
-        added = notice(f"Added: {'1 gold pair' if count == 1 else f'{count} gold pairs'}.", "good")
+        added = notice(f"Added: {count_noun(count, 'gold pair')}.", "good")
         return {view.gold_line: added, view.gold_better: "", view.gold_worse: ""}
 
     async def _change(

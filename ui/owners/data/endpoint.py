@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from models.atomic import incoming_file
+from models.files.atomic import incoming_file
 from models.http.multipart import receive_form
 from models.http.payloads import run_in_thread, threaded_context
 from train.data.endpoint import DataCheck, DataFile, data_suffix
@@ -26,7 +26,7 @@ class DataCheckEndpoint:
     """The endpoint as an ASGI app: `{"report": …, "html": …}`, or OpenAI's error body."""
 
     def __init__(self, context: PageContext) -> None:
-        self._settings = context.settings
+        self._settings, self._registry = context.settings, context.registry
         self._checks = DataCheck()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,4 +48,5 @@ class DataCheckEndpoint:
             async with threaded_context(incoming_file(Path(folder), limit)) as incoming:
                 form = await receive_form(request, "file", incoming)
                 path = await run_in_thread(incoming.publish, f"data{data_suffix(form.filename)}")
-            return await self._checks.check_file(self._settings, DataFile(path, form.filename, form.fields))
+            sent = DataFile(path, form.filename, form.fields)
+            return await self._checks.check_file(self._settings, self._registry, sent)

@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from models.quantities import count_noun
 from ui.look.markup import badge, code_spans, facts, heading, notice, table
 
 _MAX_ROWS = 500
+_WAYS = {
+    "own tokenizer": "by the model’s own tokenizer", "tiktoken": "by tiktoken", "estimate": "(an estimate)",
+}  # fmt: skip
 _TONES = {"error": "bad", "warning": "warn"}
 
 
 def report_html(report: Mapping[str, Any]) -> str:
     """The whole report. Everything that comes from the data is escaped."""
-    parts = [_verdict(report), _facts(report), _plots(report), _problems(report)]
+    parts = [_verdict(report), _facts(report), tokens_html(report.get("tokens")), _plots(report), _problems(report)]
     if validation := report.get("validation"):
         parts += [heading("Validation data"), _facts(validation), _problems(validation)]
     return "".join(parts)
@@ -48,11 +52,28 @@ def _facts(report: Mapping[str, Any]) -> str:
     examples = "labelled answers" if report.get("labels") else "examples"
     numbers = [
         (f"{pairs or report['examples']:,}", "preference pairs" if pairs else examples),
-        (f"{report['left_out']:,}", f"skipped, of {report['lines']:,} lines"),
+        (f"{report['left_out']:,}", f"skipped, of {count_noun(report['lines'], 'line')}"),
         (f"{report['errors']:,}", "errors"),
         (f"{report['warnings']:,}", "warnings"),
     ]
     return facts(numbers)
+
+
+def tokens_html(tokens: Mapping[str, Any] | None) -> str:
+    """The number of tokens and how they were counted, as one line; empty without a count."""
+    if not tokens:
+        return ""
+    way = _WAYS[tokens["way"]]
+    spread = tokens["per_example"]
+    return (
+        f"<p class='about tokens'><b>{'about ' if tokens['estimate'] else ''}{tokens['tokens']:,} tokens</b> {way}, "
+        f"{tokens['learnt_tokens']:,} of them in answers that are learnt; {spread['smallest']:,} to "
+        f"{spread['largest']:,} for each example. <span>{escape(_sentence(tokens['how']))}</span></p>"
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _plots(report: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from models.file_kinds import TRAINING_SUFFIXES
+from models.files.file_kinds import TRAINING_SUFFIXES
 
 _TAB = f"""
 <form id="data-form" class="data-form" autocomplete="off">
@@ -18,6 +18,10 @@ _TAB = f"""
     <label>Question column <input name="prompt_column" placeholder="prompt"></label>
     <label>Answer column <input name="response_column" placeholder="response"></label>
     <label>Encoding <input name="encoding" placeholder="UTF-8"></label>
+    <label>Count the tokens of <input name="model" placeholder="gpt-4o-mini"></label>
+    <label>Plain text: a new conversation begins at <select name="separator"><option value="auto">detected</option>
+      <option value="rule">a line of dashes</option><option value="blank-line">an empty line before a question</option>
+      <option value="pair">each question</option></select></label>
     <label>System message for every example <input name="system" placeholder="none"></label>
   </div></details>
 </form>

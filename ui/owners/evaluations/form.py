@@ -16,10 +16,10 @@ from evals.scorers.catalog import catalog, check_names, split_names
 from evals.tasks.task import Task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import prompts
+from models.chat.judge_prompt import DEFAULT_RUBRIC
 from models.errors import Invalid, ParleyError
-from models.files import Files
-from models.jobs import Job, cancel, enqueue, get_job, list_jobs
-from models.judge_prompt import DEFAULT_RUBRIC
+from models.files.stored_files import Files
+from models.jobs.jobs import Job, cancel, enqueue, get_job, list_jobs
 from ui.backend.context import PageContext, error_message
 from ui.backend.model_options import model_options, preselected_pair
 from ui.backend.uploads import TASK_PURPOSE, TASK_SUFFIXES, file_label, path_with_suffix

@@ -14,9 +14,9 @@ import gradio as gr
 from evals.judges.report import JudgeReport
 from evals.judges.rubric import shipped_rubrics
 from evals.tasks.evaluations import list_evaluations
+from models.chat.judge_prompt import DEFAULT_RUBRIC
 from models.errors import ParleyError
-from models.jobs import Job, cancel, enqueue, get_job, list_jobs
-from models.judge_prompt import DEFAULT_RUBRIC
+from models.jobs.jobs import Job, cancel, enqueue, get_job, list_jobs
 from ui.backend.context import PageContext, ServedModel, error_message
 from ui.backend.model_options import model_options, pick_model, preselected_pair
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form

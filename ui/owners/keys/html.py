@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from models.keys import KeyInfo
+from models.quantities import count_noun
 from models.usage import Sums, Usage
 from ui.look.markup import badge, empty_state, table
 from ui.look.plots import Bars, stacked_plot
@@ -82,7 +83,7 @@ def _row(key: KeyInfo, used: Sums, now: datetime) -> str:
     label = "active" if state == "in force" else state
     until = f"until {key.expires:%Y-%m-%d}" if state == "in force" and key.expires else label
     models = "all models" if key.models is None else ", ".join(key.models)
-    today = f"{used.requests:,} requests<br>{used.tokens:,} tokens" if used.requests else "—"
+    today = f"{count_noun(used.requests, 'request')}<br>{count_noun(used.tokens, 'token')}" if used.requests else "—"
     if used.usd:
         today += f"<br>{_money(used.usd)}"
     owner = f"{badge('owner')} " if key.role == "owner" else ""

@@ -3,6 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from models.quantities import count_noun
 from ui.look.markup import badge, empty_state, facts, heading, table
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def verdict_html(board: "Leaderboard") -> str:
     """The number of votes, and the verdict in a sentence."""
     scope = badge(f"intervals for {board.scope}") if board.enough else ""
     return (
-        f"<div class='verdict'><div><b id='board-votes'>{_count(board.votes, 'vote')}</b> on "
-        f"{_count(board.prompts, 'prompt')} {scope}</div><p>{escape(board.verdict)}</p></div>"
+        f"<div class='verdict'><div><b id='board-votes'>{count_noun(board.votes, 'vote')}</b> on "
+        f"{count_noun(board.prompts, 'prompt')} {scope}</div><p>{escape(board.verdict)}</p></div>"
     )
 
 
@@ -86,7 +87,7 @@ def _numbers(board: "Leaderboard") -> list[tuple[str, str]]:
     turn = board.turning
     if turn and turn.change:
         drop = f" (or {turn.drop:,} if left out)" if turn.drop else ""
-        meaning = f"of {turn.votes:,} votes, if reversed{drop}, would tie {turn.rival} with {turn.leader}"
+        meaning = f"of {count_noun(turn.votes, 'vote')}, if reversed{drop}, would tie {turn.rival} with {turn.leader}"
         numbers.append((f"{turn.change:,}", meaning))
     return numbers
 
@@ -116,7 +117,3 @@ def _categories(board: "Leaderboard") -> str:
     )
     head = "<th>Category</th><th>Model</th><th>Wins</th><th>95 % interval</th><th>Votes</th>"
     return heading("Win rates by category") + table(head, rows, tall=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,6 +9,7 @@ import gradio as gr
 from evals.recordings.recorded_models import recorded_on
 from evals.votes.votes import count_votes
 from models.database import Database
+from models.quantities import count_noun
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET
 from ui.look.markup import heading, notice
@@ -106,5 +107,5 @@ def build_leaderboard_tab(context: PageContext, tab: gr.Tab) -> None:
 
 
 def _dot(row: Any) -> Dot:
-    votes = "1 vote" if row.votes == 1 else f"{row.votes} votes"
+    votes = count_noun(row.votes, "vote")
     return Dot(row.model, row.rating, row.low, row.high, row.enough, votes if row.enough else f"{votes} only")

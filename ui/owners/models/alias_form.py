@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from models.alias_weights import describe_weights, parse_weights
 from models.errors import Invalid
+from models.registry.alias_weights import describe_weights, parse_weights
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, form_inputs, read_form
 from ui.look.markup import notice

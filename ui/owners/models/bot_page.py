@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from models.errors import Invalid, ParleyError
-from models.files import Files
+from models.files.stored_files import Files
 from models.spec import BotProfile
 from ui.backend.context import PageContext, error_message
 from ui.backend.logos import image_type

@@ -5,7 +5,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from models.alias_weights import describe_weights
+from models.registry.alias_weights import describe_weights
 from serve.launcher.status import duration, gib
 from ui.look.markup import badge, empty_state, table
 
@@ -53,6 +53,8 @@ def _row(model: Mapping[str, Any], *, running: bool) -> str:
     origin = f"on {model['base']}" if model["base"] else model.get("upstream") or ""
     about = f"{pinned}{candidate}<span class='faint'>{escape(model['kind'])} {escape(origin)}</span>"
     ends = ": ".join(filter(None, (model.get("shutdown"), model.get("recorded"))))
+    several = len(model.get("replicas", ())) > 1
+    about += f" <span class='faint'>· {len(model['replicas'])} replicas</span>" if several else ""
     about += f"<br><span class='faint'>{escape(ends)}</span>" if ends else ""
     explained = running and model["message"] and model["message"] != state  # "starting" needs no second "starting"
     message = f"<p>{escape(model['message'])}</p>" if explained else ""

@@ -12,7 +12,7 @@ import gradio as gr
 
 from evals.recordings.coverage import shutdown_coverage
 from models.errors import Invalid, ParleyError
-from models.new_model import NewModel
+from models.registry.new_model import NewModel
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
@@ -20,7 +20,7 @@ from ui.look.markup import notice
 from ui.owners.models.alias_form import build_alias_form
 from ui.owners.models.bot_page import build_bot_page_form
 from ui.owners.models.html import aliases_html, models_table
-from ui.owners.models.recording import build_recording_form
+from ui.owners.models.recording_form import build_recording_form
 from ui.owners.models.weights_form import build_weights_form
 
 _REFRESH_S = 3.0

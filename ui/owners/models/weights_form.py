@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from models.errors import Invalid
-from models.new_model import NewModel
+from models.registry.new_model import NewModel
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
@@ -33,6 +33,9 @@ ENGINE_FIELDS = (
     EngineField("pipeline_parallel_size", "Groups of GPUs that share the layers", "1", int),
     EngineField("gpu_memory_share", "Share of GPU memory, 0 to 1", "automatic", float),
     EngineField("sleep_after_s", "Sleep after seconds without a request", "engine_sleep_after_s", float),
+    EngineField("replicas", "Engines that serve it", "1", int),
+    EngineField("max_replicas", "Most engines under load", "always the same", int),
+    EngineField("target_running", "Running requests per engine", "8", int),
     EngineField("tool_call_parser", "Tool call parser", "by model family"),
     EngineField("reasoning_parser", "Reasoning parser", "by model family"),
 )
@@ -124,9 +127,9 @@ def build_weights_form(context: PageContext, tab: gr.Tab) -> gr.events.Dependenc
             fallbacks = live_dropdown(label="Fallback models", multiselect=True, elem_id="models-weights-fallbacks")
         with gr.Accordion("Engine", open=False, elem_classes="fold", elem_id="models-weights-engine"):
             engine: tuple[gr.Textbox, ...] = ()
-            for pair in zip(ENGINE_FIELDS[::2], ENGINE_FIELDS[1::2], strict=True):
+            for first in range(0, len(ENGINE_FIELDS), 2):
                 with gr.Row(elem_classes="form-row"):
-                    engine += tuple(_engine_box(field) for field in pair)
+                    engine += tuple(_engine_box(field) for field in ENGINE_FIELDS[first : first + 2])
             pin = gr.Checkbox(label="Keep its engine in memory", elem_id="models-weights-pin")
         with gr.Row(elem_classes="under"):
             add = gr.Button("Add model", variant="primary", size="md", elem_id="models-weights-add")

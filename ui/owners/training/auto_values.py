@@ -10,7 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from models.chat_templates import read_template
 from models.errors import Invalid
+from models.quantities import count_noun
 from models.spec import ModelSpec
 from train import Hyperparameters, check
 from train.hyperparameters import Facts, Resolved, resolve
@@ -36,7 +38,10 @@ _MAX_PREVIEW_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class TrainingForm:
-    """The form: `share` is held out for validation; each of `numbers` is "auto" or a number as text."""
+    """The form: `share` is held out for validation; each of `numbers` is "auto" or a number as text.
+
+    `chat_template` is the name of one of Parley's templates; empty for the base's own.
+    """
 
     data: str | None
     base: str | None
@@ -46,6 +51,13 @@ class TrainingForm:
     tune: str
     share: float | None
     numbers: tuple[str, ...]
+    fold_system: bool = False
+    chat_template: str | None = None
+
+    def template_options(self) -> dict[str, Any]:
+        """The fields of a training job for the chat template and the system messages; empty for the defaults."""
+        options: dict[str, Any] = {"columns": {"fold_system": True}} if self.fold_system else {}
+        return options | ({"chat_template": read_template(self.chat_template)} if self.chat_template else {})
 
     def held_out(self) -> float:
         """The share that is held out.
@@ -101,7 +113,7 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
     noun, examples = kinds[form.method]
     others = [kind for method, kind in kinds.items() if method != form.method]
     other_noun, unusable = max(others, key=lambda kind: len(kind[1]))
-    summary = f"{len(examples):,} {noun}"
+    summary = count_noun(len(examples), noun.removesuffix("s"))
     bad_lines = [problem for problem in checked.errors if problem.line]
     if bad_lines:
         first = f"line {bad_lines[0].line}: {bad_lines[0].message}"
@@ -109,9 +121,13 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
             f". 1 line will be skipped: {first}"
         )  # fmt: skip
     if unusable:
+        others_count = count_noun(len(unusable), other_noun.removesuffix("s"))
         return Preview(
             None,
-            notice(f"{summary}. This method cannot use the file's {len(unusable):,} {other_noun}.", "bad"),
+            notice(
+                f"{summary}. This method cannot use the file's {others_count}.",
+                "bad",
+            ),
         )
     if not checked.usable or not examples:
         problem = next((problem for problem in checked.errors if not problem.line), None)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.jobs import Job
-from models.settings import Settings
+from models.jobs.jobs import Job
+from models.settings.settings import Settings
 from train.run.curves import Curves, read_curves
 from train.run.folder import METRICS
 from ui.look.markup import STATUS_LABELS

@@ -10,15 +10,19 @@ from typing import Any
 
 import gradio as gr
 
+from models import chat_templates
 from models.errors import Invalid, ParleyError
-from models.file_kinds import TRAINING_SUFFIXES
-from models.files import Files, StoredFile
-from models.jobs import Job, cancel, enqueue, get_job, list_jobs
+from models.files.file_kinds import TRAINING_SUFFIXES
+from models.files.stored_files import Files, StoredFile
+from models.jobs.jobs import Job, cancel, enqueue, get_job, list_jobs
+from models.quantities import count_noun
 from models.spec import ModelSpec
+from train.data.endpoint import DataCheck, DataFile
 from ui.backend.context import PageContext, error_message
 from ui.backend.uploads import TRAINING_PURPOSE, file_label, path_with_suffix
 from ui.look.components import BROWSER_ONLY, QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
+from ui.owners.data.html import tokens_html
 from ui.owners.training.auto_values import HELD_OUT, NUMBERS, TrainingForm, preview_auto_values
 from ui.owners.training.run import KINDS, Run, read_run, run_options
 from ui.owners.training.run_html import auto_values_html, curves_plot, numbers_html, result_html, state_html
@@ -46,10 +50,14 @@ class TrainView:
     tune: gr.Radio
     share: gr.Number
     numbers: tuple[gr.Textbox, ...]
+    fold_system: gr.Checkbox
+    chat_template: gr.Dropdown
     settings: gr.Accordion
     rules: gr.HTML
     uploaded: gr.Button
     votes: gr.Button
+    count: gr.Button
+    tokens: gr.HTML
     line: gr.HTML
     start: gr.Button
     runs: gr.Dropdown
@@ -72,6 +80,7 @@ class TrainTab:
     def __init__(self, context: PageContext, view: TrainView) -> None:
         self._context = context
         self._view = view
+        self._checks = DataCheck()
 
     async def refresh(self, data: str | None, base: str | None, run: str | None) -> dict[Any, Any]:
         """Updates the files, bases and runs; shows the latest run if none is chosen."""
@@ -109,7 +118,8 @@ class TrainTab:
             return {view.line: notice(error.message, "warn")}
         chosen = await self.refresh(stored.id, base, run)
         line = notice(
-            f"{stored.filename} has {pairs:,} preference pairs from the votes. The method is now DPO.", "good"
+            f"{stored.filename} has {count_noun(pairs, 'preference pair')} from the votes. The method is now DPO.",
+            "good",
         )
         chosen[view.data] |= {"value": stored.id}
         return chosen | {view.method: "dpo", view.line: line}
@@ -132,6 +142,19 @@ class TrainTab:
             return await asyncio.to_thread(self._preview, form.data, form.base, form)
         except ParleyError as error:
             return notice(error.message, "bad")
+
+    async def count_tokens(self, values: dict[Any, Any]) -> str:
+        """The tokens of the chosen file by the base's own tokenizer, as HTML; or what is wrong, in one line."""
+        form, context = read_form(TrainingForm, self._view, values), self._context
+        if not form.data or not form.base:
+            return notice("Choose a training file and a base model first.", "warn")
+        try:
+            path = await asyncio.to_thread(path_with_suffix, context, form.data)
+            sent = DataFile(path, path.name, {"provider": "local", "model": form.base})
+            report = await self._checks.check_file(context.settings, context.registry, sent)
+        except Exception as error:  # shown as a line on the page, not as a pop-up
+            return notice(error_message(error), "bad")
+        return tokens_html(report["tokens"]) or notice("The file has no examples that can be counted.", "warn")
 
     async def begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Enqueues the training and watches it."""
@@ -237,6 +260,7 @@ class TrainTab:
             "method": form.method,
             "validation": form.held_out(),
             "hyperparameters": form.hyperparameters(),
+            **form.template_options(),
         }
         return enqueue(self._context.database, "train", params)
 
@@ -281,6 +305,8 @@ def _form() -> dict[str, Any]:
     uploaded = gr.Button(elem_id="train-uploaded", elem_classes="offstage")
     with gr.Row(elem_classes="under"):
         votes = gr.Button("Use the votes as preference pairs", size="sm", elem_id="train-votes")
+        count = gr.Button("Count the tokens", size="sm", elem_id="train-count")
+    tokens = gr.HTML(elem_id="train-tokens")
     with gr.Accordion("Training settings", open=False, elem_classes="fold", elem_id="train-how") as settings:
         with gr.Row(elem_classes="form-row"):
             kinds = [("adapter, shares its base’s engine", "adapter"), ("merged, has its own engine", "merged")]
@@ -299,11 +325,21 @@ def _form() -> dict[str, Any]:
                 for key, label in NUMBERS.items()
             )
             share = HELD_OUT.component(0.1, step=0.05, min_width=220, elem_id="train-share")
+        with gr.Row(elem_classes="form-row"):
+            own = ("the base’s own", "")
+            chat_template = gr.Dropdown(
+                [own, *((name, name) for name in chat_templates.names())], value="", label="Chat template",
+                elem_id="train-template",
+            )  # fmt: skip
+            fold_system = gr.Checkbox(
+                False, label="Put system messages that the template does not support into user turns",
+                elem_id="train-fold",
+            )  # fmt: skip
         rules = gr.HTML(elem_id="train-rules")
     return {
         "data": data, "base": base, "name": name, "kind": kind, "method": method, "tune": tune, "share": share,
         "numbers": numbers, "settings": settings, "rules": rules, "uploaded": uploaded,
-        "votes": votes,
+        "votes": votes, "count": count, "tokens": tokens, "fold_system": fold_system, "chat_template": chat_template,
     }  # fmt: skip
 
 
@@ -326,6 +362,8 @@ def _wire(train: TrainTab, view: TrainView, tab: gr.Tab, yes: gr.Button) -> None
     for number in view.numbers:
         number.blur(train.preview, form, view.rules, **QUIET)
     view.share.blur(train.preview, form, view.rules, **QUIET)
+    view.count.click(train.count_tokens, form, view.tokens, trigger_mode="once", show_progress="minimal",
+                     api_visibility="private")  # fmt: skip
     view.start.click(train.begin, form, [*everything, view.settings], trigger_mode="once", **QUIET)
     yes.click(train.stop, [view.runs, view.shown], [view.line, *watched], **QUIET)
     view.runs.input(train.choose, [view.runs], watched, **QUIET)

@@ -8,7 +8,7 @@ from evals.campaigns.lifecycle import add_model
 from evals.votes.preference_pairs import openai_preferences
 from models.database import utcnow
 from models.errors import Invalid
-from models.files import Files, StoredFile
+from models.files.stored_files import Files, StoredFile
 from ui.backend.context import PageContext
 from ui.backend.uploads import TRAINING_PURPOSE
 

@@ -1,0 +1,108 @@
+"""A supervisor with stand-in engines on this machine, and a gateway in a process of its own before them."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.gateway_process import GatewayProcess
+from models.registry.registry import Registry
+from models.registry.scaling import scale_model
+from models.spec import ModelSpec
+from serve.fleet import vllm_command
+from serve.fleet.engine_states import EngineStatus
+from serve.fleet.machine import detect_machine
+from serve.fleet.supervisor import Supervisor
+from serve.processes import guardian
+
+MODEL = "stand-in"
+STAND_IN = "tests.serve.fake_engine"
+_TIMEOUT_S = 90.0
+
+
+@dataclass
+class Deployment:
+    """A running supervisor and gateway. `engines` are the statuses of the replicas by their names."""
+
+    supervisor: Supervisor
+    gateway: GatewayProcess
+
+    @property
+    def engines(self) -> dict[str, EngineStatus]:
+        """The replicas that are desired now."""
+        return self.supervisor.overview()
+
+    async def scale(self, replicas: int) -> None:
+        """Changes the number of replicas and waits until they are ready and the gateway knows them."""
+        scale_model(Registry(self.gateway.database), MODEL, replicas)
+        await self.until(lambda: len(self.engines) == replicas and self.all_ready())
+        await asyncio.sleep(1)
+
+    def all_ready(self) -> bool:
+        """Whether every replica is ready."""
+        return bool(self.engines) and all(status.state == "ready" for status in self.engines.values())
+
+    async def until(self, condition: Callable[[], bool]) -> float:
+        """Waits for a condition; returns the seconds that it took. Raises TimeoutError."""
+        began = time.monotonic()
+        async with asyncio.timeout(_TIMEOUT_S):
+            while not condition():  # noqa: ASYNC110 -- processes tell no event
+                await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    def kill_replica(self, name: str) -> int:
+        """SIGKILL to a replica's program; returns its pid."""
+        pid = self.engines[name].pid
+        assert pid is not None
+        program = guardian.descendants(pid)[0]
+        os.kill(program, signal.SIGKILL)
+        return program
+
+
+@asynccontextmanager
+async def deploy(home: Path, *, running_per_replica: int) -> AsyncIterator[Deployment]:
+    """One replica of the stand-in behind a gateway.
+
+    Args:
+        running_per_replica: requests that the gateway sends to a replica at once, as an engine's own limit would.
+    """
+    vllm_command.MODULE = STAND_IN
+    with GatewayProcess(
+        home, running_per_model=running_per_replica, queue_size=1000, device="cpu", cpu_kv_cache_gib=0.25
+    ) as gateway:
+        supervisor = Supervisor(gateway.settings, gateway.database, detect_machine(gateway.settings))
+        task = asyncio.create_task(supervisor.run())
+        try:
+            Registry(gateway.database).register(ModelSpec(id=MODEL, kind="base", path=str(_weights(home))))
+            deployment = Deployment(supervisor, gateway)
+            await deployment.until(deployment.all_ready)
+            await asyncio.sleep(1)
+            yield deployment
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await supervisor.stop()
+
+
+def stand_ins() -> list[int]:
+    """The pids of all stand-in engines on this machine."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if STAND_IN in (process.info["cmdline"] or ()) and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def _weights(home: Path) -> Path:
+    folder = home / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    (folder / "config.json").write_text(json.dumps({"architectures": []}))
+    return folder

@@ -1,0 +1,1 @@
+"""Conversations: messages, system messages, the judge's prompt, and a client for chat completions."""

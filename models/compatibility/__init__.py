@@ -1,0 +1,1 @@
+"""Whether vLLM can serve a model: its folder, architecture, adapter and engine options."""

@@ -1,0 +1,1 @@
+"""The settings, their sources, and which environment variables other programs may see."""

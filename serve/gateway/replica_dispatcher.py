@@ -1,0 +1,127 @@
+"""Chooses a replica for each request to a model that has several, and another one if that fails.
+
+The least loaded replica gets a request, unless another one has the conversation's prefix in its cache and is about as
+free. Nothing is sent a second time once a byte of the response has gone to the client.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from models.database import Database
+from models.errors import ParleyError, Unavailable
+from serve.accounting.metrics import Metrics
+from serve.fleet import engine_states
+from serve.gateway.conversations import ConversationReplicas
+from serve.gateway.exchange import Exchange
+from serve.gateway.model_request import ModelRequest
+from serve.gateway.snapshot import Route
+from serve.gateway.startup_queue import StartupQueue
+from serve.transport.engine_client import ConnectionBroken, Unreachable
+
+# How many more requests than the least loaded replica one may run that has the conversation's prefix cached.
+_SLACK = 4
+_SPREAD_INTERVAL_S = 5.0
+
+
+class Send(Protocol):
+    """Sends a request to the server of its route, and forwards the response."""
+
+    async def __call__(
+        self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool, has_replica: bool
+    ) -> None:
+        """As `serve.gateway.dispatcher.Dispatcher.dispatch`."""
+
+
+class ReplicaDispatcher:
+    """One per gateway. `load`: a server's running and queued requests, infinite while it gets none."""
+
+    def __init__(
+        self,
+        send: Send,
+        load: Callable[[Route], float],
+        startup_queue: StartupQueue,
+        database: Database,
+        metrics: Metrics,
+    ) -> None:
+        self._send = send
+        self._load = load
+        self._startup_queue = startup_queue
+        self._database = database
+        self._metrics = metrics
+        self._conversations = ConversationReplicas()
+        self._turn = 0
+        self._spread_at: dict[str, float] = {}
+
+    async def dispatch(self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool) -> None:
+        """Sends a request to one replica after another until one has begun its response.
+
+        A request that may have had an effect on a replica is sent to one other only: it may be what ends engines.
+
+        Raises:
+            ParleyError: as `Dispatcher.dispatch`.
+        """
+        headers, tried, resent = list(exchange.response_headers), set(), False
+        self._turn += 1
+        while True:
+            route = self._choose(request, tried)
+            tried.add(route.address)
+            left = sum(other.address not in tried for other in request.route.targets)
+            try:
+                await self._send(
+                    request._replace(route=route),
+                    exchange,
+                    has_fallback=has_fallback,
+                    has_replica=left > 0 and not resent,
+                )
+                return
+            except Unavailable as error:
+                cause = error.__cause__
+                if exchange.started or resent or isinstance(cause, TimeoutError):
+                    raise
+                if not left:
+                    # An adapter that only this replica had loaded is being loaded on another one.
+                    if not isinstance(cause, ConnectionBroken):
+                        raise
+                    request = await self._startup_queue.wait_for_restart(request._replace(route=route))
+                    if route.address in (target.address for target in request.route.targets):
+                        raise
+                    tried = set()
+                resent = not isinstance(cause, Unreachable)
+            self._metrics.retried(route.spec.id)
+            exchange.response_headers = list(headers)
+
+    def _choose(self, request: ModelRequest, tried: Collection[str | None]) -> Route:
+        targets = [target for target in request.route.targets if target.address not in tried]
+        turn = self._turn % len(targets)
+        # In turn, where several are equally loaded.
+        loads = [(self._load(target), target) for target in (*targets[turn:], *targets[:turn])]
+        least, chosen = min(loads, key=lambda pair: pair[0])
+        conversation = request.conversation
+        if conversation is not None:
+            address = self._conversations.find(conversation)
+            cached = next(
+                (target for load, target in loads if target.address == address and load <= least + _SLACK), None
+            )
+            chosen = cached or chosen
+            if chosen.address is not None:
+                self._conversations.remember(conversation, chosen.address)
+        replicas = request.route.replicas
+        if replicas is not None and len(targets) < replicas.running and least >= replicas.target_running:
+            self._spread(chosen.spec.id)
+        return chosen
+
+    def _spread(self, adapter: str) -> None:
+        """Requests that the supervisor load an adapter on another replica, without waiting for the database."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._spread_at.get(adapter, -_SPREAD_INTERVAL_S) < _SPREAD_INTERVAL_S:
+            return
+        self._spread_at[adapter] = loop.time()
+        loop.run_in_executor(None, _record_spread, self._database, adapter)
+
+
+def _record_spread(database: Database, adapter: str) -> None:
+    try:
+        engine_states.record_spread(database, adapter)
+    except ParleyError:
+        return

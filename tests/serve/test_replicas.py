@@ -1,0 +1,158 @@
+"""How many replicas run, which adapters each has, which of them start again: decisions without processes."""
+
+from datetime import timedelta
+
+import pytest
+
+from models.database import Database, utcnow
+from models.errors import Invalid
+from models.registry.registry import Registry
+from models.registry.scaling import scale_model
+from models.spec import EngineOptions, ModelSpec
+from serve.fleet import engine_states
+from serve.fleet.adapter_placement import AdapterPlacement
+from serve.fleet.engine_demand import wake_replicas
+from serve.fleet.engine_states import EngineStatus, ModelState
+from serve.fleet.managed_engine import Drain, ManagedEngine
+from serve.fleet.placement import Share, desired_state
+from serve.fleet.replica_names import model_of, replica_name, replica_number
+from serve.fleet.replica_scaling import SCALE_DOWN_S, ReplicaScaling
+from serve.fleet.replicas import Replicas
+
+
+def model(name: str = "m", **options) -> ModelSpec:
+    return ModelSpec(id=name, kind="base", path="org/name", engine=EngineOptions(**options))
+
+
+def adapter(name: str) -> ModelSpec:
+    return ModelSpec(id=name, kind="adapter", base="m", path="org/lora")
+
+
+def test_replicas_have_names_that_no_model_has() -> None:
+    assert [replica_name("org/m:v1", number) for number in (1, 2, 12)] == ["org/m:v1", "org/m:v1#2", "org/m:v1#12"]
+    assert (model_of("org/m:v1#12"), replica_number("org/m:v1#12"), replica_number("org/m:v1")) == ("org/m:v1", 12, 1)
+    with pytest.raises(ValueError, match="a model's name"):
+        model("m#2")
+    with pytest.raises(ValueError, match="max_replicas is 1, below the 2"):
+        model(replicas=2, max_replicas=1)
+
+
+def test_every_model_is_placed_once_before_its_replicas() -> None:
+    wanted = desired_state([model("a"), model("b")], ["a"], {"a": 3})
+    assert list(wanted.engines) == ["a", "b", "a#2", "a#3"]
+    assert wanted.pinned == {"a", "a#2", "a#3"}
+
+
+def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
+    spec = model(replicas=1, max_replicas=3, target_running=4)
+    scaling = ReplicaScaling()
+
+    def count(now: float, *loads: float) -> int:
+        scaling.follow_load({"m": spec}, {"m": loads}, now)
+        return scaling.counts([spec])["m"]
+
+    assert scaling.counts([spec, adapter("lora")]) == {"m": 1}
+    assert count(0, 4) == 1
+    assert count(1, 5) == 2
+    # The second one is still starting: what the first one runs now says nothing about both.
+    assert count(2, 30) == 2
+    assert count(3, 30, 0) == 3
+    assert count(4, 1, 0, 0) == 3
+    assert count(4 + SCALE_DOWN_S / 2, 9, 0, 0) == 3
+    assert count(5 + SCALE_DOWN_S, 1, 0, 0) == 3
+    assert count(6 + 2 * SCALE_DOWN_S, 1, 0, 0) == 2
+    # A change of the bounds applies at once, and a fixed number ignores the load.
+    assert scaling.counts([model(replicas=5)]) == {"m": 5}
+    assert not scaling.follow_load({"m": model(replicas=5)}, {"m": (90, 90, 90, 90, 90)}, 999)
+
+
+def test_an_adapter_is_on_one_replica_and_moves_only_if_that_fails() -> None:
+    placement, adapters = AdapterPlacement(), {f"lora-{number}": adapter(f"lora-{number}") for number in range(40)}
+
+    def placed(ready: set[int], loaded: dict[int, set[str]] | None = None) -> dict[int, set[str]]:
+        return {n: set(placement.wanted_on(n, adapters, ready, (loaded or {}).get(n, ()))) for n in (1, 2, 3)}
+
+    before = placed({1, 2, 3})
+    assert sum(map(len, before.values())) == 40
+    assert all(before.values())
+    after = placed({1, 3})
+    assert after[2] == set()
+    assert after[1] >= before[1]
+    assert after[3] >= before[3]
+    # What has been loaded meanwhile stays when the second one is back.
+    back = placed({1, 2, 3}, after)
+    assert back == {1: after[1], 2: before[2], 3: after[3]}
+    placement.spread("lora-7")
+    assert sum("lora-7" in names for names in placed({1, 2, 3}).values()) == 2
+    # Before any is ready, one of them has the row that says so.
+    assert placed(set())[1] == set(adapters)
+
+
+def engine(number: int, *, runs: bool = False, **values) -> ManagedEngine:
+    share = Share("cpu") if runs else None
+    return ManagedEngine(model(), number, share=share, asleep_since=utcnow() - timedelta(minutes=5), **values)
+
+
+def test_a_request_wakes_one_replica_and_the_others_follow_where_there_is_room() -> None:
+    asleep = [engine(1, waits_for_request=True), engine(2, waits_for_request=True)]
+    assert not wake_replicas(asleep, None, ())
+    assert not wake_replicas(asleep, utcnow(), ())
+    assert [one.requested_at is not None for one in asleep] == [True, False]
+    second = [engine(1, runs=True), asleep[1]]
+    assert wake_replicas(second, None, ())
+    assert not asleep[1].waits_for_request
+    assert not wake_replicas(second, None, ()), "it was tried a moment ago"
+    # One that is being put to sleep is not running.
+    leaves = engine(1, runs=True, drain=Drain("sleep", "unloaded", 0.0))
+    assert not wake_replicas([leaves, engine(2, waits_for_request=True)], None, ())
+
+
+def test_of_several_replicas_one_restarts_at_a_time() -> None:
+    engines = {"m": engine(1, runs=True, state="ready"), "m#2": engine(2, runs=True, state="starting")}
+    replicas = Replicas(engines)
+    replicas.update([model(replicas=2), adapter("lora")], ())
+    assert not replicas.may_restart(engines["m"])
+    assert set(replicas.adapters_wanted_on(engines["m"])) == {"lora"}
+    assert set(replicas.adapters_wanted_on(engines["m#2"])) == set()
+    engines["m#2"].state = "ready"
+    assert replicas.may_restart(engines["m"])
+    replicas.update([model(), adapter("lora")], ())
+    assert list(replicas.desired.engines) == ["m"]
+
+
+def test_a_model_is_in_the_best_state_of_its_replicas(any_database: Database) -> None:
+    registry = Registry(any_database)
+    registry.register(model(replicas=2))
+    rows = [
+        EngineStatus("m", "starting", message="starting again"),
+        EngineStatus("m#2", "ready", "http://127.0.0.1:1", 7),
+    ]
+    engine_states.write_statuses(any_database, rows)
+    assert engine_states.replicas_of(engine_states.read_statuses(any_database)) == {"m": rows}
+    message = "1 of 2 replicas are ready; m: starting again"
+    assert engine_states.model_states(any_database) == {"m": ModelState("ready", message)}
+    engine_states.write_statuses(any_database, [EngineStatus("m", "ready", "http://127.0.0.1:2", 8)])
+    assert engine_states.model_states(any_database) == {"m": ModelState("ready")}
+    engine_states.record_spread(any_database, "lora")
+    assert engine_states.take_spread_requests(any_database) == {"lora"}
+    assert engine_states.take_spread_requests(any_database) == set()
+
+
+def test_a_model_is_scaled_while_it_is_registered(database: Database) -> None:
+    registry = Registry(database)
+    registry.register(model())
+    registry.alias("other", "m")
+    before = registry.revision()
+    scale_model(registry, "other", 2, 4, 16)
+    options = registry.resolve("m").engine
+    assert (options.replicas, options.most_replicas, options.target_running) == (2, 4, 16)
+    assert registry.revision() == before + 1
+    scale_model(registry, "m", 3)
+    options = registry.resolve("m").engine
+    assert (options.replicas, options.most_replicas, options.target_running) == (3, 3, 16)
+    for replicas in (0, 65):
+        with pytest.raises(Invalid, match="replicas"):
+            scale_model(registry, "m", replicas)
+    with pytest.raises(Invalid, match="below the 3"):
+        scale_model(registry, "m", 3, 2)
+    assert registry.resolve("m").engine == options

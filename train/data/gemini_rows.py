@@ -1,0 +1,35 @@
+"""Rows in Google's format for tuning Gemini: `{"contents": [{"role", "parts": [{"text"}]}], "systemInstruction"?}`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from train.data.openai_rows import Items, conversation_items, read_messages
+
+_SYSTEM = ("systemInstruction", "system_instruction")
+
+
+def is_gemini(row: Mapping[str, Any]) -> bool:
+    """Whether a row has contents made of parts."""
+    contents = row.get("contents")
+    return isinstance(contents, list) and all(isinstance(turn, Mapping) and "parts" in turn for turn in contents)
+
+
+def gemini_row(line: int, row: Mapping[str, Any]) -> Items:
+    """The conversation of a row. Parts that are not text are refused.
+
+    Raises:
+        RowError: the row cannot be read.
+    """
+    contents = row.get("contents")
+    turns = [turn for turn in contents if isinstance(turn, Mapping)] if isinstance(contents, list) else []
+    messages = [_message(turn, "user") for turn in turns]
+    name = next((name for name in _SYSTEM if row.get(name)), None)
+    if name:
+        given = row[name]
+        messages.insert(0, _message(given if isinstance(given, Mapping) else {"parts": given}, "system"))
+    yield from conversation_items(line, row, read_messages(messages), "contents", *_SYSTEM)
+
+
+def _message(turn: Mapping[str, Any], role: str) -> dict[str, Any]:
+    rest = {key: value for key, value in turn.items() if key not in ("role", "parts")}
+    return rest | {"role": turn.get("role") or role if role != "system" else role, "content": turn.get("parts")}

@@ -1,0 +1,61 @@
+"""The process that imports, merges or exports one model for a job. Input and output: as `train.worker.child`."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.registry.registry import Registry
+from models.settings.settings import Settings
+from train.run.progress import Progress
+from train.worker.child import EventLines, WriteLine, main
+from train.worker.model_jobs import EXPORT, MERGE
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """What a job reports: the model's name and, of an export, the file and its size."""
+
+    values: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result for the job's row."""
+        return dict(self.values)
+
+
+def run_model_work(values: dict[str, Any], registry: Registry, settings: Settings, write: WriteLine) -> ModelResult:
+    """Does the work of one job."""
+    kind, params, progress = values["kind"], values["params"], EventLines(write)
+    if kind == EXPORT:
+        return _export(params, registry, settings)
+    if kind == MERGE:
+        from train.publication.publish import publish_merge
+
+        merged = publish_merge(
+            params["adapter"], params["name"], registry=registry, settings=settings, progress=progress
+        )
+        return ModelResult({"model": merged.model})
+    return _import(params, registry, settings, progress)
+
+
+def _import(params: Mapping[str, Any], registry: Registry, settings: Settings, progress: Progress) -> ModelResult:
+    from models.registry.new_model import NewModel
+    from train.publication.foreign_models import merge_adapter, unpack_gguf
+
+    fields = {name: value for name, value in params.items() if name != "merge"}
+    new = NewModel(**fields | {"fallbacks": tuple(params.get("fallbacks") or ())})
+    work = merge_adapter if params.get("merge") else unpack_gguf
+    return ModelResult({"model": work(registry, settings, new, progress).id})
+
+
+def _export(params: Mapping[str, Any], registry: Registry, settings: Settings) -> ModelResult:
+    from train.publication.gguf_export import export_gguf
+
+    folder = settings.home / "exports"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = export_gguf(registry.resolve(params["model"]), folder / params["file"], kind=params["type"])
+    return ModelResult({"model": params["model"], "file": str(done.file), "bytes": done.size})
+
+
+if __name__ == "__main__":
+    sys.exit(main(run_model_work))

@@ -1,0 +1,28 @@
+"""Jobs that import, merge and export models, as the commands do. Each runs in a child process, which loads torch."""
+
+from typing import Any
+
+from models.errors import Invalid
+from models.jobs.jobs import Job
+from models.jobs.worker import JobContext
+from train.worker.jobs import ProgressReporter, run_child
+
+IMPORT, MERGE, EXPORT = "import-model", "merge-model", "export-model"
+
+
+def run_model_job(job: Job, context: JobContext) -> dict[str, Any]:
+    """Does one job of the kinds above.
+
+    The parameters of an import are the fields of `models.new_model.NewModel`, and `merge`; of a merge `adapter` and
+    `name`; of an export `model`, `type` and `file`, a name in the home's folder `exports`.
+
+    Returns:
+        `{"model": name}`; of an export also `file` and `bytes`.
+
+    Raises:
+        TrainingFailed: the error in one line. JobCancelled: the job was cancelled; nothing is left of it.
+    """
+    if job.kind not in (IMPORT, MERGE, EXPORT):
+        raise Invalid(f"There is no job of kind {job.kind!r}.")
+    values = {"kind": job.kind, "params": job.params}
+    return run_child("train.worker.model_child", values, context, ProgressReporter(context))

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from models.database import Database, open_database, upgrade, utcnow
 from models.keys import active_keys, create_key
-from models.registry import Registry
-from models.settings import load_settings
+from models.registry.registry import Registry
+from models.settings.settings import load_settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Slot, Sums, add_usage
 from serve.gateway.snapshot import read_snapshot

@@ -13,10 +13,10 @@ import jsonschema
 import pytest
 import typer
 import typer.main
-from models.secret_names import is_secret_name
 
 import parley
-from models.settings import Settings
+from models.settings.secret_names import is_secret_name
+from models.settings.settings import Settings
 from serve.gateway.app import _OWN_ROUTES
 from tests.deploy.manifests import (
     DEPLOY,

@@ -21,8 +21,7 @@ from models.registry.registry import Registry
 from models.registry.scaling import scale_model
 from models.settings.settings import Settings
 from models.spec import ModelSpec
-from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge
-from serve.api_operations import OPERATIONS, ModelAdd, ModelScale
+from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge, ModelScale
 from serve.fleet import engine_states
 
 if TYPE_CHECKING:

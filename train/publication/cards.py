@@ -168,13 +168,11 @@ def _data(run: _Run) -> str:
     severities = Counter(problem.get("severity", "") for problem in result.get("problems", ()))
     counts = ", ".join(f"{count_noun(count, name)}" for name, count in sorted(severities.items()))
     kinds = Counter(problem["code"] for problem in result.get("problems", ()) if problem.get("code"))
+    unit = UNITS.get(result.get("method", "sft"), "conversations").removesuffix("s")
     rows = [
         ("file", f"`{file}`"),
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
-        (
-            "training examples",
-            f"{count_noun(result['examples'], UNITS.get(result.get('method', 'sft'), 'conversations').removesuffix('s'))}",
-        ),
+        ("training examples", count_noun(result["examples"], unit)),
         ("held-out examples", f"{result['validation_examples']:,}"),
         ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them in answers"),
         ("problems found", (counts or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),

@@ -20,8 +20,8 @@ fail() {
 
 build=${1:-}
 case $build in
-cpu) file=Dockerfile needed=12 ;;
-gpu) file=Dockerfile.gpu needed=32 ;;
+cpu) file=Dockerfile needed=20 ;;
+gpu) file=Dockerfile.gpu needed=28 ;;
 *)
     sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
     exit 2
@@ -48,7 +48,7 @@ if [ -z "${STORAGE_DRIVER:-}" ]; then
     fi
 fi
 export STORAGE_DRIVER
-[ "$STORAGE_DRIVER" = vfs ] && needed=$((needed * 3 / 2))
+[ "$STORAGE_DRIVER" = vfs ] && [ "$build" = gpu ] && needed=48
 
 storage=$(buildah info --format '{{.store.GraphRoot}}' 2>"$scratch/log") || fail "buildah does not work: $(tail -n 1 "$scratch/log")"
 free=$(($(df --output=avail -k "$storage" | tail -n 1) / 1048576))

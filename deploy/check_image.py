@@ -2,10 +2,10 @@
 
     python3 deploy/check_image.py cpu|gpu [NAME]
 
-For each check it prints one line. Both images: the user, that the packages load and torch is the right build,
-`parley --help`, `parley doctor`, a start with volumes, the owner's key (printed at the first start only), the image's
-own health check, SIGTERM. The CPU image also runs the demo and answers a chat from outside the container; the GPU image
-also says that there is no GPU if there is none.
+For each check it prints one line. Both images: the user, that the packages load and torch is the right build, `parley
+--help`, `parley doctor`, a start with volumes, the owner's key (printed at the first start only), the image's health
+check, SIGTERM. The CPU image also runs the demo and answers a chat from outside the container; the GPU image also says
+that there is no GPU if there is none.
 """
 
 import http.client

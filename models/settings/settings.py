@@ -73,13 +73,11 @@ class Settings(BaseSettings):
     gateway_address: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s/]+$",
-        description="The gateway's address, such as http://gateway:8000, for a page, a worker or commands that run on "
-        "another host. Without it: the gateway on this machine.",
+        description="The gateway's address, such as http://gateway:8000, for pages, workers, commands on other hosts.",
     )
     page_key: SecretStr | None = Field(
         default=None,
-        description="The key of the page and the worker for the gateway. `parley up` creates one; set it to start "
-        "them, or the gateway, by themselves.",
+        description="The page's and worker's key for the gateway. `parley up` creates one; set it to start them alone.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,
@@ -128,8 +126,7 @@ class Settings(BaseSettings):
         description="The Hugging Face token, for `parley models push`. Also HF_TOKEN.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto",
-        description="Where engines and training run; auto uses an NVIDIA GPU if there is one.",
+        default="auto", description="Where engines and training run; auto uses an NVIDIA GPU if there is one."
     )
     cpu_kv_cache_gib: float = Field(
         default=1.0, gt=0, description="GiB of memory for the KV caches of all engines on a CPU."
@@ -166,9 +163,7 @@ class Settings(BaseSettings):
         "sleep. Without it: engines stop only to make room.",
     )
     queue_wait_s: float = Field(
-        default=30.0,
-        ge=0,
-        description="Seconds that a request waits for a starting model before it gets a 503.",
+        default=30.0, ge=0, description="Seconds that a request waits for a starting model before it gets a 503."
     )
     queue_size: int = Field(
         default=64, ge=1, description="Requests that may wait for one model; further ones get a 429."

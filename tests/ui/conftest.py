@@ -109,8 +109,13 @@ def wait_until(page: BrowserPage, holds: Callable[[], bool], seconds: float = 30
 
 
 def expect_no_sideways_scroll(page: BrowserPage) -> None:
-    """The page fits its window's width, at the latest when Gradio has laid out its tabs again."""
+    """The page fits its window's width, at the latest when Gradio has laid out its tabs again; so do the first steps,
+    whose overflow would be cut instead of scrolled.
+    """
     page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.steps li')].every(step => step.getBoundingClientRect().right <= innerWidth)"
+    )
 
 
 def register_models(database: Database, base_url: str) -> None:

@@ -42,7 +42,7 @@ class House:
                 registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
         rows = [engine_states.EngineStatus(one.name, "ready", one.address) for one in models if not one.hosted]
         engine_states.write_statuses(self._gateway.database, rows)
-        last = rows[-1].model_id
+        last = rows[-1].name
         self._gateway.seen(lambda snapshot: last in snapshot.routes and snapshot.routes[last].address is not None)
 
 

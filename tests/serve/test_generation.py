@@ -92,7 +92,7 @@ def test_a_row_that_fails_is_a_row_with_its_error_and_is_asked_again_by_resume(
     asked = len(server.asked)
     code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 1
-    assert "4 were answered before" in said
+    assert "4 answered before" in said
     assert [question for _, question in server.asked[asked:]] == ["refuse this", "broken", "drop it", "odd one"]
     assert [line["line"] for line in _lines(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -237,7 +237,7 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answe
     assert not (tmp_path / "prompts.answers.jsonl").exists()
     code, said = generate(file, "--model", "m", "--resume")
     assert code == 0
-    assert "1 were answered before" in said
+    assert "1 answered before" in said
     assert [question for _, question in server.asked] == ["tell", "busy", "busy", "tell more"]
 
 
@@ -273,7 +273,7 @@ def test_after_a_kill_the_rest_is_asked_once(
     server.answers_at_most = None
     code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 0
-    assert f"{kept} were answered before" in said
+    assert f"{kept} answered before" in said
     assert [line["answer"] for line in _lines(out)] == [f"m says: question {n}" for n in range(120)]
     assert len(server.asked) <= 120 + 8  # those in flight at the kill, and no other, were asked twice
     assert not journal.exists()

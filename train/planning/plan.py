@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import Invalid
-from train.data.checks import require_usable
+from train.data.checks import Data, require_usable
 from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
@@ -141,19 +141,21 @@ class RunComparison:
 
 
 def plan(
-    request: TrainingRequest,
+    data: Data | CheckedData | TrainingRequest,
     *,
     checked: CheckedData | None = None,
     settings: "Settings | None" = None,
     registry: "Registry | None" = None,
     measure: bool | None = None,
     gpu: str | None = None,
+    **fields: Any,
 ) -> Plan:
     """Plans a run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
-        request: as `train` takes it; its `tune` is the method that is measured. Its `method` is read from the data:
-            pairs are planned for DPO, labelled answers for KTO, and conversations for supervised training.
+        data: training data or the result of `check`, with the other fields of `TrainingRequest` as keywords (`base` is
+            required); or a TrainingRequest. `tune` is what is measured. `method` is read from the data: pairs are planned for DPO,
+            labelled answers for KTO, and conversations for supervised training.
         checked: the result of `check` on its data, if it is known.
         settings: for the device. registry: where the base is looked up.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
@@ -166,6 +168,9 @@ def plan(
     from train.trainers.preparation import check_data, divide, fold_for_template, prepare
     from train.trainers.runtime import Device, find_device, quiet
 
+    if isinstance(data, CheckedData):
+        checked, data = data, ()
+    request = data if isinstance(data, TrainingRequest) else TrainingRequest(data, **fields)
     checked = require_usable(checked) if checked else check_data(request)
     method: Method = "kto" if checked.labels else "dpo" if checked.preferences else "sft"
     request = replace(request, method=method)

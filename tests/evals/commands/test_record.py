@@ -83,7 +83,7 @@ def test_sets_of_prompts(database: Database, settings: Settings, tmp_path: Path)
     assert texts("held-out") == texts("refund") == ["a"]
     assert texts("all") == texts("faq") == texts("prompts") == ["a", "b"]
     assert open_prompt_set(database, settings.runs_dir, "all").notes == (
-        "1 of 2 prompts are not marked as held out: keep them out of training data.",
+        "1 of 2 prompts is not marked as held out: keep such prompts out of training data.",
     )
     with pytest.raises(NotFound, match="or one of: faq, refund"):
         texts("nothing")
@@ -107,6 +107,6 @@ def test_sets_of_prompts(database: Database, settings: Settings, tmp_path: Path)
     assert not taught.held_out
     file.write_text(json.dumps({"prompt": "a"}))
     (note,) = open_prompt_set(database, settings.runs_dir, str(file), training=True).notes
-    assert note.startswith("1 prompts are marked as held out but are training data")
+    assert note.startswith("1 prompt is marked as held out but used for training")
     with pytest.raises(Invalid, match="Name the training file"):
         texts("held-out", training=True)

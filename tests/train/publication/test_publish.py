@@ -129,7 +129,7 @@ train.publication.publish.publish(Path(sys.argv[1]), "killed", registry=registry
     assert {spec.id for spec in registry.list()} == known
     (folder,) = _folders(settings) - before  # from the second: complete, and without a name
     assert (folder / "adapter_model.safetensors").is_file()
-    assert sweep(settings.models_dir) == 1  # from the first
+    assert sweep(settings.models_dir) == 0  # the second had removed what the first left
     for path in (*folder.iterdir(), folder):
         os.utime(path, (0, 0))
     published = publish(result.run_folder, "after", registry=registry, settings=settings)

@@ -154,8 +154,8 @@ def plan(
 
     Args:
         data: training data or the result of `check`, with the other fields of `TrainingRequest` as keywords (`base` is
-            required); or a TrainingRequest. `tune` is what is measured. `method` is read from the data: pairs are planned for DPO,
-            labelled answers for KTO, and conversations for supervised training.
+            required); or a TrainingRequest. `tune` is what is measured. `method` is read from the data: pairs are
+            planned for DPO, labelled answers for KTO, and conversations for supervised training.
         checked: the result of `check` on its data, if it is known.
         settings: for the device. registry: where the base is looked up.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.

@@ -159,6 +159,11 @@ def test_a_request_that_ends_engines_is_sent_to_two_of_them_at_most(pair: Pair) 
     assert pair.asked() == [1, 1]
 
 
+def test_a_request_without_any_message_is_the_engines_to_answer(pair: Pair) -> None:
+    with pytest.raises(openai.BadRequestError, match="no such route"):
+        pair.client.embeddings.create(model="m", input=[])
+
+
 def test_an_adapter_is_asked_where_it_is_loaded(pair: Pair) -> None:
     pair.gateway.engine("alone", pair.gateway.settings.home / "alone", pair.replicas[0].address)
     spec = ModelSpec(id="lora", kind="adapter", base="m", path="org/lora", lora_rank=8)
@@ -193,6 +198,7 @@ def test_a_conversation_is_recognised_by_its_messages() -> None:
     assert elsewhere is not None
     assert known.find(elsewhere) is None
     assert find_conversation("m", {"prompt": "once"}) is None
+    assert find_conversation("m", {"input": []}) is None
 
 
 def test_without_a_ready_replica_a_request_waits_for_one(

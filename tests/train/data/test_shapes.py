@@ -9,7 +9,9 @@ import pytest
 from tests.train.data.test_readers import lines
 from train.data.checks import check
 from train.data.conversations import Example
+from train.data.gemini_rows import gemini_row
 from train.data.readers import Columns, read
+from train.data.row_fields import RowError
 
 Turns = list[tuple[str, str]]
 TALK: Turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
@@ -151,6 +153,18 @@ PREFERENCES: dict[str, dict[str, Any]] = {
         "prompt": json.dumps(MESSAGES[:3]), "chosen": json.dumps(MESSAGES),
         "rejected": json.dumps([*MESSAGES[:3], NO])},
 }  # fmt: skip
+
+
+def test_googles_thoughts_are_reasoning_and_no_turn_is_dropped() -> None:
+    turns: list[Any] = [
+        {"role": "user", "parts": [{"text": "Hi"}]},
+        {"role": "model", "parts": [{"text": "A greeting.", "thought": True}, {"text": "Hello"}]},
+    ]
+    (example,) = check([{"contents": turns}], provider="local").examples
+    answer = example.conversation.messages[-1]
+    assert (answer.content, answer.reasoning) == ("Hello", "A greeting.")  # type: ignore[union-attr] -- with reasoning
+    with pytest.raises(RowError, match="message 3: not an object"):
+        list(gemini_row(1, {"contents": [*turns, "Bye"]}))
 
 
 @pytest.mark.parametrize("name", PREFERENCES)

@@ -264,7 +264,11 @@ class Supervisor:
         self._demand_read_at = time.monotonic()
         for model in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
             for engine in self._replicas.of(model):
-                if engine.state == "ready" and not engine.drain and engine.name not in self._replicas.desired.pinned:
+                if engine.name in self._replicas.desired.pinned:
+                    continue
+                if engine.share is None:
+                    engine.waits_for_request = True  # what the others leave is not room for it
+                elif engine.state == "ready" and not engine.drain:
                     self._put_to_sleep(engine, "unloaded")
         if self._replicas.several:
             self._replicas.spread(await asyncio.to_thread(engine_states.take_spread_requests, self._database))

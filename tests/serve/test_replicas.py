@@ -1,5 +1,6 @@
 """How many replicas run, which adapters each has, which of them start again: decisions without processes."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -35,6 +36,9 @@ def test_replicas_have_names_that_no_model_has() -> None:
         model("m#2")
     with pytest.raises(ValueError, match="max_replicas is 1, below the 2"):
         model(replicas=2, max_replicas=1)
+    with pytest.raises(ValueError, match="250 characters at most"):
+        model("m" * 251, max_replicas=2)  # no room for a number in a row's name
+    assert model("m" * 251).id
 
 
 def test_every_model_is_placed_once_before_its_replicas() -> None:
@@ -105,6 +109,23 @@ def test_a_request_wakes_one_replica_and_the_others_follow_where_there_is_room()
     # One that is being put to sleep is not running.
     leaves = engine(1, runs=True, drain=Drain("sleep", "unloaded", 0.0))
     assert not wake_replicas([leaves, engine(2, waits_for_request=True)], None, ())
+
+
+def test_a_pinned_engine_waits_for_room_without_an_end() -> None:
+    pinned, other = engine(1, requested_at=time.monotonic() - 500), engine(1, requested_at=time.monotonic() - 500)
+    pinned.state = other.state = "starting"
+    wake_replicas([pinned], None, {"m"})
+    wake_replicas([other], None, ())
+    assert (pinned.state, other.state, other.requested_at) == ("starting", "stopped", None)
+
+
+def test_adapters_belong_to_a_replica_that_starts_before_one_that_has_failed() -> None:
+    engines = {"m": engine(1, state="failed"), "m#2": engine(2, runs=True, state="starting")}
+    replicas = Replicas(engines)
+    replicas.update([model(replicas=2), adapter("lora")], ())
+    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [set(), {"lora"}]
+    engines["m#2"].state = "failed"
+    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [{"lora"}, set()]
 
 
 def test_of_several_replicas_one_restarts_at_a_time() -> None:

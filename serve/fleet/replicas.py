@@ -37,7 +37,9 @@ class Replicas:
     def follow_load(self, now: float) -> None:
         """Adapts the numbers of replicas to the load. `now`: a monotonic time in seconds."""
         specs = {spec.id: spec for spec in self._specs if spec.kind in ("base", "merged")}
-        loads = {name: [engine.load for engine in self.of(name) if engine.state == "ready"] for name in specs}
+        loads = {
+            name: {engine.number: engine.load for engine in self.of(name) if engine.state == "ready"} for name in specs
+        }
         if self._scaling.follow_load(specs, loads, now):
             self._count()
 

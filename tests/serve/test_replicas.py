@@ -52,7 +52,7 @@ def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
     scaling = ReplicaScaling()
 
     def count(now: float, *loads: float) -> int:
-        scaling.follow_load({"m": spec}, {"m": loads}, now)
+        scaling.follow_load({"m": spec}, {"m": dict(enumerate(loads, 1))}, now)
         return scaling.counts([spec])["m"]
 
     assert scaling.counts([spec, adapter("lora")]) == {"m": 1}
@@ -65,9 +65,16 @@ def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
     assert count(4 + SCALE_DOWN_S / 2, 9, 0, 0) == 3
     assert count(5 + SCALE_DOWN_S, 1, 0, 0) == 3
     assert count(6 + 2 * SCALE_DOWN_S, 1, 0, 0) == 2
+    # The second one does not go while it is the only one that is ready.
+    for now in (200, 300, 400):
+        scaling.follow_load({"m": spec}, {"m": {2: 1}}, now)
+    assert scaling.counts([spec]) == {"m": 2}
+    for now in (500, 600):
+        scaling.follow_load({"m": spec}, {"m": {1: 1, 2: 0}}, now)
+    assert scaling.counts([spec]) == {"m": 1}
     # A change of the bounds applies at once, and a fixed number ignores the load.
     assert scaling.counts([model(replicas=5)]) == {"m": 5}
-    assert not scaling.follow_load({"m": model(replicas=5)}, {"m": (90, 90, 90, 90, 90)}, 999)
+    assert not scaling.follow_load({"m": model(replicas=5)}, {"m": dict.fromkeys(range(1, 6), 90)}, 999)
 
 
 def test_an_adapter_is_on_one_replica_and_moves_only_if_that_fails() -> None:

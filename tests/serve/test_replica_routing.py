@@ -157,6 +157,10 @@ def test_a_request_that_ends_engines_is_sent_to_two_of_them_at_most(pair: Pair) 
     with pytest.raises(openai.InternalServerError):
         pair.ask("dead")
     assert pair.asked() == [1, 1]
+    for _ in range(24):
+        with pytest.raises(openai.InternalServerError):
+            pair.ask("dead")
+    assert pair.ask("from somebody else") == "from somebody else"
 
 
 def test_a_request_without_any_message_is_the_engines_to_answer(pair: Pair) -> None:

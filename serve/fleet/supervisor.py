@@ -203,6 +203,11 @@ class Supervisor:
         for engine in sorted(waiting, key=lambda engine: (engine.name not in desired.pinned, engine.number)):
             name = engine.name
             fit = self._fits(self._placed_names(), name)
+            shrunk = self._shrunk(name, fit)
+            if engine.number > 1 and any(self._engines[other].process for other in shrunk):
+                # For a model, others have to restart with less; a further replica would only interrupt them.
+                fit.refused[name] = f"{shrunk[0]} would have to restart with less of the GPU's memory"
+                del fit.shares[name]
             if name in fit.shares:
                 self._admit(name, fit)
             elif not self._memory.reserved and name in (alone := self._fits((), name)).refused:
@@ -238,8 +243,19 @@ class Supervisor:
             return MemoryUse(planned, planned)
         return MemoryUse(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
 
+    def _shrunk(self, newcomer: str, fit: Fit) -> list[str]:
+        """The engines that get less of their GPU than they have: vLLM never returns its part, so they restart."""
+        return [
+            name
+            for name, share in fit.shares.items()
+            if name != newcomer
+            and (had := self._engines[name].share) is not None
+            and share.gpu_memory_share < had.gpu_memory_share - 0.005
+        ]
+
     def _admit(self, name: str, fit: Fit) -> None:
         """Gives the new engine its share, and the others theirs for the next start."""
+        shrunk = self._shrunk(name, fit)
         for other, share in fit.shares.items():
             engine = self._engines[other]
             if other == name:
@@ -249,11 +265,8 @@ class Supervisor:
                 engine.state, engine.message, engine.retry_at = "starting", "waiting to start", 0.0
                 engine.waits_for_request = False
                 continue
-            assert engine.share is not None
-            shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
             engine.share = share
-            if shrinks and engine.drain is None:
-                # vLLM never returns its part of a GPU, so an engine that gets less has to restart.
+            if other in shrunk and engine.drain is None:
                 engine.cancel_step()
                 begin_drain(engine, "restart", "making room on the GPU")
 

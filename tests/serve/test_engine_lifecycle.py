@@ -298,6 +298,11 @@ async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
         await fleet.ready("first", "second")
         assert before not in fleet.supervisor.guardians
         assert await fleet.say("first") == await fleet.say("second") == "a"
+        # But not for a further replica, which would interrupt its own model.
+        before = fleet.supervisor.guardians
+        scale_model(fleet.registry, "first", 2)
+        await fleet.until(lambda seen: "first#2" in seen and "would have to restart" in seen["first#2"].message)
+        assert fleet.supervisor.guardians == before
 
 
 async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:

@@ -46,11 +46,11 @@ def run_model_work(values: dict[str, Any], registry: Registry, settings: Setting
 def find_earlier(values: Mapping[str, Any], registry: Registry, settings: Settings) -> ModelSpec | None:
     """The model that an earlier attempt of the same job registered before it was stopped; None if there is none.
 
-    Its name was free when the job was created.
+    Its name was free when the job was created, and one job of these kinds runs at a time.
     """
     params = values["params"]
     spec = next((spec for spec in registry.list(include_candidates=True) if spec.id == params["name"]), None)
-    if spec is None or spec.folder is None or spec.created < datetime.fromisoformat(values["created"]):
+    if spec is None or spec.folder is None or spec.created < datetime.fromisoformat(values["started"]):
         return None
     merges = values["kind"] == MERGE or bool(params.get("merge"))
     same_parent = values["kind"] != MERGE or spec.parent == params["adapter"]

@@ -25,5 +25,5 @@ def run_model_job(job: Job, context: JobContext) -> dict[str, Any]:
     """
     if job.kind not in (IMPORT, MERGE, EXPORT):
         raise Invalid(f"There is no job of kind {job.kind!r}.")
-    values = {"kind": job.kind, "params": job.params, "created": job.created.isoformat()}
+    values = {"kind": job.kind, "params": job.params, "started": (job.started or job.created).isoformat()}
     return run_child("train.worker.model_child", values, context, ProgressReporter(context))

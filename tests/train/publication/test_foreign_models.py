@@ -246,8 +246,8 @@ def test_jobs_merge_and_export_as_the_commands_do(
     done = run_job(opened, "import-model", {}, done.id)
     assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
     assert opened.registry.resolve("by-job").state == "listed"
-    # A job that was created later does not take it for its own.
-    later = {"kind": "import-model", "params": done.params, "created": utcnow().isoformat()}
+    # A job that started later does not take it for its own.
+    later = {"kind": "import-model", "params": done.params, "started": utcnow().isoformat()}
     assert find_earlier(later, opened.registry, opened.settings) is None
     converter = tmp_path / "convert_hf_to_gguf.py"
     converter.write_text(CONVERTER)

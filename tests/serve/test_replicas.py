@@ -9,6 +9,7 @@ from models.database import Database, utcnow
 from models.errors import Invalid
 from models.registry.registry import Registry
 from models.registry.scaling import scale_model
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_states
 from serve.fleet.adapter_placement import AdapterPlacement
@@ -19,6 +20,7 @@ from serve.fleet.placement import Share, desired_state
 from serve.fleet.replica_names import model_of, replica_name, replica_number
 from serve.fleet.replica_scaling import SCALE_DOWN_S, ReplicaScaling
 from serve.fleet.replicas import Replicas
+from serve.launcher.startup_output import StartupOutput
 
 
 def model(name: str = "m", **options) -> ModelSpec:
@@ -164,6 +166,15 @@ def test_a_model_is_in_the_best_state_of_its_replicas(any_database: Database) ->
     engine_states.record_spread(any_database, "lora")
     assert engine_states.take_spread_requests(any_database) == {"lora"}
     assert engine_states.take_spread_requests(any_database) == set()
+
+
+def test_the_startup_output_names_models(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {"m": "starting", "m#2": "ready", "m#3": "stopped", "n": "stopped", "n#2": "stopped"}
+    models = {name: EngineStatus(name, state) for name, state in rows.items()}  # type: ignore[arg-type] -- states
+    StartupOutput().ready(settings, page=False, models=models)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["Models", "m"] in lines
+    assert ["Asleep", "n:", "they", "start", "with", "the", "next", "request"] in lines
 
 
 def test_a_model_is_scaled_while_it_is_registered(database: Database) -> None:

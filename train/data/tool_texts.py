@@ -22,7 +22,6 @@ _RESULT = re.compile(r"<tool_response>((?:(?!<tool_response>).)*?)</tool_respons
 _TOOLS = re.compile(r"<tools>\s*([\[{](?:(?!<tools>).)*?)</tools>", re.DOTALL)
 _SENTENCE = "Use them if required -"
 _MARKS = ("<tool", "<functioncall>", _SENTENCE)
-_BETWEEN = re.compile(r"[ \t\r\n,]*")
 _RESULT_ROLES = ("tool", "function", "observation", "tool_response", "ipython", "user")
 _READ, _LEFT = "read", "left"
 
@@ -156,7 +155,8 @@ def _values(text: str) -> list[Any]:
         except (ValueError, RecursionError):
             return [*values, None]
         values.append(value)
-        end = _BETWEEN.match(text, end).end()  # type: ignore[union-attr] -- it matches an empty text too
+        while end < len(text) and text[end] in " \t\r\n,":
+            end += 1
     return values
 
 

@@ -277,11 +277,8 @@ class Supervisor:
         self._demand_read_at = time.monotonic()
         for model in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
             for engine in self._replicas.of(model):
-                if engine.name in self._replicas.desired.pinned:
-                    continue
-                if engine.share is None:
-                    engine.waits_for_request = True  # what the others leave is not room for it
-                elif engine.state == "ready" and not engine.drain:
+                runs_or_waits = engine.share is None or (engine.state == "ready" and not engine.drain)
+                if runs_or_waits and engine.name not in self._replicas.desired.pinned:
                     self._put_to_sleep(engine, "unloaded")
         if self._replicas.several:
             self._replicas.spread(await asyncio.to_thread(engine_states.take_spread_requests, self._database))
@@ -316,19 +313,22 @@ class Supervisor:
         request.
         """
         for model in self._replicas.desired.adapters:
-            engines = [engine for engine in self._replicas.of(model) if engine.share is not None]
+            replicas = self._replicas.of(model)
+            engines = [engine for engine in replicas if engine.share is not None]
             limit = next((engine.spec.engine.sleep_after_s for engine in engines), None)
             limit = limit or self._settings.engine_sleep_after_s
             if limit is None or model in self._replicas.desired.pinned:
                 continue
             if engines and all(engine.was_idle_for(limit) for engine in engines):
-                for engine in engines:
+                for engine in replicas:
                     self._put_to_sleep(engine, f"had no request for {limit:.0f} s")
 
     def _put_to_sleep(self, engine: ManagedEngine, why: str) -> None:
-        engine.cancel_step()
+        """Stops an engine until the next request. One that found no room does not take that of its model's others."""
         engine.waits_for_request = True
-        begin_drain(engine, "sleep", why)
+        if engine.share is not None:
+            engine.cancel_step()
+            begin_drain(engine, "sleep", why)
 
     def _start_requested(self) -> None:
         """Starts requested engines in the order of their requests, and makes room for them."""

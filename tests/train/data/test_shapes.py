@@ -195,6 +195,7 @@ def test_the_question_and_the_system_text_beside_a_pair_are_its_prompt() -> None
         {"question": "Hi", "answer": {"value": "Hello", "aliases": ["Hi"]}},
         {"question": "Hi", "answer": "Hello", "tools": [{"name": "find", "parameters": {"kinds": {1, 2}}}]},
         {"prompt": "Bye", "completion": "See you", "rejected": "No", "chosen": {"text": "See you"}},
+        {"contents": [{"parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": None, "functionCall": {}}]}]},
     ],
 )
 def test_answers_of_another_kind_are_refused(row: dict[str, Any]) -> None:

@@ -30,7 +30,8 @@ esac
 name=${2:-parley:$build}
 root=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+# Not into /proc or /sys, which debootstrap mounts below it and an interruption may leave.
+trap 'rm -rf --one-file-system "$scratch"' EXIT
 trap 'exit 130' INT TERM
 
 [ "$(id -u)" = 0 ] || fail "building without Docker needs root: try sudo, or \`docker build -f $file -t $name .\`."

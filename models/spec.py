@@ -23,6 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
 _RECORDED = re.compile(r".+@recorded(:[^@:]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_REPLICAS = 64
+# A row's name has 255 characters, and a replica's is the model's id with its number.
+LONGEST_REPLICATED_ID = 250
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
 
 
@@ -245,6 +247,8 @@ class ModelSpec(_FrozenModel):
             raise ValueError(f"a model of kind {self.kind} needs a path: a folder or a hub id")
         if self.kind == "adapter" and not self.base:
             raise ValueError("an adapter needs the id of its base")
+        if self.engine.most_replicas > 1 and len(self.id) > LONGEST_REPLICATED_ID:
+            raise ValueError(f"the name of a model with replicas has {LONGEST_REPLICATED_ID} characters at most")
         if self.id in self.fallbacks:
             raise ValueError("a model cannot be its own fallback")
         if len(set(self.fallbacks)) < len(self.fallbacks):

@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 
-from models.spec import ModelSpec
-from serve.fleet.replica_names import LONGEST_ID
+from models.spec import LONGEST_REPLICATED_ID, ModelSpec
 
 
 class AdapterPlacement:
@@ -42,7 +41,7 @@ class AdapterPlacement:
 
     def _replicas_for(self, adapter: str, ready: Collection[int]) -> list[int]:
         """Replicas in the order of a hash (rendezvous hashing): when one leaves, only its own adapters move."""
-        if len(adapter) > LONGEST_ID:
+        if len(adapter) > LONGEST_REPLICATED_ID:
             return [1]
         order = sorted(ready, key=lambda number: _rank(adapter, number))
         return order[: self._spread.get(adapter, 1)]

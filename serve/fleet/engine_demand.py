@@ -38,7 +38,9 @@ def wake_replicas(engines: Sequence[ManagedEngine], requested: datetime | None, 
             since = engine.gave_up_at + timedelta(seconds=BACKOFF_LIMIT_S)
         if requested is not None and since is not None and requested > since:
             engine.requested_at, requested = time.monotonic(), None
-        elif engine.requested_at is not None and time.monotonic() - engine.requested_at > _REQUEST_EXPIRES_S:
+        elif engine.name in pinned or engine.requested_at is None:
+            continue
+        elif time.monotonic() - engine.requested_at > _REQUEST_EXPIRES_S:
             engine.requested_at, engine.state, engine.message = None, "stopped", ASLEEP
     return False
 

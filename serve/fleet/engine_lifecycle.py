@@ -132,7 +132,7 @@ class EngineLifecycle:
         port = vllm_command.free_port()
         engine.preparing = True
         try:
-            await asyncio.to_thread(download_small_files, engine.spec)
+            await download_small_files(engine.spec)
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
             command = replace(command, name=f"engine-{engine.name}")

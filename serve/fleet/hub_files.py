@@ -4,6 +4,7 @@ The engine's command depends on them: the chat template, the token that ends a t
 reasoning, and whether the model makes embeddings. The engine downloads the weights itself.
 """
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -19,10 +20,11 @@ _TIMEOUT_S = 120.0
 _log = logging.getLogger("parley.supervisor")
 
 
-def download_small_files(spec: ModelSpec) -> None:
+async def download_small_files(spec: ModelSpec) -> None:
     """Downloads a hub model's JSON files and chat templates into the hub's cache, unless its weights are there.
 
-    Without them the engine starts with defaults, and reports itself why the hub cannot be reached.
+    Without them the engine starts with defaults, and reports itself why the hub cannot be reached. A cancellation ends
+    the download, so that a slow hub does not delay a stop.
     """
     if spec.path is None or spec.folder is not None or hub_is_offline():
         return
@@ -31,15 +33,29 @@ def download_small_files(spec: ModelSpec) -> None:
         return
     patterns = [argument for pattern in _PATTERNS for argument in ("--include", pattern)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", _MODULE, "download", spec.path, *patterns, "--quiet"], env=_environment(),
-            capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        failure = done.stderr.strip().rpartition("\n")[2][:300] if done.returncode else ""
-    except (OSError, subprocess.TimeoutExpired) as error:
+        async with asyncio.timeout(_TIMEOUT_S):
+            failure = await _run([sys.executable, "-m", _MODULE, "download", spec.path, *patterns, "--quiet"])
+    except TimeoutError:
+        failure = f"the hub did not answer within {_TIMEOUT_S:.0f} s"
+    except OSError as error:
         failure = str(error)
     if failure:
         _log.warning("%s: its configuration cannot be downloaded before the start: %s", spec.id, failure)
+
+
+async def _run(command: list[str]) -> str:
+    """Runs a program to its end; returns the last line of its errors if it failed."""
+    child = await asyncio.create_subprocess_exec(
+        *command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        _, errors = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    last = errors.decode(errors="replace").strip().rpartition("\n")[2][:300]
+    return (last or f"it ended with status {child.returncode}") if child.returncode else ""
 
 
 def _environment() -> dict[str, str]:

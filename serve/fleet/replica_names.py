@@ -3,9 +3,6 @@
 No model's id contains a `#`. Rows, logs and metrics use these names.
 """
 
-# A row's name has 255 characters: a longer id has no room for a replica's number.
-LONGEST_ID = 250
-
 
 def replica_name(model_id: str, number: int) -> str:
     """The name of a model's replica; replicas are numbered from 1."""

@@ -37,12 +37,14 @@ class ReplicaScaling:
         self._scales = scales
         return {name: scale.count for name, scale in scales.items()}
 
-    def follow_load(self, specs: Mapping[str, ModelSpec], running: Mapping[str, Sequence[float]], now: float) -> bool:
+    def follow_load(
+        self, specs: Mapping[str, ModelSpec], running: Mapping[str, Mapping[int, float]], now: float
+    ) -> bool:
         """Adapts the numbers to the load; returns whether one has changed.
 
         Args:
             specs: model id → spec, of models with engines.
-            running: model id → running and waiting requests of each of its ready replicas.
+            running: model id → number of a ready replica → its running and waiting requests.
             now: a monotonic time in seconds.
         """
         changed = False
@@ -50,13 +52,17 @@ class ReplicaScaling:
             options, scale = spec.engine, self._scales.get(name)
             if scale is None or options.most_replicas == options.replicas:
                 continue
-            loads = running.get(name, ())
-            enough = min(max(math.ceil(sum(loads) / options.target_running), options.replicas), options.most_replicas)
+            loads = running.get(name, {})
+            enough = min(
+                max(math.ceil(sum(loads.values()) / options.target_running), options.replicas), options.most_replicas
+            )
             if enough >= scale.count:
                 scale.lower_since = None
                 # The load of replicas that are still starting is not known yet.
                 if enough > scale.count <= len(loads):
                     scale.count, changed = enough, True
+            elif loads and not loads.keys() >= set(range(1, scale.count)):
+                scale.lower_since = None  # the last replica goes, and those that would stay are not all ready
             elif scale.lower_since is None:
                 scale.lower_since = now
             elif now - scale.lower_since > SCALE_DOWN_S:

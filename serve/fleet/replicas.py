@@ -37,7 +37,9 @@ class Replicas:
     def follow_load(self, now: float) -> None:
         """Adapts the numbers of replicas to the load. `now`: a monotonic time in seconds."""
         specs = {spec.id: spec for spec in self._specs if spec.kind in ("base", "merged")}
-        loads = {name: [engine.load for engine in self.of(name) if engine.state == "ready"] for name in specs}
+        loads = {
+            name: {engine.number: engine.load for engine in self.of(name) if engine.state == "ready"} for name in specs
+        }
         if self._scaling.follow_load(specs, loads, now):
             self._count()
 
@@ -60,8 +62,12 @@ class Replicas:
         adapters = self.adapters_of(engine)
         if self._counts.get(engine.spec.id, 1) == 1:
             return adapters
-        ready = [other.number for other in self.of(engine.spec.id) if other.state == "ready"]
-        return self._placement.wanted_on(engine.number, adapters, ready, engine.adapters)
+        replicas = self.of(engine.spec.id)
+        numbers = (
+            [other.number for other in replicas if other.state == state] for state in ("ready", "starting", "stopped")
+        )
+        # Where none is ready, the adapter's state is that of one that will be, not of one that has failed.
+        return self._placement.wanted_on(engine.number, adapters, next(filter(None, numbers), ()), engine.adapters)
 
     def may_restart(self, engine: ManagedEngine) -> bool:
         """Whether all other running replicas of its model are ready, so that it can restart without a gap."""

@@ -203,6 +203,11 @@ class Supervisor:
         for engine in sorted(waiting, key=lambda engine: (engine.name not in desired.pinned, engine.number)):
             name = engine.name
             fit = self._fits(self._placed_names(), name)
+            shrunk = self._shrunk(name, fit)
+            if engine.number > 1 and any(self._engines[other].process for other in shrunk):
+                # For a model, others have to restart with less; a further replica would only interrupt them.
+                fit.refused[name] = f"{shrunk[0]} would have to restart with less of the GPU's memory"
+                del fit.shares[name]
             if name in fit.shares:
                 self._admit(name, fit)
             elif not self._memory.reserved and name in (alone := self._fits((), name)).refused:
@@ -238,8 +243,19 @@ class Supervisor:
             return MemoryUse(planned, planned)
         return MemoryUse(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
 
+    def _shrunk(self, newcomer: str, fit: Fit) -> list[str]:
+        """The engines that get less of their GPU than they have: vLLM never returns its part, so they restart."""
+        return [
+            name
+            for name, share in fit.shares.items()
+            if name != newcomer
+            and (had := self._engines[name].share) is not None
+            and share.gpu_memory_share < had.gpu_memory_share - 0.005
+        ]
+
     def _admit(self, name: str, fit: Fit) -> None:
         """Gives the new engine its share, and the others theirs for the next start."""
+        shrunk = self._shrunk(name, fit)
         for other, share in fit.shares.items():
             engine = self._engines[other]
             if other == name:
@@ -249,11 +265,8 @@ class Supervisor:
                 engine.state, engine.message, engine.retry_at = "starting", "waiting to start", 0.0
                 engine.waits_for_request = False
                 continue
-            assert engine.share is not None
-            shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
             engine.share = share
-            if shrinks and engine.drain is None:
-                # vLLM never returns its part of a GPU, so an engine that gets less has to restart.
+            if other in shrunk and engine.drain is None:
                 engine.cancel_step()
                 begin_drain(engine, "restart", "making room on the GPU")
 
@@ -264,7 +277,8 @@ class Supervisor:
         self._demand_read_at = time.monotonic()
         for model in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
             for engine in self._replicas.of(model):
-                if engine.state == "ready" and not engine.drain and engine.name not in self._replicas.desired.pinned:
+                runs_or_waits = engine.share is None or (engine.state == "ready" and not engine.drain)
+                if runs_or_waits and engine.name not in self._replicas.desired.pinned:
                     self._put_to_sleep(engine, "unloaded")
         if self._replicas.several:
             self._replicas.spread(await asyncio.to_thread(engine_states.take_spread_requests, self._database))
@@ -299,19 +313,22 @@ class Supervisor:
         request.
         """
         for model in self._replicas.desired.adapters:
-            engines = [engine for engine in self._replicas.of(model) if engine.share is not None]
+            replicas = self._replicas.of(model)
+            engines = [engine for engine in replicas if engine.share is not None]
             limit = next((engine.spec.engine.sleep_after_s for engine in engines), None)
             limit = limit or self._settings.engine_sleep_after_s
             if limit is None or model in self._replicas.desired.pinned:
                 continue
             if engines and all(engine.was_idle_for(limit) for engine in engines):
-                for engine in engines:
+                for engine in replicas:
                     self._put_to_sleep(engine, f"had no request for {limit:.0f} s")
 
     def _put_to_sleep(self, engine: ManagedEngine, why: str) -> None:
-        engine.cancel_step()
+        """Stops an engine until the next request. One that found no room does not take that of its model's others."""
         engine.waits_for_request = True
-        begin_drain(engine, "sleep", why)
+        if engine.share is not None:
+            engine.cancel_step()
+            begin_drain(engine, "sleep", why)
 
     def _start_requested(self) -> None:
         """Starts requested engines in the order of their requests, and makes room for them."""

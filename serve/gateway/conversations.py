@@ -26,7 +26,7 @@ def find_conversation(model_id: str, content: Mapping[str, Any]) -> Conversation
         value = hash((model_id, key))
         return Conversation(value, (value,))
     messages = content.get("messages") or content.get("input")
-    if type(messages) is not list:
+    if type(messages) is not list or not messages:
         return None
     # Where the system message is not one of the messages.
     value = hash((model_id, orjson.dumps((content.get("system"), content.get("instructions")))))

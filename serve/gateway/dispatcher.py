@@ -108,7 +108,8 @@ class Dispatcher:
                     response = await self._retry_engine(request, breaker, error, has_replica=has_replica)
             try:
                 status = response.status
-                if status >= 500 and (hosted or has_replica):
+                # An engine's 500 may be due to the request: some of these must not keep all others from its replicas.
+                if status >= 500 and hosted:
                     breaker.record_failure()
                 else:
                     breaker.record_success()

@@ -107,7 +107,8 @@ class ReplicaDispatcher:
             if chosen.address is not None:
                 self._conversations.remember(conversation, chosen.address)
         replicas = request.route.replicas
-        if replicas is not None and len(targets) < replicas.running and least >= replicas.target_running:
+        loaded = len(request.route.targets)  # of a base, all that run
+        if replicas is not None and loaded < replicas.running and least >= replicas.target_running:
             self._spread(chosen.spec.id)
         return chosen
 

@@ -188,8 +188,10 @@ def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker:
     """The services to start, the gateway first."""
     # A key for our own page and worker, new at every start. The gateway knows it without a database row.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
-    environment = child_environment(settings, PARLEY_PAGE_KEY=key, PARLEY_PORT=str(settings.port))
     gateway = settings.gateway_url.removesuffix("/v1")
+    # Not another gateway, which the setting `gateway_address` may name: it does not know this key.
+    own = {"PARLEY_GATEWAY_ADDRESS": gateway} if settings.gateway_address else {}
+    environment = child_environment(settings, PARLEY_PAGE_KEY=key, PARLEY_PORT=str(settings.port), **own)
     grace = settings.stop_grace_s + _ACCOUNTING_S
     arguments = ("gateway", "--door", ",".join(map(str, sockets.descriptors)))
     command = own_command(

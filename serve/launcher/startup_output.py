@@ -6,7 +6,7 @@ from typing import Any
 
 from models.settings.settings import Settings
 from models.terminal import console
-from serve.fleet.engine_states import EngineStatus
+from serve.fleet.engine_states import EngineStatus, best_states
 
 
 class StartupOutput:
@@ -31,8 +31,9 @@ class StartupOutput:
 
     def ready(self, settings: Settings, *, page: bool, models: Mapping[str, EngineStatus]) -> None:
         """Prints the addresses and how to call the API."""
-        answering = [name for name, status in models.items() if status.state == "ready"]
-        asleep = [name for name, status in models.items() if status.state == "stopped"]
+        states = best_states(models)  # clients use the models' names, not those of replicas
+        answering = [name for name, state in states.items() if state == "ready"]
+        asleep = [name for name, state in states.items() if state == "stopped"]
         failed = {name: status.message for name, status in models.items() if status.state not in ("ready", "stopped")}
         print_line = self._print
         print_line("")

@@ -1,8 +1,11 @@
 """serve/fleet/engine_files.py: an engine stops where its template ends a turn, and serves the model's own template."""
 
+import asyncio
 import json
+import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models.spec import EngineOptions, ModelSpec
@@ -45,7 +48,7 @@ def test_an_engine_stops_where_its_template_ends_a_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_hub_models_small_files_are_there_before_its_first_start(
+async def test_a_hub_models_small_files_are_there_before_its_first_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = TOKENS | {"added_tokens_decoder": {"2": {"content": "</s>"}, "5": {"content": "<end_of_turn>"}}}
@@ -63,21 +66,38 @@ def test_a_hub_models_small_files_are_there_before_its_first_start(
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("HF_HUB_CACHE", raising=False)
         assert "--generation-config" not in arguments(spec, tmp_path / "made")
-        download_small_files(spec)
+        await download_small_files(spec)
         assert sorted(hub.downloaded) == ["chat_template.jinja", "config.json", "tokenizer_config.json"]
     given = arguments(spec, tmp_path / "made")
     stops = json.loads((Path(given["--generation-config"]) / "generation_config.json").read_text())
     assert stops == {"eos_token_id": [2, 5]}
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    download_small_files(spec)  # at once, without a hub
+    await download_small_files(spec)  # at once, without a hub
 
 
 @pytest.mark.long
-def test_an_unreachable_hub_is_a_line_in_the_log(
+async def test_an_unreachable_hub_is_a_line_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}.items():
         monkeypatch.setenv(name, value)
-    download_small_files(ModelSpec(id="m", kind="base", path="acme/tiny"))
+    await download_small_files(ModelSpec(id="m", kind="base", path="acme/tiny"))
     (record,) = caplog.records
     assert record.getMessage().startswith("m: its configuration cannot be downloaded before the start: ")
+
+
+async def test_a_hub_that_does_not_answer_delays_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name, value in {"HF_HOME": str(tmp_path), "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}.items():
+            monkeypatch.setenv(name, value)
+        others = psutil.Process().children()
+        download = asyncio.create_task(download_small_files(ModelSpec(id="m", kind="base", path="acme/tiny")))
+        children: list[psutil.Process] = []
+        while not children:
+            await asyncio.sleep(0.01)
+            children = [child for child in psutil.Process().children() if child not in others]
+        download.cancel()
+        await asyncio.wait({download}, timeout=5)
+        assert download.cancelled()
+        assert not any(child.is_running() for child in children)

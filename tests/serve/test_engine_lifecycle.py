@@ -229,6 +229,19 @@ async def test_an_idle_or_unloaded_engine_sleeps_until_the_next_request_and_a_pi
         assert fleet.supervisor.overview()["pinned"].state == "ready"
 
 
+async def test_a_replica_without_room_does_not_take_that_of_its_unloaded_model(start) -> None:
+    async with start(engine_memory_gib=ONE_ENGINE_GIB) as fleet:
+        fleet.add("one", replicas=2)
+        fleet.add("other")
+        await fleet.ready("one")
+        engine_states.unload_model(fleet.gateway.database, "one")
+        await fleet.until(lambda seen: seen["one"].state == "stopped" and not fleet.supervisor.guardians)
+        fleet.registry.retire("other")  # after which every engine that found no room is placed
+        await fleet.until(lambda seen: "other" not in seen)
+        assert [row.state for row in fleet.supervisor.overview().values()] == ["stopped", "stopped"]
+        assert await fleet.say("one") == "a"
+
+
 async def test_what_can_never_fit_is_refused_with_what_would(start) -> None:
     async with start(engine_memory_gib=1.0) as fleet:
         fleet.add("big")
@@ -298,6 +311,11 @@ async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
         await fleet.ready("first", "second")
         assert before not in fleet.supervisor.guardians
         assert await fleet.say("first") == await fleet.say("second") == "a"
+        # But not for a further replica, which would interrupt its own model.
+        before = fleet.supervisor.guardians
+        scale_model(fleet.registry, "first", 2)
+        await fleet.until(lambda seen: "first#2" in seen and "would have to restart" in seen["first#2"].message)
+        assert fleet.supervisor.guardians == before
 
 
 async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:

@@ -21,8 +21,9 @@ from models.keys import create_key
 from models.registry.registry import Registry
 from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
-from serve.launcher import preflight
+from serve.launcher import parent, preflight
 from serve.processes import guardian
+from serve.transport.listen_sockets import ListenSockets
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 
@@ -53,6 +54,13 @@ def gone(pids: list[int], timeout_s: float = 10) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def test_its_page_and_worker_use_its_own_gateway(home: Path) -> None:
+    settings = load_settings(home=home, port=9000, gateway_address="http://elsewhere:8000")
+    services = parent._services(settings, ListenSockets(()), page=True, worker=True)
+    addresses = [service.command.environment["PARLEY_GATEWAY_ADDRESS"] for service in services]
+    assert addresses == ["http://127.0.0.1:9000"] * 3
 
 
 def test_it_starts_answers_and_stops_cleanly(ported: Settings) -> None:

@@ -157,6 +157,15 @@ def test_a_request_that_ends_engines_is_sent_to_two_of_them_at_most(pair: Pair) 
     with pytest.raises(openai.InternalServerError):
         pair.ask("dead")
     assert pair.asked() == [1, 1]
+    for _ in range(24):
+        with pytest.raises(openai.InternalServerError):
+            pair.ask("dead")
+    assert pair.ask("from somebody else") == "from somebody else"
+
+
+def test_a_request_without_any_message_is_the_engines_to_answer(pair: Pair) -> None:
+    with pytest.raises(openai.BadRequestError, match="no such route"):
+        pair.client.embeddings.create(model="m", input=[])
 
 
 def test_an_adapter_is_asked_where_it_is_loaded(pair: Pair) -> None:
@@ -193,6 +202,7 @@ def test_a_conversation_is_recognised_by_its_messages() -> None:
     assert elsewhere is not None
     assert known.find(elsewhere) is None
     assert find_conversation("m", {"prompt": "once"}) is None
+    assert find_conversation("m", {"input": []}) is None
 
 
 def test_without_a_ready_replica_a_request_waits_for_one(

@@ -1,5 +1,6 @@
 """How many replicas run, which adapters each has, which of them start again: decisions without processes."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from models.database import Database, utcnow
 from models.errors import Invalid
 from models.registry.registry import Registry
 from models.registry.scaling import scale_model
+from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_states
 from serve.fleet.adapter_placement import AdapterPlacement
@@ -18,6 +20,7 @@ from serve.fleet.placement import Share, desired_state
 from serve.fleet.replica_names import model_of, replica_name, replica_number
 from serve.fleet.replica_scaling import SCALE_DOWN_S, ReplicaScaling
 from serve.fleet.replicas import Replicas
+from serve.launcher.startup_output import StartupOutput
 
 
 def model(name: str = "m", **options) -> ModelSpec:
@@ -35,6 +38,9 @@ def test_replicas_have_names_that_no_model_has() -> None:
         model("m#2")
     with pytest.raises(ValueError, match="max_replicas is 1, below the 2"):
         model(replicas=2, max_replicas=1)
+    with pytest.raises(ValueError, match="250 characters at most"):
+        model("m" * 251, max_replicas=2)  # no room for a number in a row's name
+    assert model("m" * 251).id
 
 
 def test_every_model_is_placed_once_before_its_replicas() -> None:
@@ -48,7 +54,7 @@ def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
     scaling = ReplicaScaling()
 
     def count(now: float, *loads: float) -> int:
-        scaling.follow_load({"m": spec}, {"m": loads}, now)
+        scaling.follow_load({"m": spec}, {"m": dict(enumerate(loads, 1))}, now)
         return scaling.counts([spec])["m"]
 
     assert scaling.counts([spec, adapter("lora")]) == {"m": 1}
@@ -61,9 +67,16 @@ def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
     assert count(4 + SCALE_DOWN_S / 2, 9, 0, 0) == 3
     assert count(5 + SCALE_DOWN_S, 1, 0, 0) == 3
     assert count(6 + 2 * SCALE_DOWN_S, 1, 0, 0) == 2
+    # The second one does not go while it is the only one that is ready.
+    for now in (200, 300, 400):
+        scaling.follow_load({"m": spec}, {"m": {2: 1}}, now)
+    assert scaling.counts([spec]) == {"m": 2}
+    for now in (500, 600):
+        scaling.follow_load({"m": spec}, {"m": {1: 1, 2: 0}}, now)
+    assert scaling.counts([spec]) == {"m": 1}
     # A change of the bounds applies at once, and a fixed number ignores the load.
     assert scaling.counts([model(replicas=5)]) == {"m": 5}
-    assert not scaling.follow_load({"m": model(replicas=5)}, {"m": (90, 90, 90, 90, 90)}, 999)
+    assert not scaling.follow_load({"m": model(replicas=5)}, {"m": dict.fromkeys(range(1, 6), 90)}, 999)
 
 
 def test_an_adapter_is_on_one_replica_and_moves_only_if_that_fails() -> None:
@@ -107,6 +120,23 @@ def test_a_request_wakes_one_replica_and_the_others_follow_where_there_is_room()
     assert not wake_replicas([leaves, engine(2, waits_for_request=True)], None, ())
 
 
+def test_a_pinned_engine_waits_for_room_without_an_end() -> None:
+    pinned, other = engine(1, requested_at=time.monotonic() - 500), engine(1, requested_at=time.monotonic() - 500)
+    pinned.state = other.state = "starting"
+    wake_replicas([pinned], None, {"m"})
+    wake_replicas([other], None, ())
+    assert (pinned.state, other.state, other.requested_at) == ("starting", "stopped", None)
+
+
+def test_adapters_belong_to_a_replica_that_starts_before_one_that_has_failed() -> None:
+    engines = {"m": engine(1, state="failed"), "m#2": engine(2, runs=True, state="starting")}
+    replicas = Replicas(engines)
+    replicas.update([model(replicas=2), adapter("lora")], ())
+    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [set(), {"lora"}]
+    engines["m#2"].state = "failed"
+    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [{"lora"}, set()]
+
+
 def test_of_several_replicas_one_restarts_at_a_time() -> None:
     engines = {"m": engine(1, runs=True, state="ready"), "m#2": engine(2, runs=True, state="starting")}
     replicas = Replicas(engines)
@@ -136,6 +166,15 @@ def test_a_model_is_in_the_best_state_of_its_replicas(any_database: Database) ->
     engine_states.record_spread(any_database, "lora")
     assert engine_states.take_spread_requests(any_database) == {"lora"}
     assert engine_states.take_spread_requests(any_database) == set()
+
+
+def test_the_startup_output_names_models(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {"m": "starting", "m#2": "ready", "m#3": "stopped", "n": "stopped", "n#2": "stopped"}
+    models = {name: EngineStatus(name, state) for name, state in rows.items()}  # type: ignore[arg-type] -- states
+    StartupOutput().ready(settings, page=False, models=models)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["Models", "m"] in lines
+    assert ["Asleep", "n:", "they", "start", "with", "the", "next", "request"] in lines
 
 
 def test_a_model_is_scaled_while_it_is_registered(database: Database) -> None:

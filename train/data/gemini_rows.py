@@ -1,9 +1,13 @@
-"""Rows in Google's format for tuning Gemini: `{"contents": [{"role", "parts": [{"text"}]}], "systemInstruction"?}`."""
+"""Rows in Google's format for tuning Gemini: `{"contents": [{"role", "parts": [{"text"}]}], "systemInstruction"?}`.
+
+A part with `"thought": true` is reasoning.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from train.data.openai_rows import Items, conversation_items, read_messages
+from train.data.row_fields import text_parts
 
 _SYSTEM = ("systemInstruction", "system_instruction")
 
@@ -21,8 +25,8 @@ def gemini_row(line: int, row: Mapping[str, Any]) -> Items:
         RowError: the row cannot be read.
     """
     contents = row.get("contents")
-    turns = [turn for turn in contents if isinstance(turn, Mapping)] if isinstance(contents, list) else []
-    messages = [_message(turn, "user") for turn in turns]
+    turns = contents if isinstance(contents, list) else []
+    messages: list[Any] = [_message(turn, "user") if isinstance(turn, Mapping) else turn for turn in turns]
     name = next((name for name in _SYSTEM if row.get(name)), None)
     if name:
         given = row[name]
@@ -31,5 +35,12 @@ def gemini_row(line: int, row: Mapping[str, Any]) -> Items:
 
 
 def _message(turn: Mapping[str, Any], role: str) -> dict[str, Any]:
-    rest = {key: value for key, value in turn.items() if key not in ("role", "parts")}
-    return rest | {"role": turn.get("role") or role if role != "system" else role, "content": turn.get("parts")}
+    message = {key: value for key, value in turn.items() if key not in ("role", "parts")}
+    message["role"] = turn.get("role") or role if role != "system" else role
+    parts = turn.get("parts")
+    if isinstance(parts, list):
+        thoughts = [part for part in parts if isinstance(part, Mapping) and part.get("thought")]
+        if thoughts:
+            message["reasoning_content"] = "\n".join(text_parts(thoughts))
+            parts = [part for part in parts if part not in thoughts]
+    return message | {"content": parts}

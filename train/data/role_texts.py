@@ -260,13 +260,13 @@ def _role(match: re.Match[str]) -> str:
 
 def _messages(text: str, style: str) -> tuple[dict[str, str], ...]:
     """The messages of a text, neighbours of one role joined, without an empty last answer."""
-    messages: list[dict[str, str]] = []
+    joined: list[tuple[str, list[str]]] = []
     for role, content in _contents(_trimmed(text), _MARKERS[style]):
-        content = _trimmed(content)
-        if messages and messages[-1]["role"] == role and role != "tool":
-            messages[-1]["content"] += f"\n\n{content}"
+        if joined and joined[-1][0] == role and role != "tool":
+            joined[-1][1].append(_trimmed(content))
         else:
-            messages.append({"role": role, "content": content})
+            joined.append((role, [_trimmed(content)]))
+    messages = [{"role": role, "content": "\n\n".join(contents)} for role, contents in joined]
     if messages and messages[-1] == {"role": "assistant", "content": ""}:
         messages.pop()  # the text ends where an answer begins
     return tuple(messages)

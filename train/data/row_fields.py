@@ -53,9 +53,14 @@ def text_parts(content: list[Any]) -> list[str]:
         RowError: a part is not text.
     """
     # Amazon's and Google's parts have no type.
-    if not all(isinstance(part, Mapping) and part.get("type", "text" in part and "text") == "text" for part in content):
+    if not all(
+        isinstance(part, Mapping)
+        and part.get("type", "text" in part and "text") == "text"
+        and isinstance(part.get("text", ""), str)
+        for part in content
+    ):
         raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
-    return [str(part.get("text", "")) for part in content]
+    return [part.get("text", "") for part in content]
 
 
 def require_valid_unicode(text: str) -> str:

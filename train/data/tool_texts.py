@@ -15,11 +15,13 @@ from typing import Any
 from train.data.python_values import cell_value
 from train.data.unread_fields import RowNote
 
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>|<functioncall>(.*)\Z", re.DOTALL)
+# A block ends before the next one begins: a search from each of many open tags to the end of a text takes minutes.
+_CALL = re.compile(r"<tool_call>((?:(?!<tool_call>).)*?)</tool_call>|<functioncall>(.*)\Z", re.DOTALL)
 _CALL_MARKS = ("<tool_call>", "<functioncall>")
-_RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
-_TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>|(?<=Use them if required -)\s*(\{.*\})\s*\Z", re.DOTALL)
-_MARKS = ("<tool", "<functioncall>", "Use them if required -")
+_RESULT = re.compile(r"<tool_response>((?:(?!<tool_response>).)*?)</tool_response>", re.DOTALL)
+_TOOLS = re.compile(r"<tools>\s*([\[{](?:(?!<tools>).)*?)</tools>", re.DOTALL)
+_SENTENCE = "Use them if required -"
+_MARKS = ("<tool", "<functioncall>", _SENTENCE)
 _RESULT_ROLES = ("tool", "function", "observation", "tool_response", "ipython", "user")
 _READ, _LEFT = "read", "left"
 
@@ -68,7 +70,15 @@ def open_tool_texts(messages: Sequence[Any]) -> ToolTexts:
 
 def without_tools(text: str) -> str:
     """A system message without the list of tools in it."""
-    return re.sub(r"\n{3,}", "\n\n", _TOOLS.sub("", text)).strip()
+    before, sentence, _ = _cut_sentence(text)
+    return re.sub(r"\n{3,}", "\n\n", _TOOLS.sub("", before + sentence)).strip()
+
+
+def _cut_sentence(text: str) -> tuple[str, str, str]:
+    """A text up to Glaive's sentence, the sentence, and the objects that end the text; else the text and nothing."""
+    before, sentence, after = text.partition(_SENTENCE)
+    listed = after.strip()
+    return (before, sentence, listed) if listed.startswith("{") and listed.endswith("}") else (text, "", "")
 
 
 def tool_text_notes(line: int, notes: frozenset[str]) -> Iterator[RowNote]:
@@ -93,7 +103,7 @@ def _with_calls(message: Mapping[str, Any], text: str, position: int) -> Mapping
     blocks = list(_CALL.finditer(text))
     if not blocks or message.get("tool_calls") or message.get("function_call"):
         return message
-    calls = [_call(block[1] or block[2], f"call_{position}_{number}") for number, block in enumerate(blocks, 1)]
+    calls = [_call(block[1] or block[2] or "", f"call_{position}_{number}") for number, block in enumerate(blocks, 1)]
     between = text[blocks[0].start() :]
     if None in calls or _CALL.sub("", between).strip() or sum(map(text.count, _CALL_MARKS)) != len(blocks):
         return message
@@ -126,8 +136,8 @@ def _result(message: Mapping[str, Any], content: Any, waiting: list[str]) -> dic
 def listed_tools(text: str) -> tuple[Any, ...]:
     """The tools that a system message lists, as a list or one after the other; empty if it lists none."""
     found: list[Any] = []
-    for block in _TOOLS.finditer(text):
-        for item in _values(block[1] or block[2]):
+    for block in (*_TOOLS.findall(text), _cut_sentence(text)[2]):
+        for item in _values(block):
             found += item if isinstance(item, list) else [item]
     named = [tool for tool in found if isinstance(tool, Mapping) and ("function" in tool or "name" in tool)]
     return tuple(named) if len(named) == len(found) else ()
@@ -138,14 +148,15 @@ def _values(text: str) -> list[Any]:
     if (whole := _value(text)) is not None:
         return [whole]
     values: list[Any] = []
-    decoder, rest = json.JSONDecoder(), text.strip()
-    while rest:
+    decoder, text, end = json.JSONDecoder(), text.strip(), 0
+    while end < len(text):
         try:
-            value, end = decoder.raw_decode(rest)
+            value, end = decoder.raw_decode(text, end)
         except (ValueError, RecursionError):
             return [*values, None]
         values.append(value)
-        rest = rest[end:].lstrip(" \t\r\n,")
+        while end < len(text) and text[end] in " \t\r\n,":
+            end += 1
     return values
 
 

@@ -133,13 +133,17 @@ def finish_publication(
     published = find_published(run_folder, registry, request)
     if published is None:
         return None
-    spec = registry.resolve(str(request.name))
+    finish_check(registry.resolve(str(request.name)), registry, settings, progress)
+    return published
+
+
+def finish_check(spec: ModelSpec, registry: Registry, settings: Settings, progress: Progress) -> None:
+    """Completes the check of a candidate if a kill interrupted it."""
     parity = spec.parity
     if spec.state == "candidate" and parity and not (parity.refused or parity.served or parity.not_served):
         from train.publication.acceptance import check_model
 
         check_model(spec.id, registry=registry, settings=settings, progress=progress)
-    return published
 
 
 @dataclass(frozen=True)

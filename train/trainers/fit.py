@@ -132,7 +132,9 @@ def _with_learnable_turn_end(job: FitJob, model: Any, tokenizer: Any, emit: Prog
     label = find_turn_end_label(model, tokenizer)
     if label is None:
         return job
-    reason = f"The base has not learnt the template's {_token(tokenizer, label.end)}, and an adapter cannot learn it"
+    reason = f"The base has not learnt the template's {_token(tokenizer, label.end)}"
+    if job.hyperparameters.tune != "full":
+        reason += ", and an adapter cannot learn it"
     if label.learnt is None:
         emit(Stage(f"{reason}: answers may not end. Use another --chat-template"))
         return job

@@ -103,6 +103,8 @@ def _exit_with_parent(parent: int) -> None:
     """Ends this process when the worker is gone: nobody would receive the result, and nobody would stop it."""
     while os.getppid() == parent:
         time.sleep(1)
+    if os.getpgid(0) == os.getpid():  # the worker gives it a session of its own: its programs end too
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 

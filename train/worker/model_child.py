@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from models.registry.registry import Registry
 from models.settings.settings import Settings
+from models.spec import ModelSpec
 from train.run.progress import Progress
 from train.worker.child import EventLines, WriteLine, main
 from train.worker.model_jobs import EXPORT, MERGE
@@ -28,6 +30,9 @@ def run_model_work(values: dict[str, Any], registry: Registry, settings: Setting
     kind, params, progress = values["kind"], values["params"], EventLines(write)
     if kind == EXPORT:
         return _export(params, registry, settings)
+    earlier = find_earlier(values, registry, settings)
+    if earlier is not None:
+        return _finish(earlier, params, registry, settings, progress)
     if kind == MERGE:
         from train.publication.publish import publish_merge
 
@@ -36,6 +41,32 @@ def run_model_work(values: dict[str, Any], registry: Registry, settings: Setting
         )
         return ModelResult({"model": merged.model})
     return _import(params, registry, settings, progress)
+
+
+def find_earlier(values: Mapping[str, Any], registry: Registry, settings: Settings) -> ModelSpec | None:
+    """The model that an earlier attempt of the same job registered before it was stopped; None if there is none.
+
+    Its name was free when the job was created, and one job of these kinds runs at a time.
+    """
+    params = values["params"]
+    spec = next((spec for spec in registry.list(include_candidates=True) if spec.id == params["name"]), None)
+    if spec is None or spec.folder is None or spec.created < datetime.fromisoformat(values["started"]):
+        return None
+    merges = values["kind"] == MERGE or bool(params.get("merge"))
+    same_parent = values["kind"] != MERGE or spec.parent == params["adapter"]
+    ours = same_parent and spec.kind == ("merged" if merges else "base")
+    return spec if ours and spec.folder.is_relative_to(settings.models_dir) else None
+
+
+def _finish(
+    spec: ModelSpec, params: Mapping[str, Any], registry: Registry, settings: Settings, progress: Progress
+) -> ModelResult:
+    from train.publication.publish import finish_check
+
+    finish_check(spec, registry, settings, progress)
+    if params.get("pin"):
+        registry.pin(spec.id)
+    return ModelResult({"model": spec.id})
 
 
 def _import(params: Mapping[str, Any], registry: Registry, settings: Settings, progress: Progress) -> ModelResult:

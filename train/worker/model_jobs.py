@@ -20,9 +20,10 @@ def run_model_job(job: Job, context: JobContext) -> dict[str, Any]:
         `{"model": name}`; of an export also `file` and `bytes`.
 
     Raises:
-        TrainingFailed: the error in one line. JobCancelled: the job was cancelled; nothing is left of it.
+        TrainingFailed: the error in one line. JobCancelled: the job was cancelled; nothing is left of it but a
+            candidate, if it was cancelled during the last check.
     """
     if job.kind not in (IMPORT, MERGE, EXPORT):
         raise Invalid(f"There is no job of kind {job.kind!r}.")
-    values = {"kind": job.kind, "params": job.params}
+    values = {"kind": job.kind, "params": job.params, "started": (job.started or job.created).isoformat()}
     return run_child("train.worker.model_child", values, context, ProgressReporter(context))

@@ -9,7 +9,9 @@ import pytest
 from tests.train.data.test_readers import lines
 from train.data.checks import check
 from train.data.conversations import Example
+from train.data.gemini_rows import gemini_row
 from train.data.readers import Columns, read
+from train.data.row_fields import RowError
 
 Turns = list[tuple[str, str]]
 TALK: Turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
@@ -153,6 +155,18 @@ PREFERENCES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def test_googles_thoughts_are_reasoning_and_no_turn_is_dropped() -> None:
+    turns: list[Any] = [
+        {"role": "user", "parts": [{"text": "Hi"}]},
+        {"role": "model", "parts": [{"text": "A greeting.", "thought": True}, {"text": "Hello"}]},
+    ]
+    (example,) = check([{"contents": turns}], provider="local").examples
+    answer = example.conversation.messages[-1]
+    assert (answer.content, answer.reasoning) == ("Hello", "A greeting.")  # type: ignore[union-attr] -- with reasoning
+    with pytest.raises(RowError, match="message 3: not an object"):
+        list(gemini_row(1, {"contents": [*turns, "Bye"]}))
+
+
 @pytest.mark.parametrize("name", PREFERENCES)
 def test_preference_rows_have_one_prompt_and_two_answers(name: str) -> None:
     report = check([PREFERENCES[name]], provider="local")
@@ -181,6 +195,7 @@ def test_the_question_and_the_system_text_beside_a_pair_are_its_prompt() -> None
         {"question": "Hi", "answer": {"value": "Hello", "aliases": ["Hi"]}},
         {"question": "Hi", "answer": "Hello", "tools": [{"name": "find", "parameters": {"kinds": {1, 2}}}]},
         {"prompt": "Bye", "completion": "See you", "rejected": "No", "chosen": {"text": "See you"}},
+        {"contents": [{"parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": None, "functionCall": {}}]}]},
     ],
 )
 def test_answers_of_another_kind_are_refused(row: dict[str, Any]) -> None:

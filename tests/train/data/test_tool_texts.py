@@ -1,6 +1,7 @@
 """train/data/tool_texts.py: tool calls that are written as text, as public data sets have them, become tool calls."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from train.data.checks import check
 from train.data.reports import CheckedData
+from train.data.tool_texts import open_tool_texts, without_tools
 
 FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
 CALL = '<tool_call>\n{"name": "find", "arguments": {"number": 5}}\n</tool_call>'
@@ -81,12 +83,33 @@ def test_several_calls_with_text_before_them_and_several_results_in_one_message(
     assert [result["tool_call_id"] for result in (first, second)] == [one["id"] for one in call["tool_calls"]]
 
 
-@pytest.mark.parametrize("text", ["Write <tool_call>…</tool_call>.", f"{CALL} and wait", "<tool_call>{}</tool_call>"])
+@pytest.mark.parametrize(
+    "text",
+    ["Write <tool_call>…</tool_call>.", f"{CALL} and wait", "<tool_call>{}</tool_call>", "<tool_call></tool_call>"],
+)
 def test_what_is_no_call_stays_text_and_is_reported(text: str) -> None:
     report = read({"messages": [QUESTION, {"role": "assistant", "content": text}]})
     (example,) = report.examples
     assert example.conversation.as_dicts()[1]["content"] == text
     assert "stays text" in next(p.message for p in report.problems if p.code == "text-tool-calls")
+
+
+@pytest.mark.parametrize(
+    ("role", "text"),
+    [
+        ("assistant", "<tool_call>" * 60_000),
+        ("system", "<tools>[" * 60_000),
+        ("system", "<tools>[" + " " * 60_000),
+        ("system", "Use them if required -{" * 30_000),
+        ("system", f"<tools>{'{} ' * 120_000}</tools>"),
+    ],
+)
+def test_tags_without_an_end_are_read_in_linear_time(role: str, text: str) -> None:
+    began = time.process_time()
+    opened = open_tool_texts([{"role": role, "content": text}])
+    assert (opened.messages, opened.tools) == (({"role": role, "content": text},), ())
+    assert without_tools(text)[:5] in text
+    assert time.process_time() - began < 3
 
 
 def test_pairs_may_have_them_too_and_many_rows_give_one_warning(tmp_path: Path) -> None:

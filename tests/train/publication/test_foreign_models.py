@@ -18,12 +18,14 @@ import pytest
 from typer.testing import CliRunner
 
 import parley as front_door
+from models.database import utcnow
 from models.errors import Conflict, Invalid, Unavailable
 from models.jobs import jobs, worker
 from models.registry.new_model import NewModel
 from models.registry.registry import Registry
 from models.settings.settings import Settings, child_environment
 from models.spec import ModelSpec
+from models.tables import JobRow
 from models.terminal import Home
 from models.weights import tensor_shapes
 from tests.stack import ROOT
@@ -31,6 +33,7 @@ from tests.train.publication.gguf_files import write_gguf
 from train.publication.foreign_models import merge_adapter, unpack_gguf
 from train.publication.gguf_export import ExportFailed, export_gguf
 from train.run.progress import silent
+from train.worker.model_child import find_earlier
 
 pytestmark = pytest.mark.training
 Tune = Callable[..., Path]
@@ -216,9 +219,12 @@ def test_a_model_is_exported_by_llama_cpps_converter(
             export_gguf(spec, out)
 
 
-def run_job(opened: Home, kind: str, params: dict[str, Any]) -> jobs.Job:
-    """Runs a job as the worker does; returns it as it ended."""
-    job_id = jobs.enqueue(opened.database, kind, params)
+def run_job(opened: Home, kind: str, params: dict[str, Any], job_id: str = "") -> jobs.Job:
+    """Runs a job as the worker does, or an earlier one again; returns it as it ended."""
+    if job_id:
+        with opened.database.write() as session:
+            session.get_one(JobRow, job_id).status = "queued"
+    job_id = job_id or jobs.enqueue(opened.database, kind, params)
     job = jobs.claim(opened.database, "worker")
     assert job is not None
     worker.run_job(opened.settings, opened.database, front_door.JOB_HANDLERS, job, "worker")
@@ -232,7 +238,17 @@ def test_jobs_merge_and_export_as_the_commands_do(
     done = run_job(opened, "import-model", vars(new) | {"merge": True})
     assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
     spec = opened.registry.resolve("by-job")
-    assert (spec.kind, spec.parity is not None) == ("merged", True)
+    assert spec.kind == "merged"
+    assert spec.parity is not None
+    # The worker was killed after the registration: the next one completes the check.
+    interrupted = spec.parity.model_copy(update={"served": None, "not_served": ""})
+    opened.registry.set_parity("by-job", interrupted, "candidate")
+    done = run_job(opened, "import-model", {}, done.id)
+    assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
+    assert opened.registry.resolve("by-job").state == "listed"
+    # A job that started later does not take it for its own.
+    later = {"kind": "import-model", "params": done.params, "started": utcnow().isoformat()}
+    assert find_earlier(later, opened.registry, opened.settings) is None
     converter = tmp_path / "convert_hf_to_gguf.py"
     converter.write_text(CONVERTER)
     converter.chmod(converter.stat().st_mode | stat.S_IXUSR)

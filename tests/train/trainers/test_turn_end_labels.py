@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,10 +66,15 @@ def test_a_label_changes_and_the_next_turn_still_follows_the_templates_token() -
 
 
 def test_a_base_that_has_learnt_the_token_and_one_without_any_end_token(tiny_base: Path, reserved_base: Path) -> None:
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(tiny_base))
     assert find_turn_end_label(AutoModelForCausalLM.from_pretrained(str(tiny_base)), tokenizer) is None
+    packed = torch.zeros(2**16, 1, dtype=torch.uint8)  # as bitsandbytes packs 4 bits
+    for layer in (None, SimpleNamespace(), SimpleNamespace(weight=packed), SimpleNamespace(weight=packed.half()[:0])):
+        quantised = SimpleNamespace(get_output_embeddings=lambda layer=layer: layer)
+        assert find_turn_end_label(quantised, tokenizer) is None
     model = AutoModelForCausalLM.from_pretrained(str(reserved_base))
     end, other = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert find_turn_end_label(model, tokenizer) == TurnEndLabel(end, other)

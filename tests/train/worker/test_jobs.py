@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from models.database import Database
@@ -75,3 +78,22 @@ sys.exit(child.main())
             check=False, cwd=ROOT,
         )  # fmt: skip
         assert [json.loads(line) for line in child.stdout.splitlines()] == told, child.stderr
+
+
+@pytest.mark.long
+def test_the_programs_of_a_job_end_with_its_worker() -> None:
+    child = (
+        "import os, subprocess; from train.worker import child; "
+        "print(subprocess.Popen(['sleep', '60']).pid, flush=True); child._exit_with_parent(os.getppid())"
+    )
+    worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
+    process = subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    program = psutil.Process(int(process.stdout.readline()))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    with suppress(psutil.NoSuchProcess):
+        while program.status() != psutil.STATUS_ZOMBIE:  # a container's first process may reap nothing
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

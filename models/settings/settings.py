@@ -73,11 +73,11 @@ class Settings(BaseSettings):
     gateway_address: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s/]+$",
-        description="The gateway's address, such as http://gateway:8000, for pages, workers, commands on other hosts.",
+        description="The gateway's address, such as http://gateway:8000, if it runs on another host.",
     )
     page_key: SecretStr | None = Field(
         default=None,
-        description="The page's and worker's key for the gateway. `parley up` creates one; set it to start them alone.",
+        description="The key with which page and worker call the gateway. `parley up` creates it if you set none.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     )
     fine_tuning_models: dict[str, str] = Field(
         default_factory=dict,
-        description="Local models that stand in for other providers' names, such as "
+        description="Local models to which other providers' names are mapped, such as "
         '{"gpt-4o-mini" = "demo-base"}, in fine-tuning jobs, chat and lists. Programs can then keep their `model`. A '
         "model or alias of the same name takes precedence, except as the base of a fine-tuning job.",
     )

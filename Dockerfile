@@ -3,7 +3,7 @@
 #   docker build -t parley:cpu .
 #   docker run -p 8000:8000 -p 7860:7860 -v parley-state:/var/lib/parley parley:cpu parley demo --make-owner-key
 #
-# The first start creates an owner key and prints it once: `docker logs` shows it. Dockerfile.gpu is for NVIDIA GPUs.
+# The first start creates an owner's key and prints it once: `docker logs` shows it. Dockerfile.gpu is for NVIDIA GPUs.
 FROM python:3.11-slim-bookworm
 
 # vLLM's CPU build is linked with libnuma. An engine on a CPU compiles nothing, so there is no compiler.

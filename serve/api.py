@@ -111,7 +111,7 @@ class _ModelRoutes:
             spec = self._registry.resolve(model)
             if spec.kind == "adapter" or spec.folder is None:
                 raise Invalid(
-                    f"{spec.id!r} has no complete weights on this machine: merge an adapter and export the result.",
+                    f"{spec.id!r} has no whole weights on this machine: merge an adapter and export the result.",
                     param="model",
                 )
             file = body.file or f"{re.sub(r'[^A-Za-z0-9._-]+', '-', spec.id)}.{body.type}.gguf"

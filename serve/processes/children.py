@@ -204,7 +204,7 @@ def spawn(command: Command, logs: Path) -> Process:
 
 
 def kill_strays(known: Collection[int]) -> list[int]:
-    """Kills strays: processes that became children of this subreaper when their guardian was killed; returns their pids.
+    """Kills strays, which became children of this subreaper when their guardian was killed; returns their pids.
 
     Known guardians are left alone, and so are this process's own short programs, such as nvidia-smi, which are in its
     session. A guardian's programs have separate sessions.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.gateway import processes
 from bench.gateway.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,16 @@ def test_a_short_run_gives_every_figure() -> None:
     assert figures["overload_429_ms"] > 0
     # What people read says the same.
     assert done.stdout.count("cpu_us_per_request") == 2
+
+
+@pytest.mark.long
+def test_two_processes_share_one_socket(capsys: pytest.CaptureFixture[str]) -> None:
+    assert processes.main(["--rounds", "1", "--requests", "128", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    one, two = figures["memory_mib"]
+    assert 1.5 * one < two < 2.5 * one
+    assert 0 < figures["smaller_share"] <= 0.5
+    assert figures["requests_per_cpu_s"][0] > 0
 
 
 def test_an_invalid_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

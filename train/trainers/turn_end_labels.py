@@ -64,7 +64,7 @@ def find_turn_end_label(model: Any, tokenizer: Any) -> TurnEndLabel | None:
     """How answers must end for this model to learn it; None if it can learn the template's own token."""
     end = turn_end(tokenizer).token
     layer = model.get_output_embeddings()
-    if end is None or layer is None or end >= len(layer.weight):
+    if end is None or layer is None or not layer.weight.is_floating_point() or end >= len(layer.weight):
         return None
     if is_learnt(layer.weight, end):
         return None

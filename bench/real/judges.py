@@ -78,8 +78,8 @@ def measure(pairs: Sequence[dict[str, Any]], scores: Scores) -> JudgeFigures:
         swapped_b, swapped_a = scores(question, second, first)
         sign = 1 if pair["verdict"] == "A" else -1
         margins.append(sign * (a - b + swapped_a - swapped_b))
-        right.append(_won(margins[-1]))
-        alone += _won(sign * (a - b)) + _won(sign * (swapped_a - swapped_b))
+        right.append(_points(margins[-1]))
+        alone += _points(sign * (a - b)) + _points(sign * (swapped_a - swapped_b))
         flipped += (a > b) != (swapped_a > swapped_b)
     number = len(decisive)
     share = share_interval(right, [pair["intent"] for pair in decisive])
@@ -92,7 +92,7 @@ def measure(pairs: Sequence[dict[str, Any]], scores: Scores) -> JudgeFigures:
     )  # fmt: skip
 
 
-def _won(margin: float) -> float:
+def _points(margin: float) -> float:
     return 0.5 if margin == 0 else float(margin > 0)
 
 
@@ -132,7 +132,7 @@ class LogProbabilityJudge:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer
         self._letters = [tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in _LETTERS]
-        self._known: dict[tuple[str, str], float] = {}
+        self._cache: dict[tuple[str, str], float] = {}
 
     def verdict(self, question: str, first: str, second: str) -> tuple[float, float]:
         """Log-probabilities of the two letters."""
@@ -161,9 +161,9 @@ class LogProbabilityJudge:
 
     def _likelihood(self, question: str, answer: str) -> float:
         key = (question, answer)
-        if key not in self._known:
-            self._known[key] = self._mean_log_probability(question, answer)
-        return self._known[key]
+        if key not in self._cache:
+            self._cache[key] = self._mean_log_probability(question, answer)
+        return self._cache[key]
 
     def _mean_log_probability(self, question: str, answer: str) -> float:
         import torch
@@ -209,17 +209,17 @@ class WritingJudge:
         from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, parse_pairwise
         from train.demo.evaluation import load
 
-        shown = [
+        orders = [
             (pair["question"], *answers)
             for pair in pairs
             for answers in ((pair["answer_a"], pair["answer_b"]), (pair["answer_b"], pair["answer_a"]))
         ]
-        talks = [
-            [{"role": turn.role, "content": turn.content} for turn in pairwise_messages(*one, DEFAULT_RUBRIC)]
-            for one in shown
+        prompts = [
+            [{"role": turn.role, "content": turn.content} for turn in pairwise_messages(*order, DEFAULT_RUBRIC)]
+            for order in orders
         ]
-        texts = load(FOLDER / "base", _JUDGE)(talks, _ANSWER_TOKENS)
-        self._parsed = dict(zip(shown, map(parse_pairwise, texts), strict=True))
+        texts = load(FOLDER / "base", _JUDGE)(prompts, _ANSWER_TOKENS)
+        self._parsed = dict(zip(orders, map(parse_pairwise, texts), strict=True))
 
     def written(self, question: str, first: str, second: str) -> tuple[float, float]:
         """1 for the better answer; 0.5 for both in a tie, or if the text contains no verdict."""

@@ -3,7 +3,7 @@
 #   docker build -t parley:cpu .
 #   docker run -p 8000:8000 -p 7860:7860 -v parley-state:/var/lib/parley parley:cpu parley demo --make-owner-key
 #
-# The first start makes an owner key and prints it, once: `docker logs` shows it. Dockerfile.gpu is for NVIDIA GPUs.
+# The first start creates an owner's key and prints it once: `docker logs` shows it. Dockerfile.gpu is for NVIDIA GPUs.
 FROM python:3.11-slim-bookworm
 
 # vLLM's CPU build is linked with libnuma. An engine on a CPU compiles nothing, so there is no compiler.
@@ -14,7 +14,7 @@ RUN apt-get update \
 WORKDIR /opt/parley
 
 # The packages first: they change less often than the code, so a rebuild after a code change takes seconds. PyTorch's CPU
-# build comes from pip's own index where that has it, else from PyTorch's.
+# build comes from pip's index if that has it, else from PyTorch's.
 COPY requirements/cpu.txt requirements/cpu.txt
 RUN python -m venv .venv \
     && torch="$(grep '^torch==' requirements/cpu.txt)" \
@@ -31,7 +31,7 @@ COPY evals evals
 COPY ui ui
 RUN .venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 
-# Not root: uid 10001 owns the state and the models, and nothing of the program.
+# Not root: uid 10001 owns the state and the models, but no file of the program.
 RUN useradd --system --uid 10001 --create-home --home-dir /home/parley parley \
     && mkdir -p /var/lib/parley /models \
     && chown parley:parley /var/lib/parley /models
@@ -46,7 +46,7 @@ ENV PATH=/opt/parley/.venv/bin:$PATH \
     PARLEY_DEVICE=cpu \
     HF_HOME=/models
 
-# State: database, published weights, runs, logs. Models: what is fetched from a hub.
+# State: database, published weights, runs, logs. Models: downloads from a hub.
 VOLUME ["/var/lib/parley", "/models"]
 EXPOSE 8000 7860
 STOPSIGNAL SIGTERM

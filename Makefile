@@ -54,7 +54,7 @@ clients-more: clients  ## also lm-evaluation-harness (650 MB) and llama-index (2
 	@.venv/bin/python deploy/clients.py --more
 	$(RUN) pytest -q tests/clients/test_engine_clients.py -k "harness or llama_index"
 
-test-image:      ## build the image for CPUs and check a container of it: needs root and buildah, 20 GB of disk
+test-image:      ## build the CPU image and check its container: needs root, buildah and 20 GB of disk
 	@if [ "$$(id -u)" = 0 ] && command -v buildah >/dev/null; then \
 		sh deploy/build_image.sh cpu && python3 deploy/check_image.py cpu; \
 	else \

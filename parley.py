@@ -385,7 +385,7 @@ def main() -> None:
         print(file=sys.stderr)
         sys.exit(130)
     except MemoryError:
-        print("parley: The memory is not enough: free some memory, or use a smaller model or file.", file=sys.stderr)
+        print("parley: Not enough memory: free some, or use a smaller model or file.", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has closed it.

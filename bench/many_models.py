@@ -1,10 +1,10 @@
-"""What a gateway asks of its database with many models and keys: the size of a fleet in docs/scaling.md.
+"""The load that one gateway puts on its database with many models and keys, for the fleet in docs/scaling.md.
 
     python -m bench.many_models [--models 1000] [--postgresql] [--json]
 
-`poll_ms` is one look at the registry's revision (four a second), `snapshot_ms` reading everything anew after a change
-(`snapshot_cpu_ms`: the gateway's part of it), `usage_ms` one write of a second's usage in which every key has used its
-model (`usage_cpu_ms`: the gateway's part). Medians.
+Medians in milliseconds. `poll_ms`: one poll of the registry's revision, four of which are made each second.
+`snapshot_ms`: reading everything again after a change. `usage_ms`: writing one second's usage of all keys.
+`snapshot_cpu_ms` and `usage_cpu_ms`: the gateway's CPU time in these.
 """
 
 import argparse
@@ -32,8 +32,8 @@ _ROUNDS = 9
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.many_models", description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=int, default=1000)
-    parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--models", type=int, default=1000, help="number of models, and of keys")
+    parser.add_argument("--postgresql", action="store_true", help="use PostgreSQL instead of SQLite")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fill(database: Database, models: int) -> None:
-    """Registers hosted models, and as many keys, each for one of them."""
+    """Registers hosted models, and one key for each of them."""
     registry = Registry(database)
     for number in range(models):
         name = f"model-{number:05}"
@@ -75,7 +75,7 @@ def fill(database: Database, models: int) -> None:
 
 
 def used_slots(database: Database) -> dict[Slot, Sums]:
-    """A second's usage in which every key has used its model."""
+    """The usage of one second in which every key used its model."""
     day = utcnow().date()
     return {
         Slot(day, key.id, key.models[0]): Sums(requests=1, prompt_tokens=500, completion_tokens=250)
@@ -85,7 +85,7 @@ def used_slots(database: Database) -> dict[Slot, Sums]:
 
 
 def measure(call: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds of a call and of its CPU in this process, medians."""
+    """Median milliseconds of a call, and of this process's CPU time in it."""
     times = []
     for _ in range(_ROUNDS):
         began, cpu = time.perf_counter(), time.process_time()

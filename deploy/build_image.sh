@@ -5,8 +5,8 @@
 #   deploy/build_image.sh gpu [NAME]     # Dockerfile.gpu, as parley:gpu
 #
 # If the Dockerfile's base image cannot be pulled, debootstrap makes a stand-in from Debian's packages, with Python 3.11
-# and without security updates. pip uses this machine's configuration (PIP_* variables, pip.conf) during the build; of it
-# only empty mount points stay in the image. Variables:
+# and without security updates. During the build, pip uses this machine's configuration (PIP_* variables, pip.conf), of
+# which only empty mount points remain in the image. Variables:
 #
 #   STORAGE_DRIVER     buildah's storage driver. Default: overlay if the kernel mounts it, else vfs, which copies the
 #                      whole image for each layer and container.
@@ -37,7 +37,7 @@ trap 'exit 130' INT TERM
 [ "$(id -u)" = 0 ] || fail "building without Docker needs root: try sudo, or \`docker build -f $file -t $name .\`."
 command -v buildah >/dev/null || fail "buildah is missing. Install it: apt-get install buildah debootstrap"
 
-# Where there are no user namespaces and no nested overlays (containers, sandboxes), these two work everywhere.
+# chroot isolation, and vfs if overlay does not mount, also work without user namespaces: in containers and sandboxes.
 export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot}
 if [ -z "${STORAGE_DRIVER:-}" ]; then
     mkdir -p "$scratch/lower" "$scratch/upper" "$scratch/work" "$scratch/merged"
@@ -53,7 +53,7 @@ export STORAGE_DRIVER
 
 storage=$(buildah info --format '{{.store.GraphRoot}}' 2>"$scratch/log") || fail "buildah does not work: $(tail -n 1 "$scratch/log")"
 free=$(($(df --output=avail -k "$storage" | tail -n 1) / 1048576))
-[ "$free" -ge "$needed" ] || fail "$storage has $free GB free, but the build needs $needed. Free some space and try again."
+[ "$free" -ge "$needed" ] || fail "$storage has $free GB free, but the build needs $needed GB. Free some space and try again."
 
 base=$(sed -n 's/^FROM //p' "$root/$file")
 origin=${PARLEY_BASE_IMAGE:-any}

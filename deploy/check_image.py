@@ -1,11 +1,11 @@
-"""Runs an image that deploy/build_image.sh has built, and checks what a container of it does. Needs root and buildah.
+"""Runs an image that deploy/build_image.sh has built, and checks its container. Needs root and buildah.
 
     python3 deploy/check_image.py cpu|gpu [NAME]
 
-For each check it prints one line. Both images: the user, that the packages load and torch is the right build, `parley
+It prints one line for each check. Both images: the user, that the packages load and torch is the right build, `parley
 --help`, `parley doctor`, a start with volumes, the owner's key (printed at the first start only), the image's health
-check, SIGTERM. The CPU image also runs the demo and answers a chat from outside the container; the GPU image also says
-that there is no GPU if there is none.
+check, SIGTERM. CPU image: the demo, and a chat from outside the container. GPU image: without a GPU, an error that says
+so.
 """
 
 import http.client
@@ -35,7 +35,7 @@ class Failed(Exception):
 
 
 class Container:
-    """A container of the image with volumes of its own, on ports of its own: it shares the host's network."""
+    """A container of the image with its own volumes. It shares the host's network, so it gets free ports."""
 
     def __init__(self, image: str, folder: Path) -> None:
         self.id = buildah("from", "--pull-never", image).strip()
@@ -73,7 +73,7 @@ class Container:
         """Runs Parley until the end of the block, then sends SIGTERM and checks that nothing is left.
 
         Raises:
-            Failed: it ends before it is ready, does not become ready, or does not end.
+            Failed: it ends before it is ready, does not become ready in time, or does not end after SIGTERM.
         """
         with log.open("w") as stream:
             process = subprocess.Popen(self.command(*program, **environment), stdout=stream, stderr=stream)
@@ -120,7 +120,7 @@ def main() -> int:
     build = sys.argv[1]
     os.environ.setdefault("BUILDAH_ISOLATION", "chroot")  # as deploy/build_image.sh
     folder = Path(tempfile.mkdtemp(prefix="parley-image-"))
-    folder.chmod(0o755)  # the container's user must get to the volumes
+    folder.chmod(0o755)  # the container's user must be able to reach the volumes
     container = None
     try:
         if os.geteuid() != 0 or shutil.which("buildah") is None:
@@ -151,10 +151,10 @@ def check_commands(container: Container, build: str) -> None:
     doctor = container.run("parley", "doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(doctor.stdout or "[]")}
     failed = {name for name, finding in findings.items() if finding["state"] == "fail"}
-    # No key exists yet. A GPU image on a machine without one must say so.
+    # No key exists yet. On a machine without a GPU, the GPU image must say so.
     has_gpu = shutil.which("nvidia-smi") is not None
     expected = {"keys"} | ({"GPU"} if build == "gpu" and not has_gpu else set())
-    expect(failed == expected, f"parley doctor: fails {', '.join(sorted(expected))} only", f"{failed} {doctor.stderr}")
+    expect(failed == expected, f"parley doctor: only {', '.join(sorted(expected))} fails", f"{failed} {doctor.stderr}")
     if "GPU" in expected:
         up = container.run("parley", "up", "--make-owner-key")
         line = last_line(up.stderr)
@@ -188,13 +188,13 @@ def check_starts(container: Container, folder: Path, build: str) -> None:
 
 
 def expect(condition: bool, what: str, found: str) -> None:
-    """Prints what was checked.
+    """Prints a check that passed.
 
     Raises:
-        Failed: it is not so; `found` is what was the case.
+        Failed: the condition is false. `found`: what was observed instead.
     """
     if not condition:
-        raise Failed(f"not so: {what} ({found})")
+        raise Failed(f"this check failed: {what} (found: {found})")
     print(f"ok  {what}", flush=True)
 
 

@@ -13,8 +13,8 @@ from models.chat.messages import Completer
 from models.database import Database
 from models.errors import NotFound, Unauthorized
 from models.keys import keys_configured
+from models.registry.mapped_models import find_mapped_model
 from models.registry.registry import Registry
-from models.registry.stand_ins import find_stand_in
 from models.settings.settings import Settings
 from models.spec import ModelSpec
 
@@ -103,11 +103,11 @@ def resolve_models(settings: Settings, database: Database, *names: str) -> list[
 
 
 def _resolve(settings: Settings, registry: Registry, name: str) -> ModelSpec:
-    """A model by its id or alias, or the one that stands in for the name by the setting `fine_tuning_models`."""
-    stand_in = find_stand_in(settings.fine_tuning_models, name)
+    """A model by its id or alias, or the one that the name is mapped to by the setting `fine_tuning_models`."""
+    mapped = find_mapped_model(settings.fine_tuning_models, name)
     try:
         return registry.resolve(name)
     except NotFound:
-        if stand_in is None:
+        if mapped is None:
             raise
-        return registry.resolve(stand_in)
+        return registry.resolve(mapped)

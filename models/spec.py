@@ -77,10 +77,10 @@ class EngineOptions(_FrozenModel):
         description="Seconds without a request until the engine sleeps; None: the setting.",
     )
     replicas: int = Field(
-        default=1, ge=1, le=MAX_REPLICAS, description="Engines that serve it; with max_replicas, the fewest."
+        default=1, ge=1, le=MAX_REPLICAS, description="Engines that serve it; with max_replicas, the minimum."
     )
     max_replicas: int | None = Field(
-        default=None, ge=1, le=MAX_REPLICAS, description="The most engines under load; None: always `replicas`."
+        default=None, ge=1, le=MAX_REPLICAS, description="Engines under load, at most; None: always `replicas`."
     )
     target_running: int = Field(
         default=8, ge=1, description="Requests that each replica should run at once before another one starts."
@@ -100,7 +100,7 @@ class EngineOptions(_FrozenModel):
     @model_validator(mode="after")
     def _check_replicas(self) -> "EngineOptions":
         if self.most_replicas < self.replicas:
-            raise ValueError(f"max_replicas is {self.max_replicas}, below the {self.replicas} that always run")
+            raise ValueError(f"max_replicas ({self.max_replicas}) must not be less than replicas ({self.replicas})")
         return self
 
 

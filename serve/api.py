@@ -1,6 +1,6 @@
 """This room's routes: owners register, import, export, load, pin and retire models over HTTP.
 
-They call the same functions as `parley models`; what needs torch is a job of the worker. Light to import.
+They call the same functions as `parley models`. Work that needs torch is a job of the worker. Light to import.
 """
 
 import re
@@ -84,8 +84,8 @@ class _ModelRoutes:
                     )
             elif not new.is_gguf:
                 raise Invalid(
-                    f"There is nothing to import in {new.path}: give a GGUF file, or an adapter with merge true; POST "
-                    f"{_MODELS} registers other models.",
+                    f"There is nothing to import in {new.path}: give a GGUF file, or an adapter and `merge`. Register "
+                    f"other models with POST {_MODELS}.",
                     param="path",
                 )
             return self._start("import-model", vars(new) | {"merge": body.merge})
@@ -111,7 +111,7 @@ class _ModelRoutes:
             spec = self._registry.resolve(model)
             if spec.kind == "adapter" or spec.folder is None:
                 raise Invalid(
-                    f"{spec.id!r} has no whole weights in a folder here: merge an adapter first, then export that.",
+                    f"{spec.id!r} has no whole weights on this machine: merge an adapter and export the result.",
                     param="model",
                 )
             file = body.file or f"{re.sub(r'[^A-Za-z0-9._-]+', '-', spec.id)}.{body.type}.gguf"

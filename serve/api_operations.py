@@ -32,7 +32,7 @@ class Engine(Body):
     sleep_after_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     replicas: _Replicas = Field(default=1, description="Engines that serve the model.")
     max_replicas: _Replicas | None = Field(
-        default=None, description="The most engines under load; `replicas` is then the fewest."
+        default=None, description="Start up to this many under load; `replicas` is then the minimum."
     )
     target_running: Annotated[int, Field(ge=1)] = Field(
         default=8, description="Requests that each replica should run at once before another one starts."
@@ -88,7 +88,7 @@ class ModelScale(Body):
 
     replicas: _Replicas
     max_replicas: _Replicas | None = None
-    target_running: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Null: as before.")
+    target_running: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Null: unchanged.")
 
 
 class ModelEntry(Shape):

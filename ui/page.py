@@ -158,7 +158,7 @@ def _require_key_beyond_loopback(settings: Settings) -> None:
     try:
         if not keys_configured(database):
             raise Invalid(
-                f"Listening on {settings.page_host} needs an owner key: "
+                f"Listening on {settings.page_host} needs an owner's key: "
                 "run `parley keys create me --role owner` first, or listen on 127.0.0.1.",
                 param="page_host",
             )

@@ -1,11 +1,12 @@
-"""What a second gateway process costs and gains: one and two processes on the same sockets, measured in turns.
+"""Compares one gateway process with two on the same sockets, in turns: throughput, CPU time and memory.
 
     python -m bench.gateway.processes [--rounds 4] [--requests 6000] [--json]
 
 Both variants serve the same mock upstream with a key, limits, metrics, usage and access log, and may use every core.
-Each round gives, per variant: requests per second, requests per second of the gateways' CPU time, and their resident
-memory; with two processes also the smaller process's share of the requests. Figures are medians over the rounds.
-With two cores the mock and the client compete with the gateways, so requests per second cannot double there.
+Each round measures, for each variant, the requests per second, the requests per second of the gateways' CPU time, and
+their resident memory; with two processes also the share of the requests that the less busy one served. Figures are
+medians over the rounds. On two cores the mock and the client compete with the gateways, so requests per second cannot
+double there.
 """
 
 import argparse
@@ -37,7 +38,7 @@ _CONNECTIONS = 64
 
 @dataclass(frozen=True)
 class Variant:
-    """Gateway processes that share one listening socket, each as a target of its own for its CPU time and memory."""
+    """Gateway processes that share one listening socket. Each is a target, for its own CPU time and memory."""
 
     processes: list[Target]
     per_s: list[float] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Variant:
     async def measure(self, count: int) -> None:
         """Sends `count` requests and adds a sample to each list."""
         client = self.processes[0].client
-        client.close()  # new connections, so that the processes share them anew
+        client.close()  # new connections, which are spread over the processes
         request = client.encode_request(json.dumps(BODY).encode())
         await time_requests(client, request, _CONNECTIONS * 2, _CONNECTIONS)
         before = [process.cpu_s() for process in self.processes]
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.requests < _CONNECTIONS:
-        parser.error(f"--rounds is 1 or more, --requests {_CONNECTIONS} or more")
+        parser.error(f"--rounds must be at least 1, --requests at least {_CONNECTIONS}")
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
             result = uvloop.run(measure(Path(folder), options.rounds, options.requests))

@@ -1,6 +1,6 @@
 """A real base, end to end: data, plan, LoRA beside TRL, merge, real engines, held-out questions, DPO, parity.
 
-    python -m bench.real [--base FOLDER] [--folder FOLDER] [--quick] [--until STAGE] [--json]
+    python -m bench.real [--base FOLDER] [--folder FOLDER] [--fresh] [--quick] [--until STAGE] [--json]
 
 Each stage is stored in `--folder` when it ends. The same command continues a stopped run, and a training from its
 last checkpoint. Exit status 2 without the data (../shared/data/bitext) or the base.

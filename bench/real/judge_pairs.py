@@ -1,8 +1,8 @@
-"""Pairs of answers with a known better one, made from people's answers to support requests (Bitext).
+"""Pairs of answers of which one is known to be better, made from people's answers to support requests (Bitext).
 
-The better answer is the data's own. The other one has one gross fault: another topic (`other`), the first third only
-(`cut`), or its sentences in another order (`shuffled`). Such pairs show whether a judge notices these faults. They do
-not show whether it ranks two good answers as people do.
+The better answer is the data's own. The other one has one gross fault: it is about another topic (`other`), is only the
+first third (`cut`), or has its sentences in another order (`shuffled`). Such pairs show whether a judge notices these
+faults, not whether it ranks two good answers as people do.
 """
 
 import random

@@ -3,17 +3,17 @@
     python -m bench.real.judges [--base FOLDER] [--pairs 48] [--shared 36] [--train 0] [--json]
 
 The pairs are the demo's held-out ones, and pairs made from people's answers (`bench.real.judge_pairs`). Each is judged
-in both orders:
+in both orders, in one of these ways:
 
-* `written`: the demo's judge writes its verdict as in `parley judge`; a tie counts half;
-* `grades`: the same text, by the sum of the grades in it;
-* `verdict`: the model's log-probability of the letters A and B after the question which answer is better;
+* `written`: the demo's judge writes its verdict as in `parley judge`; a tie counts as half right;
+* `grades`: the sum of the grades in the same text;
+* `verdict`: the model's log-probabilities of the letters A and B after the question which answer is better;
 * `answer`: the mean log-probability of each answer's tokens after the customer's question alone;
-* `relevance`: by how much the question raises that log-probability;
+* `relevance`: how much the question raises that log-probability;
 * `tuned verdict`: `verdict` after training on `--train` pairs of the demo's training frames in that format.
 
-Only pairs with a better answer count. `brier` is the mean squared error of a probability that is calibrated on the
-other half of the pairs: 0.25 for a judge that knows nothing.
+Only pairs in which one answer is better count. `brier` is the mean squared error of a probability that is calibrated on
+the other half of the pairs; a judge without any information gets 0.25.
 """
 
 import argparse
@@ -45,8 +45,10 @@ Scores = Callable[[str, str, str], tuple[float, float]]
 
 @dataclass(frozen=True)
 class JudgeFigures:
-    """Shares of the pairs with a better answer: right by the sum of both orders, right in one order, and with different
-    verdicts in the two orders (`flipped`). `low` and `high` are the 95 % interval of `right`, `by_fault` its parts.
+    """Shares of the pairs in which one answer is better.
+
+    `right`: judged right by the sum of both orders, with its 95 % interval from `low` to `high`, and `by_fault`.
+    `right_alone`: judged right in a single order. `flipped`: different verdicts in the two orders.
     """
 
     pairs: int
@@ -76,8 +78,8 @@ def measure(pairs: Sequence[dict[str, Any]], scores: Scores) -> JudgeFigures:
         swapped_b, swapped_a = scores(question, second, first)
         sign = 1 if pair["verdict"] == "A" else -1
         margins.append(sign * (a - b + swapped_a - swapped_b))
-        right.append(_won(margins[-1]))
-        alone += _won(sign * (a - b)) + _won(sign * (swapped_a - swapped_b))
+        right.append(_points(margins[-1]))
+        alone += _points(sign * (a - b)) + _points(sign * (swapped_a - swapped_b))
         flipped += (a > b) != (swapped_a > swapped_b)
     number = len(decisive)
     share = share_interval(right, [pair["intent"] for pair in decisive])
@@ -90,7 +92,7 @@ def measure(pairs: Sequence[dict[str, Any]], scores: Scores) -> JudgeFigures:
     )  # fmt: skip
 
 
-def _won(margin: float) -> float:
+def _points(margin: float) -> float:
     return 0.5 if margin == 0 else float(margin > 0)
 
 
@@ -104,7 +106,7 @@ def calibrated_brier(margins: Sequence[float]) -> float:
     for place in (0, 1):
         fitted, tested = margins[1 - place :: 2], margins[place::2]
         spread = max((abs(margin) for margin in fitted), default=0.0) or 1.0
-        # In steps of a tenth, from no use of the margin to certainty. A slope below 0 would turn the judge around.
+        # From 0, which ignores the margin, to near certainty. A negative slope would reverse the judge's verdicts.
         slopes = [10 ** (step / 10) / spread for step in range(-20, 21)]
         slope = min([0.0, *slopes], key=lambda slope: sum(_error(slope * margin) for margin in fitted))
         errors += [_error(slope * margin) for margin in tested]
@@ -130,7 +132,7 @@ class LogProbabilityJudge:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer
         self._letters = [tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in _LETTERS]
-        self._known: dict[tuple[str, str], float] = {}
+        self._cache: dict[tuple[str, str], float] = {}
 
     def verdict(self, question: str, first: str, second: str) -> tuple[float, float]:
         """Log-probabilities of the two letters."""
@@ -147,7 +149,7 @@ class LogProbabilityJudge:
         return self._likelihood(question, first), self._likelihood(question, second)
 
     def relevance(self, question: str, first: str, second: str) -> tuple[float, float]:
-        """By how much the question raises the mean log-probabilities of the answers' tokens."""
+        """How much the question raises the mean log-probabilities of the answers' tokens."""
         a, b = (
             self._likelihood(question, answer) - self._likelihood(_NO_QUESTION, answer) for answer in (first, second)
         )
@@ -159,9 +161,9 @@ class LogProbabilityJudge:
 
     def _likelihood(self, question: str, answer: str) -> float:
         key = (question, answer)
-        if key not in self._known:
-            self._known[key] = self._mean_log_probability(question, answer)
-        return self._known[key]
+        if key not in self._cache:
+            self._cache[key] = self._mean_log_probability(question, answer)
+        return self._cache[key]
 
     def _mean_log_probability(self, question: str, answer: str) -> float:
         import torch
@@ -207,20 +209,20 @@ class WritingJudge:
         from models.chat.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, parse_pairwise
         from train.demo.evaluation import load
 
-        shown = [
+        orders = [
             (pair["question"], *answers)
             for pair in pairs
             for answers in ((pair["answer_a"], pair["answer_b"]), (pair["answer_b"], pair["answer_a"]))
         ]
-        talks = [
-            [{"role": turn.role, "content": turn.content} for turn in pairwise_messages(*one, DEFAULT_RUBRIC)]
-            for one in shown
+        prompts = [
+            [{"role": turn.role, "content": turn.content} for turn in pairwise_messages(*order, DEFAULT_RUBRIC)]
+            for order in orders
         ]
-        texts = load(FOLDER / "base", _JUDGE)(talks, _ANSWER_TOKENS)
-        self._parsed = dict(zip(shown, map(parse_pairwise, texts), strict=True))
+        texts = load(FOLDER / "base", _JUDGE)(prompts, _ANSWER_TOKENS)
+        self._parsed = dict(zip(orders, map(parse_pairwise, texts), strict=True))
 
     def written(self, question: str, first: str, second: str) -> tuple[float, float]:
-        """1 for the better answer, and a half for both in a tie or where the text is no verdict."""
+        """1 for the better answer; 0.5 for both in a tie, or if the text contains no verdict."""
         parsed = self._parsed[question, first, second]
         return {"A": (1.0, 0.0), "B": (0.0, 1.0)}.get(parsed.verdict if parsed else "", (0.5, 0.5))
 

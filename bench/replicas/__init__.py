@@ -1,1 +1,1 @@
-"""Replicas of a model on this machine: what they add, how they scale, how they come back."""
+"""Replicas of a model on this machine: latency, throughput and recovery."""

@@ -1,10 +1,10 @@
-"""Replicas of a stand-in engine on this machine, behind a gateway's process.
+"""Replicas of a stand-in engine on this machine, behind a gateway in a separate process.
 
     python -m bench.replicas [--quick] [--json]
 
-Reports what the gateway adds to a whole answer before two replicas, the throughput of 1, 2 and 4 replicas (each runs 8
-streams at once, of a token each 50 ms), and what a killed replica costs: the seconds until it is ready again, and the
-requests that failed, apart from those that it was streaming.
+Reports the latency that the gateway adds to a whole answer with two replicas, the throughput of 1, 2 and 4 replicas
+(each runs 8 streams at once, with one token every 50 ms), and what happens when a replica is killed: the seconds until
+it is ready again, the requests lost on it, and those lost on others.
 """
 
 import argparse
@@ -62,7 +62,7 @@ async def _measure(home: Path, *, quick: bool) -> dict[str, Any]:
 
 
 async def _tokens_per_s(deployment: Deployment, replicas: int, seconds: float) -> float:
-    """The tokens per second of so many clients that every replica has a queue."""
+    """Tokens per second, with enough clients for a queue at every replica."""
     async with load(deployment.gateway.base_url, _RUNNING * replicas + 4) as running:
         await asyncio.sleep(_SETTLE_S)
         began = time.monotonic()
@@ -71,7 +71,7 @@ async def _tokens_per_s(deployment: Deployment, replicas: int, seconds: float) -
 
 
 async def _kill(deployment: Deployment) -> dict[str, Any]:
-    """SIGKILL to one of the replicas under a load that the others can carry."""
+    """Figures of a SIGKILL of one replica, under a load that the others can serve."""
     name = f"{MODEL}#2"
     async with load(deployment.gateway.base_url, 2 * _RUNNING) as running:
         await asyncio.sleep(_SETTLE_S)
@@ -91,7 +91,7 @@ async def _kill(deployment: Deployment) -> dict[str, Any]:
 
 
 async def _added_ms(deployment: Deployment, count: int) -> dict[str, float]:
-    """Milliseconds that the gateway adds at the median and the 99th percentile."""
+    """The milliseconds that the gateway adds, at the median and the 99th percentile."""
     settings = deployment.gateway.settings
     engine = deployment.engines[MODEL].address
     measured = await latencies_ms(

@@ -1,4 +1,4 @@
-"""A supervisor with stand-in engines on this machine, and a gateway in a process of its own before them."""
+"""A supervisor with stand-in engines on this machine, behind a gateway in a separate process."""
 
 import asyncio
 import json
@@ -53,12 +53,12 @@ class Deployment:
         """Waits for a condition; returns the seconds that it took. Raises TimeoutError."""
         began = time.monotonic()
         async with asyncio.timeout(_TIMEOUT_S):
-            while not condition():  # noqa: ASYNC110 -- processes tell no event
+            while not condition():  # noqa: ASYNC110 -- processes send no event
                 await asyncio.sleep(0.02)
         return time.monotonic() - began
 
     def kill_replica(self, name: str) -> int:
-        """SIGKILL to a replica's program; returns its pid."""
+        """Sends SIGKILL to a replica's program; returns its pid."""
         pid = self.engines[name].pid
         assert pid is not None
         program = guardian.descendants(pid)[0]
@@ -68,10 +68,10 @@ class Deployment:
 
 @asynccontextmanager
 async def deploy(home: Path, *, running_per_replica: int) -> AsyncIterator[Deployment]:
-    """One replica of the stand-in behind a gateway.
+    """Runs one replica of the stand-in behind a gateway.
 
     Args:
-        running_per_replica: requests that the gateway sends to a replica at once, as an engine's own limit would.
+        running_per_replica: the most requests that the gateway sends to a replica at once.
     """
     vllm_command.MODULE = STAND_IN
     with GatewayProcess(

@@ -1,4 +1,4 @@
-"""Clients that ask for one stream after another, and what became of each."""
+"""Clients that request one stream after another, and the result of each."""
 
 import asyncio
 import json
@@ -26,12 +26,12 @@ class Stream:
 
 @dataclass
 class Load:
-    """The streams so far."""
+    """The results so far."""
 
     streams: list[Stream] = field(default_factory=list)
 
     def tokens_per_s(self, since: float) -> float:
-        """Tokens of the streams that ended after a moment, per second since then."""
+        """Tokens of the streams that ended after `since`, per second since then."""
         return sum(stream.tokens for stream in self.streams if stream.ended > since) / (time.monotonic() - since)
 
     def lost(self) -> list[Stream]:
@@ -41,23 +41,25 @@ class Load:
 
 @asynccontextmanager
 async def load(base_url: str, clients: int) -> AsyncIterator[Load]:
-    """That many clients, each with one stream at a time, while the block runs; those that run at its end finish."""
-    found, stopping = Load(), asyncio.Event()
+    """Runs clients with one stream at a time each until the end of the block; streams that run then are completed."""
+    results, stopping = Load(), asyncio.Event()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        workers = [asyncio.create_task(_ask(session, base_url, found, stopping)) for _ in range(clients)]
+        workers = [asyncio.create_task(_request_streams(session, base_url, results, stopping)) for _ in range(clients)]
         try:
-            yield found
+            yield results
         finally:
             stopping.set()
             await asyncio.gather(*workers)
 
 
-async def _ask(session: aiohttp.ClientSession, base_url: str, found: Load, stopping: asyncio.Event) -> None:
+async def _request_streams(
+    session: aiohttp.ClientSession, base_url: str, results: Load, stopping: asyncio.Event
+) -> None:
     while not stopping.is_set():
-        found.streams.append(await _stream(session, base_url))
+        results.streams.append(await _request_stream(session, base_url))
 
 
-async def _stream(session: aiohttp.ClientSession, base_url: str) -> Stream:
+async def _request_stream(session: aiohttp.ClientSession, base_url: str) -> Stream:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "count"}], "max_tokens": TOKENS, "stream": True}
     tokens, engine, complete = 0, None, False
     try:
@@ -78,13 +80,13 @@ async def _stream(session: aiohttp.ClientSession, base_url: str) -> Stream:
 
 
 async def latencies_ms(addresses: dict[str, tuple[str, str]], count: int) -> dict[str, list[float]]:
-    """Name → milliseconds of whole answers, one request at a time, in turn from each address.
+    """Name → milliseconds of whole answers, one request at a time, to each address in turn.
 
     Args:
         addresses: name → (base URL, key).
     """
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-    found: dict[str, list[float]] = {name: [] for name in addresses}
+    latencies: dict[str, list[float]] = {name: [] for name in addresses}
     async with aiohttp.ClientSession() as session:
         for _ in range(count):
             for name, (base_url, key) in addresses.items():
@@ -92,5 +94,5 @@ async def latencies_ms(addresses: dict[str, tuple[str, str]], count: int) -> dic
                 headers = {"authorization": f"Bearer {key}"}
                 async with session.post(f"{base_url}/chat/completions", json=body, headers=headers) as response:
                     await response.read()
-                found[name].append((time.perf_counter() - began) * 1000)
-    return found
+                latencies[name].append((time.perf_counter() - began) * 1000)
+    return latencies

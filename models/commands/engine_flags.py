@@ -46,7 +46,7 @@ class EngineFlags:
     replicas: Annotated[int, _option("Engines that serve the model, each with its own memory.")] = 1
     max_replicas: Annotated[
         int | None,
-        _option("Start up to this many under load; --replicas is then the fewest. Default: always the same."),
+        _option("Start up to this many under load; --replicas is then the minimum. Default: a fixed number."),
     ] = None
     target_running: Annotated[
         int, _option("Requests that each replica should run at once before another one starts.")

@@ -289,10 +289,10 @@ def models_scale(
     name: Annotated[str, _NAME],
     replicas: Annotated[int, typer.Argument(help="How many engines serve the model.")],
     max_replicas: Annotated[
-        int | None, typer.Option(help="Start up to this many under load; REPLICAS is then the fewest.")
+        int | None, typer.Option(help="Start up to this many under load; REPLICAS is then the minimum.")
     ] = None,
     target_running: Annotated[
-        int | None, typer.Option(help="Requests that each replica should run at once. Default: as before.")
+        int | None, typer.Option(help="Requests that each replica should run at once. Default: unchanged.")
     ] = None,
 ) -> None:
     """Change how many engines serve a model. A running Parley starts or stops them without dropping requests.

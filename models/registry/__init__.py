@@ -1,1 +1,1 @@
-"""The registry of models and their aliases, new models, stand-ins and shutdown dates."""
+"""The registry of models and their aliases, new models, mapped names and shutdown dates."""

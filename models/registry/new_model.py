@@ -49,7 +49,7 @@ class NewModel:
 
     @property
     def is_gguf(self) -> bool:
-        """Whether its weights are a GGUF file, which only `parley models add` can unpack."""
+        """Whether its weights are a GGUF file, which must be unpacked before it is registered."""
         return self.path is not None and is_gguf(self.path) and os.path.isfile(expand_user(self.path))
 
     def register(self, registry: Registry) -> ModelSpec:

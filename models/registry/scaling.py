@@ -1,4 +1,4 @@
-"""The number of a model's engines, changed while it is served."""
+"""Changes the number of a model's engines while it is served."""
 
 from models.audit import record_change
 from models.errors import Invalid
@@ -13,7 +13,7 @@ def scale_model(
     """Sets how many engines serve a model, or with `max_replicas` the bounds of that number; returns the model.
 
     Args:
-        target_running: requests that each replica should run at once; None: as before.
+        target_running: requests that each replica should run at once; None: unchanged.
 
     Raises:
         NotFound: no model has that name. Invalid: it has no engine of its own, or a number is not valid.

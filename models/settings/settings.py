@@ -73,11 +73,11 @@ class Settings(BaseSettings):
     gateway_address: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s/]+$",
-        description="The gateway's address, such as http://gateway:8000, for pages, workers, commands on other hosts.",
+        description="The gateway's address, such as http://gateway:8000, if it runs on another host.",
     )
     page_key: SecretStr | None = Field(
         default=None,
-        description="The page's and worker's key for the gateway. `parley up` creates one; set it to start them alone.",
+        description="The key with which page and worker call the gateway. `parley up` creates it if you set none.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     )
     fine_tuning_models: dict[str, str] = Field(
         default_factory=dict,
-        description="Local models that stand in for other providers' names, such as "
+        description="Local models to which other providers' names are mapped, such as "
         '{"gpt-4o-mini" = "demo-base"}, in fine-tuning jobs, chat and lists. Programs can then keep their `model`. A '
         "model or alias of the same name takes precedence, except as the base of a fine-tuning job.",
     )

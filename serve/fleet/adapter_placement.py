@@ -1,7 +1,7 @@
 """Which replicas of a base load which of its adapters.
 
-An adapter is loaded on one replica, and on another one whenever the gateway asks for it because that one is busy. So a
-replica's slots for adapters, and its prefix cache, serve few of them.
+An adapter is loaded on one replica, and on one more each time the gateway requests it because those are busy. So each
+replica has few adapters in its slots and in its prefix cache.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ class AdapterPlacement:
         self._spread: dict[str, int] = {}
 
     def spread(self, adapter: str) -> None:
-        """Places an adapter on one replica more."""
+        """Places an adapter on one more replica."""
         self._spread[adapter] = self._spread.get(adapter, 1) + 1
 
     def wanted_on(
@@ -26,12 +26,12 @@ class AdapterPlacement:
     ) -> dict[str, ModelSpec]:
         """The adapters that a replica should serve.
 
-        An adapter whose replica is not ready is placed on another one. What is loaded stays loaded while it is
+        An adapter whose replica is not ready is placed on another one. A loaded adapter stays loaded while it is
         registered, so that no request for it fails when its first replica is back.
 
         Args:
-            number: of the replica. adapters: of its base. ready: the numbers of the base's ready replicas.
-            loaded: the adapters that this replica has.
+            number: the replica's number. adapters: its base's adapters, by name.
+            ready: the numbers of the base's ready replicas. loaded: the adapters that this replica has loaded.
         """
         return {
             name: spec

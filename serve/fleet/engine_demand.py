@@ -14,16 +14,16 @@ _PLACE_INTERVAL_S = 10.0
 
 
 def wake_replicas(engines: Sequence[ManagedEngine], requested: datetime | None, pinned: Collection[str]) -> bool:
-    """Marks an engine of a model as requested: of several replicas one, because others may have to make room for it.
-
-    Once a replica runs, the others start where there is room.
+    """Marks an engine of a model as requested. Of several replicas only one is, because other models' engines may have
+    to make room for it; once it runs, the others start if there is room.
 
     Args:
-        engines: the model's. requested: when it or one of its adapters was last requested while it was not running.
+        engines: the model's engines.
+        requested: when the model or one of its adapters was last requested while it was not running.
         pinned: the names of engines that start without a request.
 
     Returns:
-        Whether there are replicas to be placed.
+        Whether there are replicas to place.
     """
     idle = [engine for engine in engines if engine.share is None]
     _request_pinned(idle, pinned)
@@ -52,7 +52,7 @@ def _request_pinned(idle: Sequence[ManagedEngine], pinned: Collection[str]) -> N
 
 
 def _revive(engine: ManagedEngine, used: float) -> bool:
-    """Prepares a replica for another try, if one is due. `used`: when its model last had a request."""
+    """Prepares a replica for another start, if one is due. `used`: when its model last had a request."""
     now = time.monotonic()
     if engine.gave_up_at:
         if utcnow() - engine.gave_up_at < timedelta(seconds=BACKOFF_LIMIT_S) or now - used > BACKOFF_LIMIT_S:

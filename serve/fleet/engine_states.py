@@ -185,7 +185,7 @@ def unload_model(database: Database, name: str) -> ModelSpec:
 
 
 def record_spread(database: Database, adapter: str) -> None:
-    """Requests that an adapter be loaded on one replica more of its base."""
+    """Requests that an adapter be loaded on one more replica of its base."""
     with database.write() as session:
         session.merge(DemandRow(model_id=adapter, asked=utcnow(), wanted="spread"))
 

@@ -57,8 +57,7 @@ class ManagedEngine:
     `activity` and `progressing`: of a start, as last measured. `refuses_adapters`: why it serves no adapters, as a
     clause; empty if it serves them. `requested_at`: when it was requested while asleep. `started_on_request`: such a
     request started it. `used`: when it last had a request; `requests_counted`: how many it had; `load`: how many run
-    and wait. `waits_for_request`:
-    it was idle or unloaded, so only a request starts it, not free memory.
+    and wait. `waits_for_request`: it was idle or unloaded, so only a request starts it, not free memory.
     """
 
     spec: ModelSpec

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from models.spec import ModelSpec
 
-# How long a smaller number must be enough before one replica stops: a start costs more than an idle engine.
+# How long a smaller number must be enough before a replica stops, because a start costs more than an idle engine.
 SCALE_DOWN_S = 60.0
 
 
 @dataclass
 class _Scale:
-    """A model's present number of replicas, and since when fewer would do."""
+    """A model's present number of replicas, and since when fewer would be enough."""
 
     count: int
     lower_since: float | None = None
 
 
 class ReplicaScaling:
-    """The present number of replicas of each model. It knows neither engines nor clocks."""
+    """The present number of replicas of each model. It starts nothing and reads no clock."""
 
     def __init__(self) -> None:
         self._scales: dict[str, _Scale] = {}

@@ -11,7 +11,7 @@ from serve.fleet.replica_scaling import ReplicaScaling
 
 
 class Replicas:
-    """The desired engines, and views of the supervisor's `engines`, which are grouped by model here."""
+    """The desired engines, and the supervisor's `engines` by model."""
 
     def __init__(self, engines: Mapping[str, ManagedEngine]) -> None:
         self.desired = DesiredState({}, {})
@@ -28,7 +28,7 @@ class Replicas:
         return any(count > 1 for count in self._counts.values())
 
     def update(self, specs: Sequence[ModelSpec], pinned: Collection[str]) -> None:
-        """Takes over the registry's models. Running engines get their new specs, which differ in the replicas only."""
+        """Reads the registry's models. Running engines get their new specs, which differ only in the replicas."""
         self._specs, self._pinned = specs, pinned
         self._count()
         for name, engine in self._engines.items():
@@ -44,7 +44,7 @@ class Replicas:
             self._count()
 
     def spread(self, adapters: Iterable[str]) -> None:
-        """Places each of the adapters on one replica more of its base."""
+        """Places each of the adapters on one more replica of its base."""
         for name in adapters:
             self._placement.spread(name)
 
@@ -58,7 +58,7 @@ class Replicas:
         return self.desired.adapters.get(engine.spec.id, {})
 
     def adapters_wanted_on(self, engine: ManagedEngine) -> dict[str, ModelSpec]:
-        """The adapters that this engine should serve: all of them if it is its model's only one."""
+        """The adapters that this engine should serve: all of them if it is its model's only engine."""
         adapters = self.adapters_of(engine)
         if self._counts.get(engine.spec.id, 1) == 1:
             return adapters

@@ -290,7 +290,7 @@ class Supervisor:
             moments = [requested[name] for name in (model, *adapters) if name in requested]
             engines = self._replicas.of(model)
             to_place |= wake_replicas(engines, max(moments, default=None), self._replicas.desired.pinned)
-        # What becomes free is for a requested engine first.
+        # Memory that becomes free goes to a requested engine first.
         if to_place and all(engine.requested_at is None for engine in self._engines.values()):
             self._planned.clear()
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-_KNOWN = 16_384  # conversations that are remembered
-_PREFIXES = 32  # how far back the last request of a conversation is looked for
+_LIMIT = 16_384  # conversations in memory
+_PREFIXES = 32  # earlier states of a conversation to look for
 
 
 class Conversation(NamedTuple):
-    """Hashes of a request's conversation: as it is now, and of its earlier states, the latest first."""
+    """Hashes of a request's conversation: of its present state, and of its earlier states, the latest first."""
 
     now: int
     before: tuple[int, ...]
@@ -35,7 +35,7 @@ def find_conversation(model_id: str, content: Mapping[str, Any]) -> Conversation
 
 
 class ConversationReplicas:
-    """The address of the replica that last answered each conversation. The oldest are forgotten first."""
+    """The address of the replica that last answered each conversation. Beyond a limit, the oldest are dropped."""
 
     def __init__(self) -> None:
         self._addresses: dict[int, str] = {}
@@ -49,5 +49,5 @@ class ConversationReplicas:
         """Stores which replica answers the conversation now."""
         self._addresses.pop(conversation.now, None)
         self._addresses[conversation.now] = address
-        if len(self._addresses) > _KNOWN:
+        if len(self._addresses) > _LIMIT:
             del self._addresses[next(iter(self._addresses))]

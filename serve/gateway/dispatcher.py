@@ -211,7 +211,7 @@ class Dispatcher:
     def _load(self, route: Route) -> float:
         """The requests that a server runs or has queued; infinite while its circuit breaker is open."""
         server = self._servers.get((route.spec.id, route.address)) or self._add_server(route)
-        return math.inf if server.breaker.lets_none_pass else server.limiter.load
+        return math.inf if server.breaker.rejects_requests else server.limiter.load
 
 
 def _post_arguments(request: ModelRequest) -> tuple[str, str, bytes, str | None]:

@@ -40,7 +40,7 @@ def delete_model(registry: Registry, snapshot: Snapshot, name: str) -> dict[str,
         NotFound: no model has that name. Conflict: an alias or an adapter depends on the model, or the name is one of
         the setting `fine_tuning_models`.
     """
-    if name in snapshot.stand_ins:
+    if name in snapshot.mapped_names:
         raise Conflict(f"{name!r} is a name of the setting fine_tuning_models: remove it there.", param="model")
     if name in registry.aliases():
         registry.unalias(name)

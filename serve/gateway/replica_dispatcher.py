@@ -1,7 +1,7 @@
 """Chooses a replica for each request to a model that has several, and another one if that fails.
 
-The least loaded replica gets a request, unless another one has the conversation's prefix in its cache and is about as
-free. Nothing is sent a second time once a byte of the response has gone to the client.
+The least loaded replica gets a request, unless another one has the conversation's prefix in its cache and hardly more
+load. Nothing is sent a second time once a byte of the response has gone to the client.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from serve.gateway.snapshot import Route
 from serve.gateway.startup_queue import StartupQueue
 from serve.transport.engine_client import ConnectionBroken, Unreachable
 
-# How many more requests than the least loaded replica one may run that has the conversation's prefix cached.
+# A replica that has the conversation's prefix cached may have this many requests more than the least loaded one.
 _SLACK = 4
 _SPREAD_INTERVAL_S = 5.0
 
@@ -34,7 +34,7 @@ class Send(Protocol):
 
 
 class ReplicaDispatcher:
-    """One per gateway. `load`: a server's running and queued requests, infinite while it gets none."""
+    """One per gateway. `load`: a server's running and queued requests; infinite while it gets no requests."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ReplicaDispatcher:
     async def dispatch(self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool) -> None:
         """Sends a request to one replica after another until one has begun its response.
 
-        A request that may have had an effect on a replica is sent to one other only: it may be what ends engines.
+        A request that may have had an effect on a replica is sent to only one other, because it may crash engines.
 
         Raises:
             ParleyError: as `Dispatcher.dispatch`.

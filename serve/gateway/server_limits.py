@@ -93,8 +93,8 @@ class CircuitBreaker:
         self._probing = False
 
     @property
-    def lets_none_pass(self) -> bool:
-        """Whether `check` would raise."""
+    def rejects_requests(self) -> bool:
+        """Whether `check` would raise now."""
         return self._open_until is not None and (self._probing or time.monotonic() < self._open_until)
 
     def check(self) -> None:

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from models.database import Database, utcnow
 from models.errors import ParleyError
 from models.keys import KeyInfo, active_keys, key_digest, keys_configured
+from models.registry.mapped_models import find_mapped_model
 from models.registry.registry import Registry
-from models.registry.stand_ins import find_stand_in
 from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
@@ -88,14 +88,14 @@ class Snapshot:
     """The registry at one revision. `routes`: every name that clients may send, aliases included.
 
     `aliases`: alias → model id; names of the setting `fine_tuning_models` that no model has are among them.
-    `stand_ins`: those names → the model or alias that they stand for.
+    `mapped_names`: those names → the model or alias that they are mapped to.
     """
 
     revision: int = -1
     routes: Mapping[str, Route] = field(default_factory=dict)
     listed: tuple[ModelSpec, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    mapped_names: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
     # (model id, state) → the number of the model's engines in that state.
@@ -105,11 +105,11 @@ class Snapshot:
     accepted_headers: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
 
     def find_route(self, name: str) -> Route | None:
-        """The route of a name that a client sent; None if no model has it, nor stands in for it."""
+        """The route of a name that a client sent; None if no model has it or is mapped to it."""
         route = self.routes.get(name)
-        if route is None and (target := find_stand_in(self.stand_ins, name)) is not None:
-            stand_in = self.routes.get(target)
-            return None if stand_in is None else replace(stand_in, renamed=True)
+        if route is None and (target := find_mapped_model(self.mapped_names, name)) is not None:
+            mapped = self.routes.get(target)
+            return None if mapped is None else replace(mapped, renamed=True)
         return route
 
     def find_spec(self, model_id: str) -> ModelSpec | None:
@@ -150,17 +150,17 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
         split = alias_split(name, weights[name]) if name in weights else None
         routes[name] = replace(routes[target], renamed=True, split=split)
     # A model or an alias of that name comes first: a hosted `gpt-4o` stays OpenAI's in chat, whatever it is trained as.
-    stand_ins = {name: target for name, target in settings.fine_tuning_models.items() if name not in routes}
-    for name, target in stand_ins.items():
+    mapped_names = {name: target for name, target in settings.fine_tuning_models.items() if name not in routes}
+    for name, target in mapped_names.items():
         if target in routes:
             aliases[name] = routes[target].spec.id
-    routes |= {name: replace(routes[target], renamed=True) for name, target in stand_ins.items() if target in routes}
+    routes |= {name: replace(routes[target], renamed=True) for name, target in mapped_names.items() if target in routes}
     return Snapshot(
         revision=revision,
         routes=MappingProxyType(routes),
         listed=tuple(spec for spec in specs if spec.state == "listed"),
         aliases=MappingProxyType(aliases),
-        stand_ins=MappingProxyType(stand_ins),
+        mapped_names=MappingProxyType(mapped_names),
         keys=MappingProxyType(_keys(settings, database)),
         keys_needed=keys_configured(database),
         replica_states=MappingProxyType(_count_replicas(specs, replicas)),

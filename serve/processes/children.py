@@ -204,10 +204,10 @@ def spawn(command: Command, logs: Path) -> Process:
 
 
 def kill_strays(known: Collection[int]) -> list[int]:
-    """Kills child processes that are no known guardian: they fell to this process when their guardian was killed.
+    """Kills strays, which became children of this subreaper when their guardian was killed; returns their pids.
 
-    For a parent that is a subreaper. Its own short programs, such as nvidia-smi, are in its session and are left alone;
-    a guardian's are in sessions of their own.
+    Known guardians are left alone, and so are this process's own short programs, such as nvidia-smi, which are in its
+    session. A guardian's programs have separate sessions.
     """
     strays = [pid for pid in guardian.children(os.getpid()) if pid not in known and not _is_in_this_session(pid)]
     for pid in strays:

@@ -199,7 +199,7 @@ def test_without_a_base_the_judges_say_so(tmp_path: Path, capsys: pytest.Capture
     assert "there is no base" in capsys.readouterr().err
 
 
-def test_a_judge_s_ties_count_half_and_its_certainty_is_calibrated() -> None:
+def test_ties_of_a_judge_count_half_and_its_certainty_is_calibrated() -> None:
     pairs = [
         {"question": str(place), "answer_a": "a", "answer_b": "b", "verdict": "A", "intent": str(place), "fault": "cut"}
         for place in range(8)

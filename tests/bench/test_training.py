@@ -1,4 +1,4 @@
-"""bench/training: its two sides learn the same rows to the same loss, and its leak test is one."""
+"""bench/training: both sides learn the same rows to the same loss, and the leak test finds a leak."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ KUBERNETES = DEPLOY / "kubernetes"
 
 @dataclass(frozen=True)
 class Part:
-    """One of Parley's containers. `mounts`: path → volume; `checks`: the port and path that each health check asks."""
+    """One of Parley's containers. `mounts`: path → volume; `checks`: the port and path of each health check."""
 
     name: str
     command: list[str]

@@ -1,4 +1,4 @@
-"""Dockerfile and Dockerfile.gpu are parsed, and each step is held against the project. `make test-image` builds one."""
+"""Dockerfile and Dockerfile.gpu: each step is checked against the project. `make test-image` builds an image."""
 
 import re
 import shlex
@@ -71,7 +71,7 @@ def test_the_packages_are_the_pinned_build(steps: list[tuple[str, str]], build: 
     assert re.fullmatch(r"torch==[\d.]+\+cpu" if build == "cpu" else r"torch===[\d.]+", torch)
 
 
-def test_torch_comes_from_where_the_set_up_takes_it(steps: list[tuple[str, str]], build: str) -> None:
+def test_torch_comes_from_the_same_indexes_as_in_the_installation(steps: list[tuple[str, str]], build: str) -> None:
     """pip's own index first, else PyTorch's CPU index, as in deploy/install.py."""
     index = re.search(r'TORCH_CPU_INDEX = "(.*)"', (ROOT / "deploy" / "install.py").read_text())
     assert index
@@ -124,7 +124,7 @@ def test_the_healthcheck_is_a_program_that_asks_the_gateway(steps: list[tuple[st
 
 
 @pytest.mark.long
-def test_it_starts_parley_up_and_makes_an_owner_key(steps: list[tuple[str, str]], build: str) -> None:
+def test_it_starts_parley_up_and_creates_an_owner_key(steps: list[tuple[str, str]], build: str) -> None:
     (command,) = of(steps, "CMD")
     words = re.findall(r'"([^"]+)"', command)
     assert words[:2] == ["parley", "up"]

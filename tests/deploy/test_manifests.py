@@ -1,4 +1,4 @@
-"""deploy/compose.yaml and deploy/kubernetes: valid by their schemas, and true of this program.
+"""deploy/compose.yaml and deploy/kubernetes: valid by their schemas, and consistent with this program.
 
 Each variable is a setting, each command exists, each port and probe is served, and each name refers to something.
 """
@@ -39,7 +39,7 @@ PARTS = [
     for source in (compose_parts, kubernetes_parts)
     for part in source()
 ]
-# Read by others than Parley's settings: docs/settings.md.
+# Read by libraries and not by Parley's settings: docs/settings.md.
 OTHERS = {"HF_HOME", "HF_TOKEN", "CUDA_VISIBLE_DEVICES"}
 
 
@@ -93,7 +93,7 @@ def test_every_command_exists_with_its_options(part: Part) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_check_asks_a_route_at_its_port(part: Part) -> None:
+def test_every_health_check_requests_a_route_at_its_port(part: Part) -> None:
     ports = {"page": Settings.model_fields["page_port"].default}
     for port, path in part.checks:
         assert port == ports.get(part.name, Settings.model_fields["port"].default)
@@ -110,7 +110,7 @@ def test_state_is_in_the_volumes_of_the_image(part: Part) -> None:
     assert set(part.mounts) - {"/dev/shm", "/var/lib/parley/logs"} <= volumes
 
 
-def test_the_gateway_is_found_where_it_listens() -> None:
+def test_the_gateways_address_is_where_it_listens() -> None:
     names = {service["metadata"]["name"]: service["spec"]["ports"][0]["port"] for service in resources("Service")}
     port = Settings.model_fields["port"].default
     assert names["gateway"] == port
@@ -122,7 +122,7 @@ def test_the_gateway_is_found_where_it_listens() -> None:
     assert scraped["metrics_path"] in _OWN_ROUTES
 
 
-def test_engines_know_no_secret_but_their_own() -> None:
+def test_engines_get_no_secret_but_their_own() -> None:
     for part in (*compose_parts(), *kubernetes_parts()):
         if part.name == "engines":
             assert set(part.environment) == {"PARLEY_PAGE_KEY"}
@@ -193,7 +193,7 @@ def test_running_answers_may_finish_before_a_gateway_is_killed() -> None:
     assert int(compose()["services"]["gateway"]["stop_grace_period"].removesuffix("s")) > grace_s + 2
 
 
-def test_composes_variables_files_and_volumes_exist() -> None:
+def test_the_variables_files_and_volumes_of_the_compose_file_exist() -> None:
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
     assert set(re.findall(r"\$\{(\w+)", text)) == set(variables(DEPLOY / "compose.env.example"))
     file = compose()

@@ -1,4 +1,4 @@
-"""A fake Hugging Face Hub: repositories, preupload, LFS uploads and commits, and downloads of what it is given.
+"""A fake Hugging Face Hub: repositories, preupload, LFS uploads and commits, and downloads of given files.
 
 It implements what huggingface_hub uses for `create_repo`, `upload_folder` and `snapshot_download` without Xet storage,
 with one token for uploads.

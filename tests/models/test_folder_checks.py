@@ -287,14 +287,14 @@ def test_an_adapter_without_its_weights(tmp_path: Path, registry: Registry) -> N
         (b'{"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 1e999]}}', "is not a safetensors file"),
     ],
 )
-def test_a_damaged_header_is_one_line(tmp_path: Path, registry: Registry, header: bytes, says: str) -> None:
+def test_a_damaged_header_gives_a_one_line_error(tmp_path: Path, registry: Registry, header: bytes, says: str) -> None:
     folder = write_model(tmp_path / "m")
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(Invalid, match=says):
         NewModel("m", path=str(folder)).register(registry)
 
 
-def test_a_header_larger_than_the_memory_is_one_line(
+def test_a_header_larger_than_the_memory_gives_a_one_line_error(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def parse(text: bytes) -> Any:
@@ -307,7 +307,7 @@ def test_a_header_larger_than_the_memory_is_one_line(
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "adapter_config.json"])
-def test_json_that_is_nested_too_deeply_is_no_traceback(tmp_path: Path, registry: Registry, name: str) -> None:
+def test_json_that_is_nested_too_deeply_gives_no_traceback(tmp_path: Path, registry: Registry, name: str) -> None:
     write = write_adapter if name == "adapter_config.json" else write_model
     folder = write(tmp_path / "m")
     (folder / name).write_text('{"a":' * 100_000)

@@ -135,7 +135,7 @@ def test_a_killed_guardians_family_falls_to_the_parent(tmp_path: Path) -> None:
         parent.wait()
 
 
-def test_known_guardians_and_own_programs_are_no_strays() -> None:
+def test_known_guardians_and_own_programs_are_not_strays() -> None:
     """Such as nvidia-smi, or the process that inspects a chat template, which takes seconds on a busy machine."""
     known = guardian.children(os.getpid())
     own, orphan = (subprocess.Popen(["sleep", "300"], start_new_session=apart) for apart in (False, True))

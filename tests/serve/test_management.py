@@ -111,7 +111,7 @@ def test_weights_are_imported_merged_and_exported_by_jobs(house: Serving, owner:
         ("/models/import", {"name": "llama", "path": str(gguf)}, 409, "is taken"),
         ("/models/llama/merge", {"name": "x"}, 400, "only an adapter can be merged"),
         ("/models/nobody/merge", {"name": "x"}, 404, "There is no model"),
-        ("/models/small/export", {}, 400, "no whole weights in a folder"),
+        ("/models/small/export", {}, 400, "no whole weights on this machine"),
         ("/models/llama/export", {"file": "../llama.gguf"}, 400, "file"),
         ("/models/llama/export", {"type": "q4"}, 400, "type"),
     ]:

@@ -1,4 +1,4 @@
-"""A gateway before several replicas of a model: who gets a request, and what a client sees of one that fails."""
+"""A gateway in front of several replicas of a model: which one gets a request, and what a client sees if one fails."""
 
 import socket
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ CHAT = "/v1/chat/completions"
 
 
 class Replica(FakeVLLM):
-    """An engine that ends streams as its `faults` say: `early` before their first piece."""
+    """An engine with a fault in its streams: with `early`, they break before their first piece."""
 
-    dies: str = ""
+    fault: str = ""
 
     def chat(self, request: Request) -> Reply | dict[str, Any]:
         reply = super().chat(request)
-        if self.dies == "early" and isinstance(reply, Reply):
+        if self.fault == "early" and isinstance(reply, Reply):
             return Reply(_broken())
         return reply
 
     @property
-    def asked(self) -> int:
+    def served(self) -> int:
         return self.count("POST", CHAT)
 
 
@@ -64,10 +64,10 @@ class Pair:
     def restart(self) -> None:
         for replica in self.replicas:
             replica.faults.clear()
-            replica.dies = ""
+            replica.fault = ""
         self.publish("m", *(replica.address for replica in self.replicas))
-        for number in range(2):  # both are well: no failure of another test counts
-            self.ask(f"well {number}")
+        for number in range(2):  # both answer, so that no failure from another test counts
+            self.ask(f"ready {number}")
         for replica in self.replicas:
             replica.requests.clear()
 
@@ -80,8 +80,8 @@ class Pair:
         answer = self.client.chat.completions.create(model=model, messages=messages, **fields)
         return answer.choices[0].message.content or ""
 
-    def asked(self) -> list[int]:
-        return [replica.asked for replica in self.replicas]
+    def served(self) -> list[int]:
+        return [replica.served for replica in self.replicas]
 
     def metric(self, line: str) -> float:
         text = self.gateway.app.metrics.text().decode()
@@ -117,17 +117,17 @@ def pair(running: Pair) -> Pair:
 def test_requests_are_spread_and_a_conversation_stays_where_its_prefix_is(pair: Pair) -> None:
     for number in range(6):
         assert pair.ask(f"hello {number}") == f"hello {number}"
-    assert pair.asked() == [3, 3]
+    assert pair.served() == [3, 3]
     for replica in pair.replicas:
         replica.requests.clear()
     pair.ask("first")
-    before = pair.asked()
+    before = pair.served()
     for turn in (("first", "a", "second"), ("first", "a", "second", "b", "third")):
         pair.ask(*turn)
-    assert pair.asked() == [3 * count for count in before]
+    assert pair.served() == [3 * count for count in before]
     pair.ask("one", prompt_cache_key="mine")
     pair.ask("two", prompt_cache_key="mine")
-    assert sorted(pair.asked()) in ([0, 5], [2, 3])
+    assert sorted(pair.served()) in ([0, 5], [2, 3])
     assert pair.metric('parley_replicas{model="m",state="ready"}') == 2
     assert pair.metric('parley_engine_requests_running{engine="m#2"}') == 0
 
@@ -135,7 +135,9 @@ def test_requests_are_spread_and_a_conversation_stays_where_its_prefix_is(pair: 
 @pytest.mark.parametrize(
     ("fault", "stream"), [("cut", False), ("cut", True), ("status", False), ("gone", True), ("early", True)]
 )
-def test_a_replica_that_fails_before_its_first_byte_is_not_seen(pair: Pair, fault: str, stream: bool) -> None:
+def test_a_replica_that_fails_before_its_first_byte_is_replaced_without_an_error(
+    pair: Pair, fault: str, stream: bool
+) -> None:
     first, second = pair.replicas
     retries = pair.metric('parley_replica_retries_total{model="m"}')
     if fault == "cut":
@@ -146,17 +148,17 @@ def test_a_replica_that_fails_before_its_first_byte_is_not_seen(pair: Pair, faul
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         pair.publish("m", f"http://127.0.0.1:{port}", second.address)
-    first.dies = fault
+    first.fault = fault
     for number in range(4):
         assert pair.ask(f"{fault} {number}", stream=stream) == f"{fault} {number}"
-    assert second.asked == 4
+    assert second.served == 4
     assert pair.metric('parley_replica_retries_total{model="m"}') == retries + 2
 
 
-def test_a_request_that_ends_engines_is_sent_to_two_of_them_at_most(pair: Pair) -> None:
+def test_a_request_that_ends_engines_is_sent_to_two_replicas_at_most(pair: Pair) -> None:
     with pytest.raises(openai.InternalServerError):
         pair.ask("dead")
-    assert pair.asked() == [1, 1]
+    assert pair.served() == [1, 1]
     for _ in range(24):
         with pytest.raises(openai.InternalServerError):
             pair.ask("dead")
@@ -168,7 +170,7 @@ def test_a_request_without_any_message_is_the_engines_to_answer(pair: Pair) -> N
         pair.client.embeddings.create(model="m", input=[])
 
 
-def test_an_adapter_is_asked_where_it_is_loaded(pair: Pair) -> None:
+def test_requests_for_an_adapter_go_where_it_is_loaded(pair: Pair) -> None:
     pair.gateway.engine("alone", pair.gateway.settings.home / "alone", pair.replicas[0].address)
     spec = ModelSpec(id="lora", kind="adapter", base="m", path="org/lora", lora_rank=8)
     if "lora" not in {known.id for known in pair.gateway.registry.list()}:
@@ -176,7 +178,7 @@ def test_an_adapter_is_asked_where_it_is_loaded(pair: Pair) -> None:
     pair.publish("lora", None, pair.replicas[1].address)
     for number in range(3):
         assert pair.ask(f"hello {number}", model="lora") == f"hello {number}"
-    assert pair.asked() == [0, 3]
+    assert pair.served() == [0, 3]
     # A model with one engine has no replicas to choose from.
     routes = pair.gateway.app.watcher.current.routes
     assert routes["alone"].replicas is None

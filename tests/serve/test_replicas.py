@@ -36,7 +36,7 @@ def test_replicas_have_names_that_no_model_has() -> None:
     assert (model_of("org/m:v1#12"), replica_number("org/m:v1#12"), replica_number("org/m:v1")) == ("org/m:v1", 12, 1)
     with pytest.raises(ValueError, match="a model's name"):
         model("m#2")
-    with pytest.raises(ValueError, match="max_replicas is 1, below the 2"):
+    with pytest.raises(ValueError, match=r"max_replicas \(1\) must not be less than replicas \(2\)"):
         model(replicas=2, max_replicas=1)
     with pytest.raises(ValueError, match="250 characters at most"):
         model("m" * 251, max_replicas=2)  # no room for a number in a row's name

@@ -55,8 +55,8 @@ Separator = Annotated[
     str,
     typer.Option(
         help="Plain text: what begins a new conversation. rule: a line of dashes, an end-of-text token or a system "
-        "message. blank-line: also an empty line before a question. pair: each question. auto: blank-line if each "
-        "question and no answer follows an empty line; otherwise rule.",
+        "message. blank-line: also an empty line before a question. pair: each question. auto: blank-line if there is "
+        "an empty line before each question and before no answer; otherwise rule.",
         rich_help_panel=_READING,
     ),
 ]

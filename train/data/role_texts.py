@@ -119,7 +119,7 @@ def conversations_of(text: str, style: str | None = None, separator: str = "auto
 
     Args:
         separator: one of `SEPARATORS`. "blank-line": an empty line before a question also begins a new one. "pair":
-            each question does. "auto": "blank-line", if each question and no answer follows an empty line; else "rule".
+            each question does. "auto": "blank-line" if one precedes each question and no answer; otherwise "rule".
     """
     parts = [part for part in _parts(text, style) if part.strip()]
     for part in parts:

@@ -1,9 +1,9 @@
 """Reads tool calls that are written as text, in the formats of Hermes, Qwen and Glaive, as OpenAI's fields.
 
 `<tool_call>{"name", "arguments"}</tool_call>` or `<functioncall> {…}` in an answer is a call, and its result is
-`<tool_response>…</tool_response>` or the next message of a tool. In the system message `<tools>…</tools>`, or Glaive's
-sentence, lists the tools. The base's template then writes them in its own way. A call that is no JSON with a name
-stays text, and a warning reports it.
+`<tool_response>…</tool_response>` or the next message of a tool. In the system message, `<tools>…</tools>` or Glaive's
+sentence lists the tools. The base's template then writes them in its own format. A call that is not a JSON object with
+a name stays text, and a warning reports it.
 """
 
 import json
@@ -85,12 +85,12 @@ def tool_text_notes(line: int, notes: frozenset[str]) -> Iterator[RowNote]:
     """How a row's texts were read, for the report."""
     code = "text-tool-calls"
     if _READ in notes:
-        message = "tool calls, results or lists of tools that are written as text are read as such"
+        message = "tool calls, results or lists of tools that are written as text were recognised"
         mend = "nothing to do: the base's template writes them; `parley data convert` shows the result"
         yield RowNote(line, message, mend, code)
     if _LEFT in notes:
         mend = 'write {"name": …, "arguments": {…}} in the tags, and nothing after them'
-        yield RowNote(line, "a tool call that is no JSON with a name stays text", mend, code)
+        yield RowNote(line, "a tool call that is not a JSON object with a name stays text", mend, code)
 
 
 def _text(message: Any) -> str:

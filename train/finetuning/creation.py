@@ -19,8 +19,8 @@ from models.errors import Invalid, NotFound
 from models.files.stored_files import Files
 from models.jobs.jobs import enqueue_in
 from models.json_files import read_json
+from models.registry.mapped_models import find_mapped_model
 from models.registry.registry import Registry
-from models.registry.stand_ins import find_stand_in
 from models.settings.settings import Settings
 from models.spec import NAME_RULE, ModelSpec, is_valid_name
 from train.finetuning.checkpoint_models import checkpoint_name
@@ -97,7 +97,7 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
     """
     registry, names = Registry(database), settings.fine_tuning_models
     spec = None if model in names else _find_model(registry, model)
-    if (spec is None or spec.kind == "hosted") and (local := find_stand_in(names, model)):
+    if (spec is None or spec.kind == "hosted") and (local := find_mapped_model(names, model)):
         spec = _find_model(registry, local)
         if spec is None:
             raise Invalid(

@@ -138,7 +138,7 @@ def _with_learnable_turn_end(job: FitJob, model: Any, tokenizer: Any, emit: Prog
     if label.learnt is None:
         emit(Stage(f"{reason}: answers may not end. Use another --chat-template"))
         return job
-    emit(Stage(f"{reason}: answers learn to end with {_token(tokenizer, label.learnt)} instead"))
+    emit(Stage(f"{reason}: the model learns to end answers with {_token(tokenizer, label.learnt)} instead"))
     return replace(job, rows=label.apply(job.rows), measured=label.apply(job.measured))
 
 

@@ -1,4 +1,4 @@
-"""What one fit is given and what it measures: plain data for one process or several. No torch."""
+"""The input and the measurements of one fit, as plain data for one process or several. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

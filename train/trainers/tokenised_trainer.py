@@ -1,5 +1,5 @@
-"""What TRL's trainers share here: they get token ids instead of texts, in batches of similar length, and DPO and KTO
-compare the model with a reference that never changes.
+"""The part that TRL's trainers share: they train on token ids in batches of similar length, and DPO and KTO compare the
+model with a reference that never changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ class TrainerParts:
     Attributes:
         model: the base's weights.
         reference: a second copy of them for full tuning; None with an adapter, and for SFT.
-        tokenizer: its tokenizer. pad_token: pads rows; it is masked, so any id will do.
+        tokenizer: its tokenizer. pad_token: the id that pads rows; it is masked, so any id works.
         adapter: the LoraConfig; None for full tuning.
     """
 

@@ -1,9 +1,9 @@
 """Which token a model learns to end its answers with, if its base has never learnt the template's end-of-turn token.
 
 A pretrained base often reserves tokens, such as `<end_of_turn>`, that its pretraining never used. Their embeddings stay
-nearly equal, so whatever raises the probability of one raises that of all the others as much, and an adapter, which
-does not change embeddings, cannot learn to generate that token. The base's end-of-text token is learnt instead:
-engines stop at both. Finding such tokens by similar embeddings: Land and Bartolo, arXiv:2405.05417.
+nearly equal, so everything that raises the probability of one raises that of all the others as much. An adapter, which
+does not change embeddings, cannot learn to generate such a token. The model learns the base's end-of-text token
+instead, at which engines stop too. Source of the test by similar embeddings: Land and Bartolo, arXiv:2405.05417.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from train.trainers.pairs import Pair
 from train.trainers.templates import turn_end
 from train.trainers.tokens import Row
 
-# A token that the base has learnt has hardly another one this near; a reserved token of Gemma 3 has 6,249.
+# A token that the base has learnt has hardly any other token this near; a reserved token of Gemma 3 has 6,249.
 _SIMILARITY = 0.9
 _MOST_SIMILAR = 20
 _CHUNK = 8_192  # rows of an embedding matrix at a time
@@ -34,7 +34,7 @@ class TurnEndLabel:
     learnt: int | None
 
     def apply(self, rows: Rows) -> Rows:
-        """The rows with another end of each answer.
+        """The rows, with the learnt token at the end of each answer.
 
         In conversations only the label changes, because the next turn follows the template's token. The trainers of
         pairs and labelled answers compare input ids, so these change too.
@@ -65,7 +65,13 @@ def find_turn_end_label(model: Any, tokenizer: Any) -> TurnEndLabel | None:
     end, weight = turn_end(tokenizer).token, getattr(model.get_output_embeddings(), "weight", None)
     # Packed weights of a quantised layer have no row for each token, and weights that are not loaded no values.
     readable = weight is not None and weight.dim() == 2 and weight.is_floating_point() and not weight.is_meta
-    if end is None or not readable or not layer.weight.is_floating_point() or end >= len(weight) or is_learnt(weight, end):
+    if (
+        end is None
+        or not readable
+        or not layer.weight.is_floating_point()
+        or end >= len(weight)
+        or is_learnt(weight, end)
+    ):
         return None
     others = [token for token in _end_tokens(model, tokenizer) if token != end and token < len(weight)]
     return TurnEndLabel(end, next((token for token in others if is_learnt(weight, token)), None))

@@ -16,7 +16,7 @@ from train.worker.model_jobs import EXPORT, MERGE
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What a job reports: the model's name and, of an export, the file and its size."""
+    """A job's result: the model's name and, for an export, the file and its size in bytes."""
 
     values: Mapping[str, Any]
 

@@ -11,16 +11,16 @@ IMPORT, MERGE, EXPORT = "import-model", "merge-model", "export-model"
 
 
 def run_model_job(job: Job, context: JobContext) -> dict[str, Any]:
-    """Does one job of the kinds above.
+    """Runs one job of these kinds.
 
-    The parameters of an import are the fields of `NewModel` and `merge`; of a merge `adapter` and
-    `name`; of an export `model`, `type` and `file`, a name in the home's folder `exports`.
+    Its parameters: for an import, the fields of `NewModel` and `merge`; for a merge, `adapter` and `name`; for an
+    export, `model`, `type` and `file`, the name of a file in the home's folder `exports`.
 
     Returns:
-        `{"model": name}`; of an export also `file` and `bytes`.
+        `{"model": name}`; for an export also `file` and `bytes`.
 
     Raises:
-        TrainingFailed: the error in one line. JobCancelled: the job was cancelled; nothing is left of it but a
+        TrainingFailed: the job's error in one line. JobCancelled: the job was cancelled. Nothing is left of it but a
             candidate, if it was cancelled during the last check.
     """
     if job.kind not in (IMPORT, MERGE, EXPORT):

@@ -91,17 +91,17 @@ class Keyring:
         return self._needed
 
     def is_owner(self, key_id: str | None) -> bool:
-        """Whether this is the id of a valid owner key."""
+        """Whether this is the id of a valid owner's key."""
         self._refresh()
         return key_id in self._owners
 
     def owner_name(self, key_id: str | None) -> str | None:
-        """The name of the valid owner key with this id, or None."""
+        """The name of the valid owner's key with this id, or None."""
         self._refresh()
         return self._owners.get(key_id or "")
 
     def owner_key(self, secret: str) -> str | None:
-        """The id of the owner key with this secret, or None."""
+        """The id of the owner's key with this secret, or None."""
         key = check_key(self._database, secret)
         self._read_at = float("-inf")  # a key created a moment ago is not in the cache
         return key.id if key is not None and key.role == "owner" else None

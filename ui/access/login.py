@@ -1,4 +1,4 @@
-"""The sign-in page of the owners' app: it takes an owner key and sets a cookie. No Gradio."""
+"""The sign-in page of the owners' app: it takes an owner's key and sets a cookie. No Gradio."""
 
 import asyncio
 from html import escape
@@ -21,7 +21,7 @@ def login_page(message: str = "", after: str = "/", status: int = 200, *, openid
     note = f'<p class="wrong" role="alert">{escape(message)}</p>' if message else ""
     body = f"""
       <h1>Sign in</h1>
-      <p>Chat with models, compare them, train new ones and see the leaderboard. You need an owner key.</p>
+      <p>Chat with models, compare them, train new ones and see the leaderboard. You need an owner’s key.</p>
       <form method="post" action="/login">
         <label for="key">Owner key</label>
         <input id="key" name="key" type="password" autocomplete="current-password" placeholder="pk-…"
@@ -72,7 +72,7 @@ class Login:
             secret, after = str(form.get("key", "")).strip(), safe_redirect(str(form.get("after", "/")))
         key_id = await asyncio.to_thread(self._keyring.owner_key, secret)
         if key_id is None:
-            wrong = "This is not an owner key. It may be revoked, or a key for clients."
+            wrong = "This is not an owner’s key. It may be revoked, or a key for clients."
             return login_page(wrong, after, 401, openid=self._openid)
         response = RedirectResponse(after, status_code=303)
         cookie = self._cookies.owner_value(key_id)

@@ -144,7 +144,7 @@ class Router:
             if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
                 response: Response = RedirectResponse(f"/login?after={quote(scope['path'])}", status_code=303)
             else:
-                response = PlainTextResponse("This needs an owner key. Sign in at /login.", status_code=401)
+                response = PlainTextResponse("This needs an owner's key. Sign in at /login.", status_code=401)
             await response(scope, receive, send)
         elif (endpoint := self._apps.owner_endpoints.get(scope["path"])) is not None:
             await endpoint(scope, receive, send)

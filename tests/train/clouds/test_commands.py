@@ -168,8 +168,8 @@ def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], err
     assert "\n" not in str(failed.exception)
 
 
-def test_the_two_tables_agree() -> None:
-    """When a model ends stands in the price table for buyers and in the table of shutdowns for owners."""
+def test_the_price_table_and_the_shutdown_table_have_the_same_dates() -> None:
+    """Shutdown dates are in the price table for buyers, and in the table of shutdowns for owners."""
     from models.registry.shutdowns import find_shutdown_date, fine_tuning_cutoff
     from train.planning.pricing import price_table
 

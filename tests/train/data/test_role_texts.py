@@ -224,6 +224,6 @@ def test_conversations_of_a_text_are_separated_as_asked_or_as_guessed_with_a_war
     assert [guess in mend for mend in guesses] == ([True] if guess else [])
 
 
-def test_an_unknown_separator_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_separator_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"no separator 'x': use auto, rule, blank-line, pair"):
         read(tmp_path / "faq.txt", Columns(separator="x"))

@@ -69,7 +69,7 @@ def test_calls_results_and_tools_become_fields(row: dict[str, Any], tools: int, 
     assert (len(listed), listed[0]["function"]["name"]) == (tools, "find")
     assert len(example.learnt) == (1 if row is QWEN else 2)
     assert (report.codes["text-tool-calls"], "unknown-tool" in report.codes) == (1, False)
-    assert "read as such: in line 1" in next(p.message for p in report.problems if p.code == "text-tool-calls")
+    assert "were recognised: in line 1" in next(p.message for p in report.problems if p.code == "text-tool-calls")
 
 
 def test_several_calls_with_text_before_them_and_several_results_in_one_message() -> None:
@@ -87,7 +87,7 @@ def test_several_calls_with_text_before_them_and_several_results_in_one_message(
     "text",
     ["Write <tool_call>…</tool_call>.", f"{CALL} and wait", "<tool_call>{}</tool_call>", "<tool_call></tool_call>"],
 )
-def test_what_is_no_call_stays_text_and_is_reported(text: str) -> None:
+def test_text_that_is_not_a_call_stays_text_and_is_reported(text: str) -> None:
     report = read({"messages": [QUESTION, {"role": "assistant", "content": text}]})
     (example,) = report.examples
     assert example.conversation.as_dicts()[1]["content"] == text
@@ -112,7 +112,7 @@ def test_tags_without_an_end_are_read_in_linear_time(role: str, text: str) -> No
     assert time.process_time() - began < 3
 
 
-def test_pairs_may_have_them_too_and_many_rows_give_one_warning(tmp_path: Path) -> None:
+def test_pairs_may_have_calls_as_text_and_many_rows_give_one_warning(tmp_path: Path) -> None:
     row = {"prompt": [QUESTION], "chosen": [{"role": "assistant", "content": CALL}], "rejected": "In Oslo."}
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(json.dumps(row | {"tools": [FIND]}) for _ in range(3)))

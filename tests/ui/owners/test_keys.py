@@ -39,10 +39,10 @@ def secret_in(html: str) -> str:
 async def test_the_first_key_must_be_an_owner_key(tab: KeysTab, database: Database) -> None:
     view = tab._view
     empty = await tab.refresh("", 7, "key")
-    assert "Create an owner key first" in empty[view.table]
+    assert "Create an owner’s key first" in empty[view.table]
     assert (empty[view.role]["value"], empty[view.role]["interactive"]) == ("owner", False)
     refused = await saved(tab, role="client")
-    assert "owner key first. Without one" in refused[view.line]
+    assert "owner’s key first. Without one" in refused[view.line]
     assert list_keys(database) == []
     made = await saved(tab, "boss", "owner")
     key = check_key(database, secret_in(made[view.made]))

@@ -33,7 +33,7 @@ from ui.owners.keys.html import keys_table, new_key_html, usage_plot, usage_tabl
 _NEW = ""
 _PERIODS = (("Today", 1), ("7 days", 7), ("30 days", 30), ("1 year", 365))
 _NO_KEYS = (
-    "There are no keys yet, so Parley accepts requests from this machine only, without a key. Create an owner key "
+    "There are no keys yet, so Parley accepts requests from this machine only, without a key. Create an owner’s key "
     "first. From then on clients need a key, and you sign in to this page with yours."
 )
 _LIMITS = {
@@ -198,7 +198,7 @@ class KeysTab:
             changed = change_key(database, form.which, models=models, limits=limits, expires=end)
             return {view.line: notice(f"Saved {changed.name}.", "good"), view.made: ""}
         if form.role != "owner" and not keys_configured(database):
-            raise Invalid("Create an owner key first. Without one, nobody could open this page any more.")
+            raise Invalid("Create an owner’s key first. Without one, nobody could open this page any more.")
         secret = create_key(
             database, name=name, role=cast(Role, form.role), expires=_end(ends), models=models, limits=limits
         )

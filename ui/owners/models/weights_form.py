@@ -34,7 +34,7 @@ ENGINE_FIELDS = (
     EngineField("gpu_memory_share", "Share of GPU memory, 0 to 1", "automatic", float),
     EngineField("sleep_after_s", "Sleep after seconds without a request", "engine_sleep_after_s", float),
     EngineField("replicas", "Engines that serve it", "1", int),
-    EngineField("max_replicas", "Most engines under load", "always the same", int),
+    EngineField("max_replicas", "Maximum under load", "a fixed number", int),
     EngineField("target_running", "Running requests per engine", "8", int),
     EngineField("tool_call_parser", "Tool call parser", "by model family"),
     EngineField("reasoning_parser", "Reasoning parser", "by model family"),

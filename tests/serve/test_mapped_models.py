@@ -10,7 +10,7 @@ import pytest
 from models.database import Database
 from models.errors import NotFound
 from models.keys import create_key
-from models.registry.stand_ins import find_stand_in
+from models.registry.mapped_models import find_mapped_model
 from models.settings.settings import Settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
@@ -75,7 +75,7 @@ def test_a_family_covers_its_dates_unless_two_entries_differ() -> None:
         "gpt-4o-mini": "a", "gpt-4o-mini-2024-07-18": "a", "gpt-4o": None, "gpt-4o-2024-08-06": "b",
         "gpt-4o-2024-05-13": None, "gpt-3.5-turbo": "d", "gpt-4o-mini-audio": None,
     }  # fmt: skip
-    assert {name: find_stand_in(names, name) for name in expected} == expected
+    assert {name: find_mapped_model(names, name) for name in expected} == expected
 
 
 def test_a_judge_can_be_named_by_a_mapped_name(gateway: Serving) -> None:

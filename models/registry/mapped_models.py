@@ -1,4 +1,4 @@
-"""Finds the local model that stands in for another provider's model, as set in `fine_tuning_models`."""
+"""Finds the local model that another provider's name is mapped to by the setting `fine_tuning_models`."""
 
 import re
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 
 
-def find_stand_in(names: Mapping[str, str], name: str) -> str | None:
-    """The local model that stands in for `name`; None if there is none.
+def find_mapped_model(names: Mapping[str, str], name: str) -> str | None:
+    """The local model that `name` is mapped to; None if there is none.
 
     An entry with exactly this name takes precedence. Otherwise names that differ only in their date are the same, such
     as `gpt-4o-mini` and `gpt-4o-mini-2024-07-18`, unless several such entries map to different models.

@@ -23,8 +23,8 @@ _log = logging.getLogger("parley.supervisor")
 async def download_small_files(spec: ModelSpec) -> None:
     """Downloads a hub model's JSON files and chat templates into the hub's cache, unless its weights are there.
 
-    Without them the engine starts with defaults, and its own error says why the hub cannot be reached. A cancellation ends
-    the download, so that a slow hub does not delay a stop.
+    Without them the engine starts with defaults, and its own error says why the hub cannot be reached. A cancellation
+    ends the download, so that a slow hub does not delay a stop.
     """
     if spec.path is None or spec.folder is not None or hub_is_offline():
         return

@@ -63,15 +63,10 @@ class TurnEndLabel:
 def find_turn_end_label(model: Any, tokenizer: Any) -> TurnEndLabel | None:
     """How answers must end for this model to learn it; None if it can learn the template's own token."""
     end, weight = turn_end(tokenizer).token, getattr(model.get_output_embeddings(), "weight", None)
-    # Packed weights of a quantised layer have no row for each token, and weights that are not loaded no values.
-    readable = weight is not None and weight.dim() == 2 and weight.is_floating_point() and not weight.is_meta
-    if (
-        end is None
-        or not readable
-        or not layer.weight.is_floating_point()
-        or end >= len(weight)
-        or is_learnt(weight, end)
-    ):
+    if end is None or weight is None or weight.is_meta or end >= len(weight):
+        return None
+    # Packed weights of a quantised layer have no row for each token.
+    if weight.dim() != 2 or not weight.is_floating_point() or is_learnt(weight, end):
         return None
     others = [token for token in _end_tokens(model, tokenizer) if token != end and token < len(weight)]
     return TurnEndLabel(end, next((token for token in others if is_learnt(weight, token)), None))

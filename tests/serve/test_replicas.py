@@ -192,6 +192,6 @@ def test_a_model_is_scaled_while_it_is_registered(database: Database) -> None:
     for replicas in (0, 65):
         with pytest.raises(Invalid, match="replicas"):
             scale_model(registry, "m", replicas)
-    with pytest.raises(Invalid, match="below the 3"):
+    with pytest.raises(Invalid, match="must not be less than replicas"):
         scale_model(registry, "m", 3, 2)
     assert registry.resolve("m").engine == options

@@ -387,7 +387,6 @@ async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
         fleet.add("lora", kind="adapter", base="one", lora_rank=8)
         await fleet.ready("one", "one#2")
         await fleet.until(lambda seen: any(seen[name].state == "ready" for name in ("lora", "lora#2") if name in seen))
-        assert [name for name in ("lora", "lora#2") if name in fleet.supervisor.overview()] != ["lora", "lora#2"]
         streams = [asyncio.create_task(fleet.stream("one", 60)) for _ in range(4)]
         await asyncio.sleep(0.2)
         scale_model(fleet.registry, "one", 3)

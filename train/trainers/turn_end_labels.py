@@ -62,7 +62,8 @@ class TurnEndLabel:
 
 def find_turn_end_label(model: Any, tokenizer: Any) -> TurnEndLabel | None:
     """How answers must end for this model to learn it; None if it can learn the template's own token."""
-    end, weight = turn_end(tokenizer).token, getattr(model.get_output_embeddings(), "weight", None)
+    end = turn_end(tokenizer).token
+    weight: Any = getattr(model.get_output_embeddings(), "weight", None)
     # Packed weights of a quantised layer have no row for each token, and weights that are not loaded no values.
     readable = weight is not None and weight.dim() == 2 and weight.is_floating_point() and not weight.is_meta
     if end is None or not readable or end >= len(weight) or is_learnt(weight, end):

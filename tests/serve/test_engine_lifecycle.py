@@ -237,9 +237,7 @@ async def test_a_replica_without_room_does_not_take_that_of_its_unloaded_model(s
         engine_states.unload_model(fleet.gateway.database, "one")
         await fleet.until(lambda seen: seen["one"].state == "stopped" and not fleet.supervisor.guardians)
         fleet.registry.retire("other")  # after which every engine that found no room is placed
-        await fleet.until(lambda seen: "other" not in seen)
-        assert [row.state for row in fleet.supervisor.overview().values()] == ["stopped", "stopped"]
-        assert await fleet.say("one") == "a"
+        await fleet.until(lambda seen: [row.state for row in seen.values()] == ["stopped", "stopped"])
 
 
 async def test_what_can_never_fit_is_refused_with_what_would(start) -> None:
@@ -311,9 +309,8 @@ async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
         await fleet.ready("first", "second")
         assert before not in fleet.supervisor.guardians
         assert await fleet.say("first") == await fleet.say("second") == "a"
-        # But not for a further replica, which would interrupt its own model.
         before = fleet.supervisor.guardians
-        scale_model(fleet.registry, "first", 2)
+        scale_model(fleet.registry, "first", 2)  # no room is made for a replica, which would interrupt its own model
         await fleet.until(lambda seen: "first#2" in seen and "would have to restart" in seen["first#2"].message)
         assert fleet.supervisor.guardians == before
 
@@ -387,7 +384,6 @@ async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
         fleet.add("lora", kind="adapter", base="one", lora_rank=8)
         await fleet.ready("one", "one#2")
         await fleet.until(lambda seen: any(seen[name].state == "ready" for name in ("lora", "lora#2") if name in seen))
-        assert [name for name in ("lora", "lora#2") if name in fleet.supervisor.overview()] != ["lora", "lora#2"]
         streams = [asyncio.create_task(fleet.stream("one", 60)) for _ in range(4)]
         await asyncio.sleep(0.2)
         scale_model(fleet.registry, "one", 3)

@@ -62,7 +62,8 @@ class TurnEndLabel:
 
 def find_turn_end_label(model: Any, tokenizer: Any) -> TurnEndLabel | None:
     """How answers must end for this model to learn it; None if it can learn the template's own token."""
-    end, weight = turn_end(tokenizer).token, getattr(model.get_output_embeddings(), "weight", None)
+    end = turn_end(tokenizer).token
+    weight: Any = getattr(model.get_output_embeddings(), "weight", None)
     if end is None or weight is None or weight.is_meta or end >= len(weight):
         return None
     # Packed weights of a quantised layer have no row for each token.

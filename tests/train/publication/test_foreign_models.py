@@ -241,11 +241,13 @@ def test_jobs_merge_and_export_as_the_commands_do(
     assert spec.kind == "merged"
     assert spec.parity is not None
     # The worker was killed after the registration: the next one completes the check.
-    interrupted = spec.parity.model_copy(update={"served": None, "not_served": ""})
+    interrupted = spec.parity.model_copy(update={"served": None, "not_served": "", "refused": ""})
     opened.registry.set_parity("by-job", interrupted, "candidate")
     done = run_job(opened, "import-model", {}, done.id)
     assert (done.status, done.result) == ("succeeded", {"model": "by-job"}), done.error
-    assert opened.registry.resolve("by-job").state == "listed"
+    checked = opened.registry.resolve("by-job").parity
+    assert checked is not None
+    assert checked.checked > interrupted.checked
     # A job that started later does not take it for its own.
     later = {"kind": "import-model", "params": done.params, "started": utcnow().isoformat()}
     assert find_earlier(later, opened.registry, opened.settings) is None

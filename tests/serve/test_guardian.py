@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
         time.sleep(0.02)
 
 
-def alive(pids: list[int]) -> list[int]:
+def alive(pids: Collection[int]) -> list[int]:
     found = []
     for pid in pids:
         try:
@@ -174,9 +175,14 @@ def test_a_number_that_is_anothers_now_is_left_alone(tmp_path: Path) -> None:
     wait_until(lambda: process.exit_code() is not None)
 
 
-def marked(pids: Collection[int]) -> list[int]:
+def marked(pids: Collection[int]) -> set[int]:
     """Those with the mark of a home; for a moment after its start a program has no environment yet."""
-    return [pid for pid in pids if guardian.MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+    found = set()
+    for pid in pids:
+        with suppress(OSError):  # it has ended
+            if guardian.MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                found.add(pid)
+    return found
 
 
 def test_what_an_earlier_life_has_left_is_found_by_its_mark(tmp_path: Path) -> None:
@@ -184,7 +190,7 @@ def test_what_an_earlier_life_has_left_is_found_by_its_mark(tmp_path: Path) -> N
     wait_until(lambda: len(marked(guardian.descendants(process.pid))) >= 3)
     tree = marked(guardian.descendants(process.pid))
     assert guardian.kill_marked(str(tmp_path / "other")) == []
-    assert set(tree) <= set(guardian.kill_marked(str(tmp_path)))
+    assert tree <= set(guardian.kill_marked(str(tmp_path)))
     wait_until(lambda: alive(tree) == [])
     process.stop()
 

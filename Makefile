@@ -26,7 +26,7 @@ check: setup-dev ## format, lint, types and the fast tests
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) pyrefly check --summary=none
-	$(RUN) pytest -q -n 2 --dist worksteal -m "not engine and not browser and not training and not long"
+	$(RUN) pytest -q -n 2 -m "not engine and not browser and not training and not long"
 
 bench: setup-dev ## every benchmark that this machine can run
 	$(RUN) bench

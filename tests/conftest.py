@@ -55,7 +55,7 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run files with few tests first: they hold the longest tests, which would otherwise run alone at the end."""
     for item in items:
-        if "tiny_base" in getattr(item, "fixturenames", ()):
+        if not {"tiny_base", "tokenizer"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.long)  # importing torch and transformers costs each process five seconds
         if "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values():
             item.add_marker(pytest.mark.long)  # the same test runs on SQLite

@@ -185,6 +185,7 @@ def test_nothing_happens_on_import() -> None:
     assert not wrong
 
 
+@pytest.mark.long  # it imports torch
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_public_api_of_a_room_resolves(room: str) -> None:
     package = importlib.import_module(room)

@@ -33,6 +33,7 @@ def test_all_of_it_is_small() -> None:
     assert (BASE / "model.safetensors").stat().st_size < 11.5e6
 
 
+@pytest.mark.long
 def test_weights_are_bf16_and_the_context_is_4096() -> None:
     config = json.loads((BASE / "config.json").read_text("utf-8"))
     assert config["model_type"] == "qwen2"

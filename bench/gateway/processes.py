@@ -30,7 +30,7 @@ from bench.gateway.measurements import BODY
 from bench.gateway.targets import Cores, Target
 from bench.progress import print_progress
 from models.errors import ParleyError
-from serve.processes.children import own_command, spawn
+from serve.processes.children import own_command
 from serve.transport.listen_sockets import open_listen_sockets
 
 _CONNECTIONS = 64
@@ -130,8 +130,7 @@ async def _start(stack: ExitStack, home: Home, count: int) -> list[Target]:
         command = own_command(
             f"gateway-{number}", *arguments, environment=home.environment, inherited_files=sockets.descriptors
         )
-        process = spawn(command, home.settings.logs_dir)
-        stack.callback(process.stop)
+        process = targets.start(stack, command, home.settings.logs_dir)
         target = Target(command.name, client, process.pid, process)
         await targets.wait_ready([target], json.dumps(BODY).encode())
         # Another process on the same socket may have answered: this one is ready once it stops using the CPU.

@@ -110,7 +110,7 @@ def start_mock(stack: ExitStack, logs: Path, cores: Cores) -> Upstream:
     """Starts the paced mock on one core."""
     port = free_port()
     argv = (sys.executable, "-m", "bench.gateway.mock_upstream", str(port))
-    _start(stack, Command("mock", argv, engine_environment(), cores.upstream[:1], grace_s=0.5), logs)
+    start(stack, Command("mock", argv, engine_environment(), cores.upstream[:1], grace_s=0.5), logs)
     return Upstream(f"http://127.0.0.1:{port}", "none", "mock")
 
 
@@ -122,7 +122,7 @@ def direct_target(stack: ExitStack, upstream: Upstream) -> Target:
 def parley_target(stack: ExitStack, settings: Settings, environment: dict[str, str], key: str, cores: Cores) -> Target:
     """Starts `parley gateway` over a home that knows the engine's address."""
     command = Command(PARLEY, (sys.executable, "-m", "parley", "gateway"), environment, cores.gateway)
-    process = _start(stack, command, settings.logs_dir)
+    process = start(stack, command, settings.logs_dir)
     return Target(PARLEY, chat_client(stack, settings.gateway_url.removesuffix("/v1"), key), process.pid, process)
 
 
@@ -148,7 +148,7 @@ def peer_target(stack: ExitStack, name: str, upstream: Upstream, logs: Path, cor
     make = {"vllm-router": _vllm_router, "litellm": _litellm}[name]
     argv, key = make(upstream, port, logs)
     environment = engine_environment(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR", DO_NOT_TRACK="1")
-    process = _start(stack, Command(name, argv, environment, cores.gateway, grace_s=1.0), logs)
+    process = start(stack, Command(name, argv, environment, cores.gateway, grace_s=1.0), logs)
     return Target(name, chat_client(stack, f"http://127.0.0.1:{port}", key), process.pid, process)
 
 
@@ -207,7 +207,8 @@ async def ready_targets(targets: Sequence[Target], body: bytes) -> list[Target]:
     return ready
 
 
-def _start(stack: ExitStack, command: Command, logs: Path) -> Process:
+def start(stack: ExitStack, command: Command, logs: Path) -> Process:
+    """Starts a command, which is stopped with the stack."""
     process = spawn(command, logs)
     stack.callback(process.stop)
     return process

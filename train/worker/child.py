@@ -3,7 +3,7 @@
 Input: {"request": what `TrainingRequest.from_json` reads, "out": the run's folder}. Lines: {"stage": text},
 {"step": …}, {"validation": …}, {"checkpoint": …} as `train.run.progress` has them, and last {"result": …} or {"error":
 text, code, param}. Nothing else reaches standard output: what libraries print goes to standard error. The process ends
-with its parent.
+with its parent, whose process id is its argument.
 """
 
 import json
@@ -43,7 +43,8 @@ Work = Callable[[dict[str, Any], "Registry", "Settings", WriteLine], Result]
 def main(work: Work | None = None) -> int:
     """Reads the request, does the work (by default, trains and publishes), and returns the exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = int(sys.argv[1]) if sys.argv[1:] else os.getppid()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # output of a library, from Python or C, must not be mistaken for a line of ours
 

@@ -83,10 +83,13 @@ sys.exit(child.main())
 @pytest.mark.long
 def test_the_programs_of_a_job_end_with_its_worker() -> None:
     child = (
-        "import os, subprocess; from train.worker import child; "
-        "print(subprocess.Popen(['sleep', '60']).pid, flush=True); child._exit_with_parent(os.getppid())"
+        "import subprocess, sys; from train.worker import child; "
+        "print(subprocess.Popen(['sleep', '60']).pid, flush=True); child._exit_with_parent(int(sys.argv[1]))"
     )
-    worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
+    worker = (
+        "import os, subprocess, sys; "
+        f"subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid())], start_new_session=True)"
+    )
     process = subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     program = psutil.Process(int(process.stdout.readline()))
@@ -97,3 +100,12 @@ def test_the_programs_of_a_job_end_with_its_worker() -> None:
         while program.status() != psutil.STATUS_ZOMBIE:  # a container's first process may reap nothing
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@pytest.mark.long
+def test_a_child_whose_worker_is_gone_already_ends_at_once() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    command = [sys.executable, "-m", "train.worker.child", str(gone.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as child:  # its standard input stays open
+        assert child.wait(timeout=120) == 1

@@ -1,7 +1,7 @@
 """The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
 
-import io
 import inspect
+import io
 import json
 import os
 import re

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.verdicts.__main__ import main
-from bench.verdicts.call_rates import call_rates
 from bench.verdicts.coverage import coverage
+from bench.verdicts.optional_stopping import call_rates
 from evals.ratings.simulated_votes import World, draw, with_win_rate
 from evals.ratings.voter_means import Cells, from_sums, voter_mean
 

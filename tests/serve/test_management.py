@@ -64,6 +64,12 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/plain/retire")["registered"] == "retired"
     for name in ("org/a", "b"):
         assert owner("POST", "/models", {"name": name, **HOSTED})["state"] == "ready"
+    mutual = [
+        owner("POST", f"/models/{one}/fallbacks", {"fallbacks": [other]})
+        for one, other in (("org/a", "b"), ("b", "org/a"))
+    ]
+    assert [entry["fallbacks"] for entry in mutual] == [["b"], ["org/a"]]
+    owner("POST", "/models/b/fallbacks", {"fallbacks": ["nobody"]}, status=400)
     assert owner("POST", "/aliases", {"name": "support", "to": {"org/a": 90, "b": 10}})["target"] == "org/a"
     assert owner("POST", "/models/llama/pin")["pinned"] is True
     assert "unpin it first" in owner("POST", "/models/llama/unload", status=409)["error"]["message"]

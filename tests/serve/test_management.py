@@ -135,6 +135,8 @@ def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller
         ("/keys", {"name": "x", "daily_usd": -1}, "daily_usd", "greater than 0"),
         ("/keys", {"name": "x", "expires": "soon"}, "expires", "use days or hours"),
         ("/aliases", {"name": "x"}, "to", "Field required"),
+        ("/aliases", {"name": "x", "to": {"a": 1}}, "to", "at least 2 items"),
+        ("/aliases", {"name": "x", "to": {"a": 1, "b": -1}}, "to.b", "greater than 0"),
         ("/campaigns", {"name": "x", "models": ["a", "b"], "prompts": {}}, "prompts", "exactly one source"),
     ]:
         with subtests.test(path=path, body=body, param=param, says=says):

@@ -19,7 +19,7 @@ from train.demo.answers import has_style
 
 pytestmark = pytest.mark.engine
 
-MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge"]
+MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge", "support-tools"]
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def test_the_demo_lists_its_models_each_ready(client: OpenAI) -> None:
         "support-concise": "merged",
         "support-friendly": "adapter",
         "support-judge": "adapter",
+        "support-tools": "adapter",
     }
     assert {listed[name]["state"] for name in MODELS} == {"ready"}
 

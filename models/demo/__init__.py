@@ -52,7 +52,7 @@ def catalogue() -> tuple[DemoModel, ...]:
             "support-tools",
             "adapter",
             adapters / "support-tools",
-            "Fine-tuned to call trackOrder, cancelOrder, checkRefund and openingHours, and to write tickets in JSON.",
+            "Fine-tuned to call four functions: trackOrder, cancelOrder, checkRefund and openingHours.",
             None,
             tools=True,
         ),

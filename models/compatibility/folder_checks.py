@@ -29,6 +29,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # PEFT's types that add tokens or layers instead of changing weights: nothing can be merged.
 _NOT_MERGEABLE = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
 _NAMED_ADAPTER = re.compile(r"\.lora_[AB]\.(?!weight$)\w+\.weight$")  # a state dict of PEFT's model: `lora_A.default`
+_PAIRED = re.compile(r"\.lora_([AB])\.(?=weight$)")  # a layer's two matrices
 _HUB_ID = re.compile(r"(?=.{,200}$)[\w-][\w.-]*/[\w-][\w.-]*")  # a longer one has no file name in the hub's cache
 
 
@@ -187,6 +188,12 @@ def _check_adapter(folder: Path) -> None:
     if not weights.is_file():
         raise Invalid(_no_adapter_weights(folder), param="path")
     tensors = tensor_shapes(weights)
+    single = next((name for name in tensors if _PAIRED.search(name) and _partner(name) not in tensors), None)
+    if single:
+        raise Invalid(
+            f"{weights} is incomplete: it has {single}, but not {_partner(single)}. Copy the adapter again.",
+            param="path",
+        )
     named = next((name for name in tensors if _NAMED_ADAPTER.search(name)), None)
     if named or all(0 in shape for shape in tensors.values()):
         fault = (
@@ -195,6 +202,11 @@ def _check_adapter(folder: Path) -> None:
         raise Invalid(
             f"{weights} {fault}: load the trained adapter with PEFT and save it with save_pretrained().", param="path"
         )
+
+
+def _partner(name: str) -> str:
+    """The other tensor of a LoRA layer."""
+    return _PAIRED.sub(lambda match: ".lora_B." if match[1] == "A" else ".lora_A.", name)
 
 
 def _read_config(file: Path) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def write_model(folder: Path, **config: Any) -> Path:
 def write_adapter(folder: Path, **config: Any) -> Path:
     """A LoRA adapter's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensor = "base_model__model__model__layers__0__self_attn__o_proj__lora_A__weight"
-    write_tensors(folder / "adapter_model.safetensors", **{tensor: (1, 1)})
+    layer = "base_model__model__model__layers__0__self_attn__o_proj__"
+    shapes = {f"{layer}lora_A__weight": (1, 1), f"{layer}lora_B__weight": (1, 1)}
+    write_tensors(folder / "adapter_model.safetensors", **shapes)
     (folder / "adapter_config.json").write_text(json.dumps(LORA | config))
     return folder

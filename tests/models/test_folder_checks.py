@@ -210,9 +210,10 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     (base / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
     NewModel("llama", path=str(base)).register(registry)
 
-    def refusal(**shapes: tuple[int, ...]) -> str:
+    def refusal(*, paired: bool = True, **shapes: tuple[int, ...]) -> str:
         folder = write_adapter(tmp_path / "a", target_modules=".*", base_model_name_or_path="org/wide")
-        write_tensors(folder / "adapter_model.safetensors", **shapes)
+        pairs = {name.replace("lora_A__w", "lora_B__w"): (*shape[1:], shape[0]) for name, shape in shapes.items()}
+        write_tensors(folder / "adapter_model.safetensors", **(pairs if paired else {}) | shapes)
         with pytest.raises(Invalid) as refused:
             NewModel("a", path=str(folder), base="llama").register(registry)
         return str(refused.value)
@@ -225,6 +226,9 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     assert "holds no weights, as a run with DeepSpeed" in refusal(**{f"{stem}norm__lora_A__weight": (0,)})
     assert "it changes lm_head" in refusal(base_model__model__lm_head__lora_A__weight=(8, 64))
     assert "it changes embed_tokens" in refusal(**{f"{stem}embed_tokens__base_layer__weight": (2, 64)})
+    single = refusal(paired=False, **{f"{stem}layers__0__self_attn__q_proj__lora_A__weight": (8, 64)})
+    q_proj = "base_model.model.model.layers.0.self_attn.q_proj"
+    assert f"it has {q_proj}.lora_A.weight, but not {q_proj}.lora_B.weight. Copy the adapter again." in single
     wide = refusal(**{f"{stem}layers__0__self_attn__q_proj__lora_A__weight": (8, 128)})
     assert wide == (
         "The adapter does not fit 'llama': its layers are 128 wide, and the base's are 64 wide. "

@@ -59,8 +59,8 @@ def unpack_gguf(registry: Registry, settings: Settings, new: NewModel, progress:
     """Unpacks the GGUF file in `new.path` into a folder of the home and registers it as `new.name`.
 
     Raises:
-        Invalid: transformers cannot read this kind of GGUF file. Unavailable: the package gguf is missing, or the file
-        is damaged. Conflict: the name is taken.
+        Invalid: the file is damaged, or transformers cannot read this kind of GGUF file. Unavailable: the package gguf
+        is missing. Conflict: the name is taken.
     """
     file = expand_user(str(new.path)).absolute()
     if new.kind == "adapter":
@@ -96,8 +96,7 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
         from train.trainers.adapters import write_model
 
         started = time.monotonic()
-        # Imported by name, because the package is optional; `_check_file` reports if it is missing.
-        reader = import_module("gguf").GGUFReader(file)
+        reader = _open_gguf(file)
         tensors = reader.tensors
         weights = sum(int(tensor.n_elements) for tensor in tensors)
         _require_memory(file, weights)
@@ -134,6 +133,22 @@ def _check_file(file: Path) -> None:
         )
     if find_spec("gguf") is None:
         raise Unavailable("Reading a GGUF file needs the package gguf, which `make setup` installs.", param="path")
+
+
+def _open_gguf(file: Path) -> Any:
+    """Reads the file's header with the package gguf. Raises Invalid: it is damaged, or holds no chat model."""
+    try:
+        # Imported by name, because the package is optional; `_check_file` reports if it is missing.
+        reader = import_module("gguf").GGUFReader(file)
+    except (LookupError, ValueError, OverflowError) as error:  # what the package raises on any other bytes
+        raise Invalid(f"{file} is damaged, incomplete or no GGUF file: download it again.", param="path") from error
+    architecture = reader.fields.get("general.architecture")
+    if architecture is not None and architecture.contents() == "clip":
+        raise Invalid(
+            f"{file} is the part of a model that reads images (mmproj): give the GGUF file of the language model.",
+            param="path",
+        )
+    return reader
 
 
 def _starts_with_bos(fields: Mapping[str, Any]) -> bool:

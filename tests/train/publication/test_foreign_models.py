@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFWriter
 from typer.testing import CliRunner
 
 import parley as front_door
@@ -166,11 +167,22 @@ def test_a_gguf_file_is_unpacked_and_registered(
     part.write_bytes(file.read_bytes())
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a GGUF file" * 100)
-    for path, says, error in (
-        (part, "is one of 3 parts", Invalid),
-        (broken, "cannot unpack this GGUF file: use the model's original weights", Unavailable),
+    short, cut = tmp_path / "short.gguf", tmp_path / "cut.gguf"
+    short.write_bytes(b"GGUF")
+    cut.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    images = tmp_path / "mmproj-Tiny.gguf"
+    writer = GGUFWriter(images, "clip")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    for path, says in (
+        (part, "is one of 3 parts"),
+        (broken, "is damaged, incomplete or no GGUF file: download it again"),
+        (short, "is damaged, incomplete or no GGUF file: download it again"),
+        (cut, "is damaged, incomplete or no GGUF file: download it again"),
+        (images, "reads images"),
     ):
-        with pytest.raises(error, match=says):
+        with pytest.raises(Invalid, match=says):
             unpack_gguf(opened.registry, opened.settings, NewModel("x", path=str(path)), silent)
     assert "x" not in {one.id for one in opened.registry.list(include_candidates=True)}
 

@@ -19,7 +19,7 @@ VOTER_COOKIE = "parley_voter"
 RATER_COOKIE = "parley_rater"  # the voter of an invite, for one campaign's address alone
 OWNER_SECONDS = 7 * 24 * 3600
 VOTER_SECONDS = 365 * 24 * 3600
-_KEYS_FRESH_S = 2.0
+_KEYS_FRESH_S = 0.5
 
 
 def cookie_attributes(request: Request, path: str, seconds: int) -> dict[str, Any]:

@@ -34,3 +34,11 @@ def test_cookies_are_read_back_and_forgeries_are_not():
     assert ours.owner_key_id(f"{OWNER_COOKIE}={ours.owner_value('01KEY')}") == "01KEY"
     assert ours.owner_key_id(f"{OWNER_COOKIE}={value}") is None
     assert ours.owner_key_id(f"{OWNER_COOKIE}={theirs.owner_value('01KEY')}") is None
+
+
+def test_a_session_is_valid_at_another_hosts_page(home: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    other.mkdir()
+    cookies = Cookies(page_secret(home))
+    (other / "page-secret").symlink_to(home / "page-secret")
+    assert Cookies(page_secret(other)).owner_key_id(f"{OWNER_COOKIE}={cookies.owner_value('key')}") == "key"

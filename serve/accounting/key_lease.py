@@ -1,0 +1,71 @@
+"""What a gateway may still admit for one key before it exchanges its lease. Only the event loop uses it."""
+
+import math
+
+from serve.accounting.leases import NOTHING, Amounts, Claim, Grant
+
+_LEAST_S = 0.25  # the rate of a shorter time says little
+_AHEAD_S = 1.0
+_REFUSAL_S = 0.1
+
+
+class KeyLease:
+    """The lease of one key. `amounts` is what is left of it; `waiting` is what waiting requests need."""
+
+    __slots__ = ("_low", "_running", "_since", "_spent", "amounts", "refused_until", "settled", "waiting")
+
+    def __init__(self, now: float, used: Amounts) -> None:
+        """`used`: what this gateway has admitted without a lease so far."""
+        self.amounts = NOTHING.minus(used)
+        self.waiting = self.settled = self._spent = self._low = self._running = NOTHING
+        self.refused_until = -math.inf  # an exchange before this time would grant nothing more
+        self._since = now
+
+    def covers(self, need: Amounts) -> bool:
+        """Whether the lease is enough for a request."""
+        return all(left >= needed or not needed for left, needed in zip(self.amounts, need, strict=True))
+
+    def lacks(self, need: Amounts) -> str:
+        """What a request must be refused for: `requests`, `tokens`, `day`, or nothing. The last of a budget may be
+        exceeded by one request, as without leases.
+        """
+        if need.requests and self.amounts.requests < need.requests:
+            return "requests"
+        if need.tokens and self.amounts.tokens < need.tokens:
+            return "tokens"
+        left = self.amounts
+        return "day" if (need.day_tokens and left.day_tokens <= 0) or (need.usd and left.usd <= 0) else ""
+
+    def spend(self, amounts: Amounts) -> None:
+        """A request was admitted."""
+        self.amounts, self._spent = self.amounts.minus(amounts), self._spent.plus(amounts)
+
+    def settle(self, unused: Amounts, used: Amounts) -> None:
+        """A request has ended. `unused`: what of its estimate is left over; `used`: what counts for the day."""
+        self.amounts, self.settled = self.amounts.plus(unused), self.settled.plus(used)
+
+    @property
+    def runs_low(self) -> bool:
+        """Whether it is time to exchange the lease, before a request has to wait for it."""
+        return any(left < low for left, low in zip(self.amounts, self._low, strict=True))
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to exchange."""
+        return not any(map(any, (self.amounts, self.waiting, self._spent, self._running)))
+
+    def claim(self, now: float, limits: Amounts, running: Amounts) -> Claim:
+        """The claim for the next exchange, which starts now."""
+        seconds = max(now - self._since, _LEAST_S)
+        want = Amounts(*(spent / seconds * _AHEAD_S for spent in self._spent))
+        # Requests are leased whole: a fraction of one would lie unused.
+        want = want._replace(requests=math.ceil(want.requests))
+        self._since, self._spent, self._running = now, NOTHING, running
+        return Claim(limits, self.amounts, self.waiting, want, running)
+
+    def apply(self, now: float, claim: Claim, grant: Grant) -> None:
+        """Takes the new lease. What was admitted during the exchange is taken off it."""
+        self.amounts = grant.lease.minus(claim.lease.minus(self.amounts))
+        self._low = Amounts(*(amount / 2 for amount in grant.lease))
+        if not all(granted >= needed for granted, needed in zip(grant.lease, claim.need, strict=True)):
+            self.refused_until = now + _REFUSAL_S

@@ -6,20 +6,32 @@ from serve.accounting.leases import NOTHING, Amounts, Claim, Grant
 
 _LEAST_S = 0.25  # the rate of a shorter time says little
 _AHEAD_S = 1.0
+_KEPT_S = 10.0
 _REFUSAL_S = 0.1
 
 
 class KeyLease:
     """The lease of one key. `amounts` is what is left of it; `waiting` is what waiting requests need."""
 
-    __slots__ = ("_low", "_running", "_since", "_spent", "amounts", "refused_until", "settled", "waiting")
+    __slots__ = (
+        "_last",
+        "_low",
+        "_running",
+        "_since",
+        "_spent",
+        "_used_at",
+        "amounts",
+        "refused_until",
+        "settled",
+        "waiting",
+    )
 
     def __init__(self, now: float, used: Amounts) -> None:
         """`used`: what this gateway has admitted without a lease so far."""
         self.amounts = NOTHING.minus(used)
-        self.waiting = self.settled = self._spent = self._low = self._running = NOTHING
+        self.waiting = self.settled = self._spent = self._last = self._low = self._running = NOTHING
         self.refused_until = -math.inf  # an exchange before this time would grant nothing more
-        self._since = now
+        self._since = self._used_at = now
 
     def covers(self, need: Amounts) -> bool:
         """Whether the lease is enough for a request."""
@@ -38,7 +50,7 @@ class KeyLease:
 
     def spend(self, amounts: Amounts) -> None:
         """A request was admitted."""
-        self.amounts, self._spent = self.amounts.minus(amounts), self._spent.plus(amounts)
+        self.amounts, self._spent, self._last = self.amounts.minus(amounts), self._spent.plus(amounts), amounts
 
     def settle(self, unused: Amounts, used: Amounts) -> None:
         """A request has ended. `unused`: what of its estimate is left over; `used`: what counts for the day."""
@@ -58,8 +70,11 @@ class KeyLease:
         """The claim for the next exchange, which starts now."""
         seconds = max(now - self._since, _LEAST_S)
         want = Amounts(*(spent / seconds * _AHEAD_S for spent in self._spent))
-        # Requests are leased whole: a fraction of one would lie unused.
-        want = want._replace(requests=math.ceil(want.requests))
+        if any(self._spent):
+            self._used_at = now
+        if now - self._used_at < _KEPT_S:
+            # Another request like the last one, so that an occasional one does not wait either.
+            want = Amounts(*map(max, want, self._last))
         self._since, self._spent, self._running = now, NOTHING, running
         return Claim(limits, self.amounts, self.waiting, want, running)
 

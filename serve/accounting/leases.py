@@ -8,6 +8,7 @@ A gateway that is silent may be cut off from the database only, so its equal sha
 Nothing here knows a request or an event loop: see `serve.accounting.shared_limits`.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,6 +121,7 @@ def grant_claim(bucket: Bucket, claim: Claim, now: float, today: Amounts, peers:
             for limit, taken, need, want in zip(claim.limits, used, claim.need, claim.want, strict=True)
         )
     )
+    lease = lease._replace(requests=math.floor(lease.requests))  # a part of one would lie unused
     held[peers.me] = [claim.running.day_tokens + lease.day_tokens, claim.running.usd + lease.usd]
     missing = missing.plus(Amounts(lease.requests, lease.tokens))
     return Bucket(now, missing.requests, missing.tokens, held), Grant(lease, missing, today, others)

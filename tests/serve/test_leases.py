@@ -69,7 +69,7 @@ class Shared:
 @pytest.mark.parametrize("per_minute", [10, 600])
 def test_a_full_bucket_and_its_refill_are_admitted_whatever_the_spread(gateways: int, per_minute: int) -> None:
     shared, mine, rng = Shared(gateways), key(requests_per_minute=per_minute), random.Random(gateways)
-    admitted, last = 0, 0.0
+    admitted = 0
     for step in range(1200):  # two minutes, at twice the limit, mostly through one gateway
         shared.clock.now += 0.1
         for _ in range(per_minute // 300 or (step % (300 // per_minute) == 0)):
@@ -77,10 +77,8 @@ def test_a_full_bucket_and_its_refill_are_admitted_whatever_the_spread(gateways:
         if step % 5 == 0:
             for number in range(gateways):
                 shared.exchange(number)
-        last = shared.clock.now
     # A bucket, and what two minutes refill.
     assert 0.95 * 3 * per_minute <= admitted <= 3 * per_minute
-    assert last
 
 
 def test_tokens_are_leased_settled_and_shared() -> None:
@@ -109,10 +107,10 @@ def test_a_budget_is_spent_once_and_what_runs_counts_everywhere() -> None:
     shared, mine = Shared(3), key(daily_tokens=1000)
     running = []
     for number in range(60):
+        shared.clock.now += 0.2
         settle = shared.send(number % 3, mine, size=36, most=40)
-        if settle is None:
-            break
-        running.append(settle)
+        if settle is not None:
+            running.append(settle)
     assert 1000 <= 50 * len(running) <= 1050
     for settle in running:
         settle(10, 15)
@@ -121,6 +119,7 @@ def test_a_budget_is_spent_once_and_what_runs_counts_everywhere() -> None:
         shared.exchange(number)
     done = 0
     for number in range(200):
+        shared.clock.now += 0.2
         settle = shared.send(number % 3, mine, size=36, most=40)
         if settle is None:
             continue
@@ -133,7 +132,8 @@ def test_a_budget_is_spent_once_and_what_runs_counts_everywhere() -> None:
 def test_a_budget_in_money_is_spent_once() -> None:
     shared, mine, spec = Shared(2), key(daily_usd=1.0), hosted(1_000.0, 1_000.0)
     settled = 0.0
-    for number in range(100):
+    for number in range(300):
+        shared.clock.now += 0.2
         settle = shared.send(number % 2, mine, spec, size=36, most=40)  # 5 cents by estimate
         if settle is not None:
             settle(5, 5, 0.01)
@@ -143,7 +143,7 @@ def test_a_budget_in_money_is_spent_once() -> None:
 
 
 def test_without_the_database_each_gateway_admits_its_part() -> None:
-    shared, mine = Shared(2), key(requests_per_minute=100, daily_tokens=2000)
+    shared, mine = Shared(2), key(requests_per_minute=100)
     for number in range(20):
         assert shared.send(number % 2, mine)
     for gateway in shared.gateways:

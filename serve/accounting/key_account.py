@@ -73,7 +73,7 @@ class KeyAccount:
         """The claim for an exchange of the lease."""
         limits = self.limits
         amounts = Amounts(self.rpm, self.tpm, limits.daily_tokens or 0, limits.daily_usd or 0.0)
-        return lease.claim(now, amounts, Amounts(0, 0, self.held_tokens, self.held_usd))
+        return lease.claim(now, amounts, Amounts(0, 0, self.held_tokens, round(self.held_usd, 9)))
 
     def apply(self, opened: OpenClaim, grant: Grant, now: float, day: int) -> None:
         """Takes the grant of a claim that was made on a day."""

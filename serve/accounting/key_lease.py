@@ -20,6 +20,7 @@ class KeyLease:
         "_since",
         "_spent",
         "_used_at",
+        "_waiters",
         "amounts",
         "refused_until",
         "settled",
@@ -32,6 +33,7 @@ class KeyLease:
         self.waiting = self.settled = self._spent = self._last = self._low = self._running = NOTHING
         self.refused_until = -math.inf  # an exchange before this time would grant nothing more
         self._since = self._used_at = now
+        self._waiters = 0
 
     def covers(self, need: Amounts) -> bool:
         """Whether the lease is enough for a request."""
@@ -47,6 +49,16 @@ class KeyLease:
             return "tokens"
         left = self.amounts
         return "day" if (need.day_tokens and left.day_tokens <= 0) or (need.usd and left.usd <= 0) else ""
+
+    def wait(self, need: Amounts) -> None:
+        """A request waits for the next exchange."""
+        self.waiting, self._waiters = self.waiting.plus(need), self._waiters + 1
+
+    def stop_waiting(self, need: Amounts) -> None:
+        """A request waits no longer."""
+        self._waiters -= 1
+        # Without what adding and subtracting leaves over.
+        self.waiting = self.waiting.minus(need) if self._waiters else NOTHING
 
     def spend(self, amounts: Amounts) -> None:
         """A request was admitted."""

@@ -88,12 +88,12 @@ class SharedLimits:
             return
         exchanged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(exchanged)
-        lease.waiting = lease.waiting.plus(need)
+        lease.wait(need)
         self._wake.set()
         try:
             await exchanged
         finally:
-            lease.waiting = lease.waiting.minus(need)
+            lease.stop_waiting(need)
 
     async def _run(self) -> None:
         while True:

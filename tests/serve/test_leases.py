@@ -50,9 +50,9 @@ class Shared:
         leased = gateway.key_lease(who, spec, size, most, 1)
         if leased is not None and not leased[0].covers(leased[1]):
             lease, need = leased
-            lease.waiting = lease.waiting.plus(need)
+            lease.wait(need)
             self.exchange(number)
-            lease.waiting = lease.waiting.minus(need)
+            lease.stop_waiting(need)
         try:
             admission = gateway.admit(who, spec, size, most)
         except RateLimited:

@@ -122,14 +122,22 @@ def grant_claim(bucket: Bucket, claim: Claim, now: float, today: Amounts, peers:
         )
     )
     lease = lease._replace(requests=math.floor(lease.requests))  # a part of one would lie unused
-    held[peers.me] = [claim.running.day_tokens + lease.day_tokens, claim.running.usd + lease.usd]
+    held[peers.me] = [
+        claim.running.day_tokens + _reserved(lease.day_tokens, claim.need.day_tokens),
+        claim.running.usd + _reserved(lease.usd, claim.need.usd),
+    ]
     missing = missing.plus(Amounts(lease.requests, lease.tokens))
     return Bucket(now, missing.requests, missing.tokens, held), Grant(lease, missing, today, others)
 
 
+def _reserved(granted: float, needed: float) -> float:
+    """What a grant of a budget may use: the last of a budget is exceeded by the request that gets it."""
+    return max(granted, needed) if granted else 0.0
+
+
 def _refilled(missing: float, refill: float, returned: float) -> float:
     """What is missing from a bucket after its refill and the return of a lease, which may be a debt."""
-    return max(max(missing - refill, 0.0) - returned, 0.0) if refill else 0.0
+    return max(max(missing - refill, 0.0) - returned, 0.0)
 
 
 def _part(left: float, need: float, want: float, parts: int) -> float:

@@ -147,6 +147,8 @@ class UsageLog(_WriterThread):
         super().stop()
         if self._thread.is_alive():
             self._save()
+        if self._file is not None:
+            self._file.close()
 
     def _save_regularly(self) -> None:
         while not self._stop.wait(self.interval_s):

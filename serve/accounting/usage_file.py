@@ -82,6 +82,11 @@ class UsageFile:
                     return True
         return False
 
+    def close(self) -> None:
+        """Leaves the file to other processes."""
+        if self._lock is not None:
+            self._lock.close()
+
     def delete(self) -> None:
         """Deletes the file: everything is in the database."""
         self._path.unlink(missing_ok=True)

@@ -152,7 +152,7 @@ def test_without_the_database_each_gateway_admits_its_part() -> None:
     for number in range(200):
         admitted[number % 2] += shared.send(number % 2, mine) is not None
     assert 70 <= sum(admitted) <= 80
-    assert abs(admitted[0] - admitted[1]) <= 4
+    assert min(admitted) >= 25
     shared.clock.now += 30  # the database is back: what each admitted is a debt of its lease
     for gateway in shared.gateways:
         gateway.share(2, leased=True)

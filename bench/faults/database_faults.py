@@ -109,9 +109,9 @@ class Hosts:
 
     def send(self, gateway: GatewayProcess, key: str) -> int:
         """The status of one request; 0 if there is no answer."""
-        request = urllib.request.Request(  # noqa: S310 -- our own gateway on loopback
-            f"{gateway.base_url}/chat/completions", _BODY, {"authorization": f"Bearer {self.keys[key]}"}
-        )
+        headers = {"authorization": f"Bearer {self.keys[key]}", "content-type": "application/json"}
+        address = f"{gateway.base_url}/chat/completions"
+        request = urllib.request.Request(address, _BODY, headers)  # noqa: S310 -- our own gateway on loopback
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 -- as above
                 answer.read()

@@ -17,15 +17,15 @@ def upgrade() -> None:
         "gateways",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("place", sa.String(length=255), nullable=False),
-        sa.Column("seen", sa.Float(), nullable=False),
+        sa.Column("seen", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gateways")),
     )
     op.create_table(
         "rate_buckets",
         sa.Column("key_id", sa.String(length=26), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("requests", sa.Float(), nullable=False),
-        sa.Column("tokens", sa.Float(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("requests", sa.Double(), nullable=False),
+        sa.Column("tokens", sa.Double(), nullable=False),
         sa.Column("held", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_rate_buckets")),
     )

@@ -70,7 +70,10 @@ def request(settings: Settings, path: str, secret: str, body: bytes | None = Non
     address = f"http://127.0.0.1:{settings.port}{path}"
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(address, body, {"authorization": f"Bearer {secret}"}), timeout=20
+            urllib.request.Request(
+                address, body, {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+            ),
+            timeout=20,
         ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:

@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -75,7 +74,9 @@ def new_key(pair: Pair, **limits: int) -> str:
 
 def status(gateway: Serving, secret: str) -> int:
     request = urllib.request.Request(
-        f"{gateway.base_url}/chat/completions", BODY, {"authorization": f"Bearer {secret}"}
+        f"{gateway.base_url}/chat/completions",
+        BODY,
+        {"authorization": f"Bearer {secret}", "content-type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -85,10 +86,8 @@ def status(gateway: Serving, secret: str) -> int:
 
 
 def send(pair: Pair, secret: str, count: int, weights: str = "01") -> Counter[int]:
-    """Statuses of requests in turns to the gateways that `weights` names, eight at once."""
-    with ThreadPoolExecutor(8) as pool:
-        gateways = [pair[int(weights[number % len(weights)])] for number in range(count)]
-        return Counter(pool.map(status, gateways, [secret] * count))
+    """Statuses of requests in turns to the gateways that `weights` names."""
+    return Counter(status(pair[int(weights[number % len(weights)])], secret) for number in range(count))
 
 
 def test_requests_per_minute_hold_over_both(pair: Pair) -> None:

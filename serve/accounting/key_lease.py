@@ -16,6 +16,7 @@ class KeyLease:
     __slots__ = (
         "_last",
         "_low",
+        "_rate",
         "_running",
         "_since",
         "_spent",
@@ -30,14 +31,21 @@ class KeyLease:
     def __init__(self, now: float, used: Amounts) -> None:
         """`used`: what this gateway has admitted without a lease so far."""
         self.amounts = NOTHING.minus(used)
-        self.waiting = self.settled = self._spent = self._last = self._low = self._running = NOTHING
+        self.waiting = self.settled = self._spent = self._last = self._low = self._running = self._rate = NOTHING
         self.refused_until = -math.inf  # an exchange before this time would grant nothing more
         self._since = self._used_at = now
         self._waiters = 0
 
     def covers(self, need: Amounts) -> bool:
         """Whether the lease is enough for a request."""
-        return all(left >= needed or not needed for left, needed in zip(self.amounts, need, strict=True))
+        left = self.amounts
+        # Written out, because every request of a limited key comes here.
+        return (
+            (left[0] >= need[0] or not need[0])
+            and (left[1] >= need[1] or not need[1])
+            and (left[2] >= need[2] or not need[2])
+            and (left[3] >= need[3] or not need[3])
+        )
 
     def lacks(self, need: Amounts) -> str:
         """What a request must be refused for: `requests`, `tokens`, `day`, or nothing. The last of a budget may be
@@ -71,7 +79,8 @@ class KeyLease:
     @property
     def runs_low(self) -> bool:
         """Whether it is time to exchange the lease, before a request has to wait for it."""
-        return any(left < low for left, low in zip(self.amounts, self._low, strict=True))
+        left, low = self.amounts, self._low
+        return left[0] < low[0] or left[1] < low[1] or left[2] < low[2] or left[3] < low[3]
 
     @property
     def idle(self) -> bool:
@@ -80,14 +89,18 @@ class KeyLease:
 
     def claim(self, now: float, limits: Amounts, running: Amounts) -> Claim:
         """The claim for the next exchange, which starts now."""
-        seconds = max(now - self._since, _LEAST_S)
-        want = Amounts(*(spent / seconds * _AHEAD_S for spent in self._spent))
+        seconds = now - self._since
+        want = Amounts(*(spent / max(seconds, _LEAST_S) * _AHEAD_S for spent in self._spent))
         if any(self._spent):
             self._used_at = now
+        if seconds >= _LEAST_S:
+            self._rate, self._since, self._spent = want, now, NOTHING
+        else:
+            want = Amounts(*map(max, want, self._rate))
+        self._running = running
         if now - self._used_at < _KEPT_S:
             # Another request like the last one, so that an occasional one does not wait either.
             want = Amounts(*map(max, want, self._last))
-        self._since, self._spent, self._running = now, NOTHING, running
         return Claim(limits, self.amounts, self.waiting, want, running)
 
     def apply(self, now: float, claim: Claim, grant: Grant) -> None:

@@ -36,11 +36,11 @@ class Amounts(NamedTuple):
 
     def plus(self, other: "Amounts") -> "Amounts":
         """The sum of both."""
-        return Amounts(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return Amounts(self[0] + other[0], self[1] + other[1], self[2] + other[2], self[3] + other[3])
 
     def minus(self, other: "Amounts") -> "Amounts":
         """The difference of both."""
-        return Amounts(*(mine - its for mine, its in zip(self, other, strict=True)))
+        return Amounts(self[0] - other[0], self[1] - other[1], self[2] - other[2], self[3] - other[3])
 
 
 NOTHING = Amounts()

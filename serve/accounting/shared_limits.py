@@ -52,6 +52,7 @@ class SharedLimits:
         self._waiting: list[asyncio.Future[None]] = []
         self._gateways = 1
         self._reachable = True
+        self._exchanging = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -83,7 +84,7 @@ class SharedLimits:
             return
         lease, need = leased
         if lease.covers(need):
-            if lease.runs_low:
+            if lease.runs_low and not self._exchanging:
                 self._wake.set()
             return
         exchanged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -100,12 +101,15 @@ class SharedLimits:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _INTERVAL_S)
             self._wake.clear()
+            self._exchanging = True
             try:
                 await self._exchange_once()
             except Exception:
                 # If the task ended here, waiting requests would never be admitted.
                 _log.exception("exchanging the leases of limits failed")
                 self._lose_database("an internal error")
+            finally:
+                self._exchanging = False
             await asyncio.sleep(_PAUSE_S)
 
     async def _exchange_once(self) -> None:

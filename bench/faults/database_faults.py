@@ -33,7 +33,7 @@ _BODY = orjson.dumps({"model": MODEL, "messages": [{"role": "user", "content": "
 _UNLIMITED_PAUSE_S, _LIMITED_PAUSE_S = 0.05, 0.1
 _SLOWEST_S = 2.5
 _NOTICED_S, _RECOVERED_S = 5.0, 10.0
-_TOLERANCE, _SPARE = 1.05, 3
+_TOLERANCE, _SPARE, _LEAST_SHARE = 1.05, 3, 0.6
 _SATURATED = 10
 _AFTER_S = 2.0
 _BEFORE_KILL, _STORED_S = 20, 3.0
@@ -247,6 +247,8 @@ def _complaints(measured: DatabaseResult, fault: Fault, revoked: set[int]) -> It
         yield f"an answer took {measured.slowest_s:.1f} s, limit {_SLOWEST_S:.1f} s"
     if measured.admitted > measured.allowed:
         yield f"{measured.admitted} requests of the limited key were admitted, limit {measured.allowed}"
+    if measured.admitted < measured.allowed * _LEAST_SHARE - _SPARE:
+        yield f"only {measured.admitted} requests of the limited key were admitted, of {measured.allowed}"
     if fault.noticed and measured.noticed_s is None:
         yield f"/ready did not notice it within {_NOTICED_S:.0f} s"
     if measured.recovered_s is None:

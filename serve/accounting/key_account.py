@@ -26,7 +26,8 @@ class KeyAccount:
 
     __slots__ = (
         "at", "daily", "day", "held_tokens", "held_usd", "lease", "limit_requests_header", "limit_tokens_header",
-        "limits", "others_tokens", "others_usd", "requests", "rpm", "today_tokens", "today_usd", "tokens", "tpm",
+        "limits", "others_tokens", "others_usd", "recorded", "requests", "rpm", "today_tokens", "today_usd", "tokens",
+        "tpm",
     )  # fmt: skip
 
     def __init__(self, at: float, day: int, used: Sums | None) -> None:
@@ -36,6 +37,7 @@ class KeyAccount:
         self.held_tokens, self.held_usd = 0, 0.0
         self.others_tokens = self.others_usd = 0.0
         self.lease: KeyLease | None = None
+        self.recorded = (at, 0.0, 0.0)  # when the last lease ended, and what of `requests` and `tokens` it knew
         self.set_limits(NO_LIMITS)
 
     def set_limits(self, limits: KeyLimits, parts: int = 1) -> None:
@@ -58,6 +60,32 @@ class KeyAccount:
         minutes, self.at = (now - self.at) / 60, now
         self.requests = max(self.requests - minutes * self.rpm, 0.0) if self.rpm else 0.0
         self.tokens = max(self.tokens - minutes * self.tpm, 0.0) if self.tpm else 0.0
+
+    def start_lease(self, now: float) -> None:
+        """Starts with a lease that owes what was admitted since the last one."""
+        at, requests, tokens = self.recorded
+        minutes = (now - at) / 60
+        owed = Amounts(
+            max(self.requests - max(requests - minutes * self.rpm, 0.0), 0.0),
+            max(self.tokens - max(tokens - minutes * self.tpm, 0.0), 0.0),
+        )
+        self.set_limits(self.limits)
+        self.lease = KeyLease(now, owed)
+
+    def end_lease(self, now: float, parts: int) -> None:
+        """Goes on without a lease, with an equal part of each limit."""
+        limits, self.lease = self.limits, None
+        self.set_limits(limits, parts)
+        self.requests, self.tokens = self.requests / parts, self.tokens / parts
+        self.recorded = (now, self.requests, self.tokens)
+        if parts == 1:
+            self.others_tokens = self.others_usd = 0.0
+            return
+        # Of what is left of a budget, each gateway has an equal part too.
+        tokens = (limits.daily_tokens or 0) - self.today_tokens - self.held_tokens - self.others_tokens
+        usd = (limits.daily_usd or 0.0) - self.today_usd - self.held_usd - self.others_usd
+        self.others_tokens += max(tokens, 0.0) * (parts - 1) / parts
+        self.others_usd += max(usd, 0.0) * (parts - 1) / parts
 
     def need(self, tokens: int, usd: float) -> Amounts:
         """What of a lease a request with these estimates needs."""

@@ -218,23 +218,13 @@ class RateLimiter:
             self._apply_share(account)
 
     def _apply_share(self, account: KeyAccount) -> None:
-        limits, parts = account.limits, self._parts
-        if limits is NO_LIMITS or self._leased or parts == 1:
-            account.set_limits(limits)
-        if limits is NO_LIMITS or parts == 1:
-            account.lease, account.others_tokens, account.others_usd = None, 0.0, 0.0
-        elif self._leased:
-            if account.lease is None:
-                account.lease = KeyLease(self._clock(), Amounts(account.requests, account.tokens))
-        else:
+        now = self._clock()
+        if account.limits is NO_LIMITS:
             account.lease = None
-            account.set_limits(limits, parts)
-            account.requests, account.tokens = account.requests / parts, account.tokens / parts
-            # Of what is left of a budget, each gateway has an equal part too.
-            tokens = (limits.daily_tokens or 0) - account.today_tokens - account.held_tokens - account.others_tokens
-            usd = (limits.daily_usd or 0.0) - account.today_usd - account.held_usd - account.others_usd
-            account.others_tokens += max(tokens, 0.0) * (parts - 1) / parts
-            account.others_usd += max(usd, 0.0) * (parts - 1) / parts
+        elif not self._leased:
+            account.end_lease(now, self._parts)
+        elif account.lease is None:
+            account.start_lease(now)
 
     def _add_account(self, key: KeyInfo, now: float, day: int) -> KeyAccount:
         used = self._used.get(key.id) if day == self._used_on else None

@@ -160,6 +160,14 @@ def test_without_the_database_each_gateway_admits_its_part() -> None:
         shared.exchange(number)
     again = sum(shared.send(number % 2, mine) is not None for number in range(100))
     assert 45 <= again <= 55
+    # The database knows what was used before; an outage of a moment adds nothing to it.
+    for leased in (False, True):
+        for gateway in shared.gateways:
+            gateway.share(2, leased=leased)
+    shared.clock.now += 30
+    for number in range(2):
+        shared.exchange(number)
+    assert 45 <= sum(shared.send(number % 2, mine) is not None for number in range(100)) <= 55
 
 
 def test_the_share_of_a_silent_gateway_stays_free() -> None:

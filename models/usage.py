@@ -82,10 +82,10 @@ def add_usage(database: Database, used: Mapping[Slot, Sums], batch: Batch | None
     rows = [slot._asdict() | asdict(used[slot]) for slot in sorted(used)]
     with database.connection() as connection:
         if batch is not None:
-            first = insert(UsageBatchRow).values(batch._asdict()).returning(UsageBatchRow.writer)
+            first = insert(UsageBatchRow).values(batch._asdict())
             first = first.on_conflict_do_update(
                 index_elements=["writer"], set_={"id": batch.id}, where=UsageBatchRow.id != batch.id
-            )
+            ).returning(UsageBatchRow.writer)
             # A first attempt that is still running is waited for.
             if connection.execute(first).first() is None:
                 return

@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, bindparam, delete, func, select, text, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
@@ -177,7 +177,9 @@ def exchange_leases(
             )
             changed.append({"name": row.key_id} | vars(bucket))
         values = {name: bindparam(name) for name in ("at", "requests", "tokens", "held")}
-        statement = update(RateBucketRow.__table__).where(RateBucketRow.key_id == bindparam("name")).values(values)
+        statement = (
+            update(cast(Table, RateBucketRow.__table__)).where(RateBucketRow.key_id == bindparam("name")).values(values)
+        )
         connection.execute(statement, changed)
     return peers, grants
 

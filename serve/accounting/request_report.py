@@ -88,7 +88,7 @@ class RequestAccounting:
         # One process on SQLite is alone; others count the gateways on their database.
         self._shared: SharedLimits | None = None
         if not database.is_sqlite or settings.gateway_workers > 1:
-            self._shared = SharedLimits(database, self._limiter, self._usage.flush, place)
+            self._shared = SharedLimits(database, self._limiter, self._usage.flush, place, settings.gateway_workers)
         # Each process rotates its own file.
         log = "access.log" if worker == 1 else f"access-{worker}.log"
         self._access_log = AccessLog(settings.logs_dir / log) if settings.access_log else None

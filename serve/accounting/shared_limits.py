@@ -40,14 +40,17 @@ class _Answer(NamedTuple):
 class SharedLimits:
     """One per gateway process. `open` and `close` run with it; everything but the exchange is for the event loop."""
 
-    def __init__(self, database: Database, limiter: RateLimiter, flush_usage: Callable[[], None], place: str) -> None:
+    def __init__(
+        self, database: Database, limiter: RateLimiter, flush_usage: Callable[[], None], place: str, least: int = 1
+    ) -> None:
         """
         Args:
             flush_usage: writes what the gateway has counted to the usage table.
             place: where the gateway runs, the same after a restart.
+            least: how many gateways there are at least, whether they have started or not.
         """
         self._database, self._limiter, self._flush_usage = database, limiter, flush_usage
-        self._id, self._place = new_ulid(), place
+        self._id, self._place, self._least = new_ulid(), place, least
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._gateways = 1
@@ -141,7 +144,7 @@ class SharedLimits:
         return _Answer(*exchange_leases(self._database, self._id, self._place, today, claims))
 
     def _apply(self, answer: _Answer, claims: dict[str, OpenClaim], day: int) -> None:
-        self._gateways = len(answer.peers.ids)
+        self._gateways = max(len(answer.peers.ids), self._least)
         self._limiter.share(self._gateways, leased=self._gateways > 1)
         self._limiter.apply_grants(claims, answer.grants, day)
 

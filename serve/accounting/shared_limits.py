@@ -47,7 +47,7 @@ class SharedLimits:
         Args:
             flush_usage: writes what the gateway has counted to the usage table.
             place: where the gateway runs, the same after a restart.
-            least: how many gateways there are at least, whether they have started or not.
+            least: how many gateways share the limits at least, even before all of them have started.
         """
         self._database, self._limiter, self._flush_usage = database, limiter, flush_usage
         self._id, self._place, self._least = new_ulid(), place, least

@@ -1,9 +1,11 @@
 """The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
 
+import inspect
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+import models.demo
 import parley as front_door
 from evals.campaigns.lifecycle import load_campaign, remove_model
 from evals.votes.prompts import add_prompts, prompts
@@ -97,6 +100,20 @@ def test_every_command_explains_itself_and_each_of_its_options() -> None:
         if not getattr(parameter, "help", None)
     ]
     assert not silent
+
+
+def test_a_paragraph_of_help_is_one_line_and_examples_keep_theirs() -> None:
+    root = typer.main.get_command(front_door.build())
+    assert isinstance(root, TyperGroup)
+    texts = {path: inspect.cleandoc(command.help or "") for path, command in commands(root)}
+    broken = [
+        (path, part)
+        for path, text in texts.items()
+        for part in text.split("\n\n")
+        if "\n" in part and not part.startswith((" ", "\b"))
+    ]
+    assert not broken
+    assert "\n\n  parley train tickets.jsonl --base demo-base --name support-v1\n" in texts["parley train"]
 
 
 @pytest.mark.long
@@ -244,6 +261,19 @@ def test_the_demo_opens_the_vote_with_its_models_once(settings: Settings, databa
     assert load_campaign(database, "open").models == ("support-concise", "support-friendly")
     front_door._open_to_votes(home, ("mine", "not here"), join=True)  # the models of `parley demo --base`
     assert load_campaign(database, "open").models == ("support-concise", "support-friendly", "mine")
+
+
+def test_a_home_with_an_older_base_gets_no_model_with_tools(tmp_path: Path) -> None:
+    """The base of an earlier release has another template and no token for calls."""
+    new = [model.id for model in front_door._demo_models([])]
+    assert "support-tools" in new
+    base = tmp_path / "base"
+    base.mkdir()
+    spec = parse_spec(id="demo-base", kind="base", path=str(base))
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    assert [model.id for model in front_door._demo_models([spec])] == [name for name in new if name != "support-tools"]
+    shutil.copy(models.demo.FOLDER / "base" / "chat_template.jinja", base)
+    assert [model.id for model in front_door._demo_models([spec])] == new
 
 
 def test_only_lines_of_progress_are_reported() -> None:

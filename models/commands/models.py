@@ -82,6 +82,7 @@ def add_models_commands(
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
     models.command("scale")(models_scale)
+    models.command("fallbacks")(models_fallbacks)
     models.command("pin")(models_pin)
     models.command("unpin")(models_unpin)
     app.add_typer(models, name="models")
@@ -207,7 +208,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
           --credential OPENAI_API_KEY --fallback support-v2
         """
         from models.compatibility.folder_checks import expand_user
-        from models.registry.new_model import NewModel
+        from models.registry.new_model import NewModel, lacks_chat_template
 
         if path is None and upstream is None and os.path.exists(expand_user(name)):
             name, path = _name_of(expand_user(name)), name
@@ -235,6 +236,9 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
             else:
                 spec = new.register(home.registry)
         console().print(f"[bold]{spec.id}[/bold] is registered as {spec.kind}. A running Parley serves it from now on.")
+        if lacks_chat_template(spec):
+            mend = "train it with --chat-template, or add it under another name with --chat-template"
+            console().print(f"It has no chat template, so chat requests are refused: {mend}.")
 
     return models_add
 
@@ -309,6 +313,25 @@ def models_scale(
         options = scale_model(home.registry, name, replicas, max_replicas, target_running).engine
     count = f"{options.replicas} to {options.most_replicas}" if options.max_replicas else str(options.replicas)
     console().print(f"{name} is served by {count} engine{'s' * (options.most_replicas > 1)} from now on.")
+
+
+def models_fallbacks(
+    name: Annotated[str, _NAME],
+    fallbacks: Annotated[
+        list[str] | None, typer.Argument(help="The ids of the fallbacks, the first choice first. Without any: none.")
+    ] = None,
+) -> None:
+    """Set the models that answer while this one is down or starting. Two models can be each other's fallback.
+
+    Example:
+
+      parley models fallbacks support-a support-b
+    """
+    from models.registry.fallbacks import set_fallbacks
+
+    with open_home() as home:
+        spec = set_fallbacks(home.registry, name, fallbacks or ())
+    console().print(f"Fallbacks of {spec.id}: {', '.join(spec.fallbacks) or 'none'}.")
 
 
 def models_pin(name: Annotated[str, _NAME]) -> None:

@@ -46,6 +46,9 @@ def test_a_hosted_model_with_prices_and_fallbacks(app: typer.Typer, database: Da
     assert (spec.upstream.model, spec.upstream.usd_per_million_output) == ("m", 1.2)
     shown = run(app, "show", "first").output
     assert "fallbacks  second" in shown
+    assert run(app, "fallbacks", "second", "first").output == "Fallbacks of second: first.\n"
+    assert "fallbacks  first" in run(app, "show", "second").output
+    assert run(app, "fallbacks", "second").output == "Fallbacks of second: none.\n"
     assert "$0.3 in, $1.2 out" in shown
 
 
@@ -82,7 +85,10 @@ def test_a_path_alone_names_the_model_and_tools_get_what_needs_work(
     gguf = tmp_path / "Qwen3 4B..Q4_K_M.gguf"
     gguf.touch()
     adapter = write_adapter(tmp_path / "rank-128", r=128)
-    assert "llama is registered as base" in run(app, "add", str(write_model(tmp_path / "llama"))).output
+    (write_model(tmp_path / "llama") / "tokenizer_config.json").write_text("{}")
+    output = run(app, "add", str(tmp_path / "llama")).output
+    assert "llama is registered as base" in output
+    assert "It has no chat template, so chat requests are refused" in output
     assert run(app, "add", str(gguf)).exit_code == 0
     assert run(app, "add", "tuned", "--path", str(adapter), "--base", "llama", "--merge").exit_code == 0
     assert [(kind, new.name, new.path) for kind, new in given] == [

@@ -74,8 +74,10 @@ class KeyAccount:
 
     def end_lease(self, now: float, parts: int) -> None:
         """Goes on without a lease, with an equal part of each limit."""
-        limits, self.lease = self.limits, None
+        limits, lease, self.lease = self.limits, self.lease, None
         self.set_limits(limits, parts)
+        if parts > 1 and lease is not None and not lease.granted:
+            return  # the database never knew of it: the last part goes on
         self.requests, self.tokens = self.requests / parts, self.tokens / parts
         self.recorded = (now, self.requests, self.tokens)
         if parts == 1:

@@ -23,6 +23,7 @@ class KeyLease:
         "_used_at",
         "_waiters",
         "amounts",
+        "granted",
         "refused_until",
         "settled",
         "waiting",
@@ -35,6 +36,7 @@ class KeyLease:
         self.refused_until = -math.inf  # an exchange before this time would grant nothing more
         self._since = self._used_at = now
         self._waiters = 0
+        self.granted = False
 
     def covers(self, need: Amounts) -> bool:
         """Whether the lease is enough for a request."""
@@ -105,6 +107,7 @@ class KeyLease:
 
     def apply(self, now: float, claim: Claim, grant: Grant) -> None:
         """Takes the new lease. What was admitted during the exchange is taken off it."""
+        self.granted = True
         self.amounts = grant.lease.minus(claim.lease.minus(self.amounts))
         self._low = Amounts(*(amount / 2 for amount in grant.lease))
         if not all(granted >= needed for granted, needed in zip(grant.lease, claim.need, strict=True)):

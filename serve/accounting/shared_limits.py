@@ -125,6 +125,8 @@ class SharedLimits:
                 self._lose_database("it does not answer in time")
                 self._release(waiting)
             answer = await work
+            if not done:
+                return  # too slow to admit requests by
         except ParleyError as error:
             self._lose_database(str(error))
         else:

@@ -31,6 +31,11 @@ class GatewayProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Starts the process, and returns once it answers."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "parley", "gateway"],
@@ -38,7 +43,12 @@ class GatewayProcess:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.wait_until(lambda: self.get("/health") is not None)
-        return self
+
+    def kill(self) -> None:
+        """Ends the process by SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(20)
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None

@@ -83,6 +83,15 @@ class UsageRow(Base):
     usd: Mapped[float] = mapped_column(default=0.0)
 
 
+class UsageBatchRow(Base):
+    """The last batch of usage that a gateway has written: see `models.usage.add_usage`."""
+
+    __tablename__ = "usage_batches"
+
+    writer: Mapped[str] = mapped_column(String(255), primary_key=True)
+    id: Mapped[str] = mapped_column(String(26))
+
+
 class JobRow(Base):
     """A long-running job: queued, leased by a worker, or ended. Heartbeats renew the lease."""
 

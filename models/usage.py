@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
 from models.spec import ModelSpec
-from models.tables import KeyRow, UsageRow
+from models.tables import KeyRow, UsageBatchRow, UsageRow
 
 # The key ids of usage without a key, and of Parley's own page and worker.
 NO_KEY, PAGE_KEY = "", "page"
@@ -62,8 +62,18 @@ class Usage:
         return row | asdict(self.sums)
 
 
-def add_usage(database: Database, used: Mapping[Slot, Sums]) -> None:
-    """Adds to the stored sums in one transaction."""
+class Batch(NamedTuple):
+    """The name of sums that are added once, and the gateway that adds them."""
+
+    writer: str
+    id: str
+
+
+def add_usage(database: Database, used: Mapping[Slot, Sums], batch: Batch | None = None) -> None:
+    """Adds to the stored sums in one transaction.
+
+    With a `batch`, a repetition changes nothing: the database may have committed although the connection broke.
+    """
     insert = sqlite.insert if database.is_sqlite else postgresql.insert
     statement = insert(UsageRow)
     raised = {name: getattr(UsageRow, name) + statement.excluded[name] for name in _SUMS}
@@ -71,6 +81,14 @@ def add_usage(database: Database, used: Mapping[Slot, Sums]) -> None:
     # Sorted, so that concurrent writers cannot deadlock.
     rows = [slot._asdict() | asdict(used[slot]) for slot in sorted(used)]
     with database.connection() as connection:
+        if batch is not None:
+            first = insert(UsageBatchRow).values(batch._asdict())
+            first = first.on_conflict_do_update(
+                index_elements=["writer"], set_={"id": batch.id}, where=UsageBatchRow.id != batch.id
+            ).returning(UsageBatchRow.writer)
+            # A first attempt that is still running is waited for.
+            if connection.execute(first).first() is None:
+                return
         connection.execute(statement, rows)
 
 

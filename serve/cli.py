@@ -33,9 +33,12 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
         sockets: Annotated[
             str, typer.Option("--door", help="File descriptors of listening sockets, as `parley up` passes them.")
         ] = "",
+        number: Annotated[
+            int, typer.Option("--worker", help="This process's number among those of `gateway_workers`.")
+        ] = 0,
     ) -> None:
         """Run the gateway alone. `parley up` starts it with everything else."""
-        serve_gateway(mounts, [int(descriptor) for descriptor in sockets.split(",") if descriptor])
+        serve_gateway(mounts, [int(descriptor) for descriptor in sockets.split(",") if descriptor], number)
 
     def openapi() -> None:
         """Print the OpenAPI document of all routes, as GET /openapi.json returns it."""
@@ -56,7 +59,7 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
         group.add_typer(import_group, name="import")
 
 
-@settings_options(dict.fromkeys(("home", "host", "port", "page_host", "page_port", "device")))
+@settings_options(dict.fromkeys(("home", "host", "port", "gateway_workers", "page_host", "page_port", "device")))
 def up(
     page: Annotated[bool, typer.Option(help="Start the page.")] = True,
     worker: Annotated[bool, typer.Option(help="Start the worker that runs training and judging.")] = True,
@@ -72,8 +75,11 @@ def up(
     run(load_settings(**settings), page=page, worker=worker, make_owner_key=make_owner_key)
 
 
-def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
-    """Runs the gateway in this process with other rooms' routes, on inherited sockets if there are any."""
+def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = (), number: int = 0) -> None:
+    """Runs the gateway with other rooms' routes, on inherited sockets if there are any.
+
+    It runs in this process, or in `gateway_workers` processes below it. `number` is the one of such a process.
+    """
     import logging
 
     from models.database import open_database
@@ -89,9 +95,15 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
     configured = keys_configured(database)
     preflight.check_keys(settings, page=False, keys=configured)
     preflight.check_tls(settings, page=False)
-    if not configured:
+    if not configured and number <= 1:
         logging.getLogger("parley.gateway").info(preflight.no_key_note(settings))
-    run(settings, database, mounts(settings, database) if mounts else (), sockets)
+    if settings.gateway_workers > 1 and not number:
+        from serve.launcher.gateway_workers import run_gateways
+
+        database.dispose()
+        run_gateways(settings)
+        return
+    run(settings, database, mounts(settings, database) if mounts else (), sockets, max(number, 1))
 
 
 def print_openapi(mounts: Mounts | None) -> None:

@@ -1,10 +1,11 @@
-"""This room's tables: the supervisor's status of each model, and the gateway's demand for models that are not
-running.
+"""This room's tables: the supervisor's status of each model, the gateway's demand for models that are not running, the
+gateways of a database and the limits that they share.
 """
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, String, Text
+from sqlalchemy import JSON, BigInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.database import Base, UtcDateTime, utcnow
@@ -39,3 +40,33 @@ class DemandRow(Base):
     model_id: Mapped[str] = mapped_column(String(255), primary_key=True)
     requested: Mapped[datetime] = mapped_column("asked", UtcDateTime, default=utcnow)
     wanted: Mapped[str] = mapped_column(String(16), default="run", server_default="run")  # run, sleep, spread, use
+
+
+class GatewayRow(Base):
+    """A running gateway process, if it may share limits with others: see `serve.accounting.leases`.
+
+    `place`: the host's name, port and worker number, which a restarted gateway shares with its predecessor. `seen`: its
+    last heartbeat in seconds since the epoch, by the database's clock.
+    """
+
+    __tablename__ = "gateways"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    place: Mapped[str] = mapped_column(String(255))
+    seen: Mapped[float] = mapped_column()
+
+
+class RateBucketRow(Base):
+    """A key's limits as several gateways share them: see `serve.accounting.leases`.
+
+    `requests` and `tokens` are missing from its buckets as of `at` (seconds since the epoch). `held`: gateway id →
+    [tokens, US dollars] of today's budget that the gateway's running requests and its lease may still use.
+    """
+
+    __tablename__ = "rate_buckets"
+
+    key_id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    at: Mapped[float] = mapped_column(default=0.0)
+    requests: Mapped[float] = mapped_column(default=0.0)
+    tokens: Mapped[float] = mapped_column(default=0.0)
+    held: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

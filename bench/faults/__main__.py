@@ -1,11 +1,12 @@
-"""Breaks upstreams and kills processes of a running Parley, and reports what clients see.
+"""Breaks upstreams and the database, kills processes of a running Parley, and reports what clients see.
 
-    python -m bench.faults [--part path|kills] [--rounds 20] [--quick] [--json]
+    python -m bench.faults [--part path|kills|database] [--rounds 20] [--seconds 30] [--quick] [--json]
 
 Part path: a fault proxy on real sockets between the gateway and its upstreams. Each fault is requested as a stream and
 not, from an engine and from a hosted model, by the OpenAI SDK and by a client that reads raw bytes; `--rounds` requests
 each. Part kills: SIGKILL and SIGSTOP to the processes of a real `parley up` with a vLLM engine, page and worker, under
-load; `--rounds` signals in total. Exit status 1 if any expectation is violated; each violation is printed.
+load; `--rounds` signals in total. Part database: PostgreSQL is gone, restarted, slow or cut off for `--seconds` each,
+under two gateways with limited keys. Exit status 1 if any expectation is violated; each violation is printed.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -25,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from bench.faults import process_kills, upstream_faults
+from bench.faults import database_faults, process_kills, upstream_faults
+from bench.faults.database_faults import DatabaseFaults, DatabaseResult, Hosts
 from bench.faults.gateway import FaultGateway, Resources
 from bench.faults.process_kills import KillResult, Kills
 from bench.faults.upstream_faults import Report, Row
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 _SILENCE_S = 1.0
 # After each case the circuit breaker stays open for 5 s, so several cases run concurrently.
 _AT_ONCE = 8
-_QUICK_ROUNDS, _QUICK_BLOWS = 3, 4
+_QUICK_ROUNDS, _QUICK_BLOWS, _QUICK_S = 3, 4, 5.0
 # aiohttp keeps idle connections for 15 s and checks as often; what remains after this has leaked.
 _SETTLED_S = 35.0
 # Memory keeps its peak and each model adds metrics; a leak is what repeated requests to the same models add.
@@ -67,9 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("path", "kills"), help="only this part")
+    parser.add_argument("--part", choices=("path", "kills", "database"), help="only this part")
     parser.add_argument("--rounds", type=int, default=20, help="requests per fault, and signals in total")
-    parser.add_argument("--quick", action="store_true", help="3 requests per fault, 4 signals")
+    parser.add_argument("--seconds", type=float, default=30, help="how long each fault of the database lasts")
+    parser.add_argument("--quick", action="store_true", help="3 requests per fault, 4 signals, 5 seconds")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
     out = console(stderr=True, quiet=options.json)
@@ -77,13 +81,18 @@ def main(arguments: list[str] | None = None) -> int:
     results: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "cores": len(os.sched_getaffinity(0))}
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="parley-faults-") as folder:
-        if options.part != "kills":
+        if options.part in (None, "path"):
             report, leaks = _run_path(Path(folder) / "path", _QUICK_ROUNDS if options.quick else options.rounds)
             failures += report.complaints + leaks.complaints
             results |= {"path": asdict(report), "leaks": asdict(leaks)}
             out.print(_path_table(report.rows))
             out.print(_leak_line(report, leaks))
-        if options.part != "path":
+        if options.part in (None, "database"):
+            faults = _run_database(Path(folder) / "database", _QUICK_S if options.quick else options.seconds, out)
+            failures += faults.complaints
+            results |= {"database": asdict(faults)}
+            out.print(_database_table(faults))
+        if options.part in (None, "kills"):
             chosen = process_kills.process_faults(
                 _QUICK_BLOWS if options.quick else options.rounds, quick=options.quick
             )
@@ -131,6 +140,35 @@ def _run_kills(home: Path, chosen: Sequence[process_kills.ProcessFault], out: "C
     with PacedUpstream(chunks=48, pace_s=0.02) as upstream:
         gateway = process_kills.Deployment(settings, catalogue()[0].weights, f"{upstream.address}/v1")
         return process_kills.run(gateway, chosen, report)
+
+
+def _run_database(folder: Path, seconds: float, out: "Console") -> DatabaseFaults:
+    from tests.serve.paced_upstream import PacedUpstream
+    from tests.serve.postgres import Postgres
+
+    def report(result: DatabaseResult) -> None:
+        wrong = f" [red]{'; '.join(result.complaints)}[/]" if result.complaints else ""
+        out.print(f"{result.fault}: {result.answered} answers, recovered after {result.recovered_s} s{wrong}")
+
+    with ExitStack() as stack:
+        upstream = stack.enter_context(PacedUpstream())
+        postgres = stack.enter_context(Postgres())
+        return database_faults.run(Hosts(folder, postgres, upstream.address, stack), seconds, report)
+
+
+def _database_table(faults: DatabaseFaults) -> Table:
+    table = Table(title="Faults of PostgreSQL", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("fault", "lasted", "answers", "failed", "slowest", "admitted", "noticed", "recovered", "lost", ""):
+        table.add_column(name, justify="left" if name in ("fault", "") else "right")
+    for result in faults.results:
+        noticed, recovered = result.noticed_s, result.recovered_s
+        table.add_row(
+            result.fault, f"{result.seconds:.0f} s", str(result.answered), str(result.failed),
+            f"{result.slowest_s:.2f} s", f"{result.admitted} of {result.allowed}",
+            "" if noticed is None else f"{noticed:.1f} s", "" if recovered is None else f"{recovered:.1f} s",
+            str(result.lost), "[red]violated[/]" if result.complaints else "[green]good[/]",
+        )  # fmt: skip
+    return table
 
 
 def _path_table(rows: Sequence[Row]) -> Table:

@@ -1,26 +1,29 @@
-"""Compares one gateway process with two on the same sockets, in turns: throughput, CPU time and memory.
+"""Compares one gateway process with `gateway_workers = 2`, in turns: throughput, CPU time and memory.
 
     python -m bench.gateway.processes [--rounds 4] [--requests 6000] [--json]
 
 Both variants serve the same mock upstream with a key, limits, metrics, usage and access log, and may use every core.
 Each round measures, for each variant, the requests per second, the requests per second of the gateways' CPU time, and
-their resident memory; with two processes also the share of the requests that the less busy one served. Figures are
-medians over the rounds. On two cores the mock and the client compete with the gateways, so requests per second cannot
-double there.
+their resident memory, that of their parent included; with two processes also the share of the CPU time that the less
+busy one used. Figures are medians over the rounds. On two cores the mock and the client compete with the gateways, so
+requests per second cannot double there.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import uvloop
 
 from bench.gateway import targets
@@ -29,17 +32,19 @@ from bench.gateway.home import Home, create_home_with_engine
 from bench.gateway.measurements import BODY
 from bench.gateway.targets import Cores, Target
 from bench.progress import print_progress
-from models.errors import ParleyError
+from models.errors import ParleyError, Unavailable
+from serve.processes import guardian
 from serve.processes.children import own_command
-from serve.transport.listen_sockets import open_listen_sockets
 
 _CONNECTIONS = 64
+_READY_S = 60.0
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Gateway processes that share one listening socket. Each is a target, for its own CPU time and memory."""
+    """`root` is what was started; `processes` are the gateway processes in it, which serve the requests."""
 
+    root: Target
     processes: list[Target]
     per_s: list[float] = field(default_factory=list)
     per_cpu_s: list[float] = field(default_factory=list)
@@ -48,18 +53,17 @@ class Variant:
 
     async def measure(self, count: int) -> None:
         """Sends `count` requests and adds a sample to each list."""
-        client = self.processes[0].client
+        client = self.root.client
         client.close()  # new connections, which are spread over the processes
         request = client.encode_request(json.dumps(BODY).encode())
         await time_requests(client, request, _CONNECTIONS * 2, _CONNECTIONS)
-        before = [process.cpu_s() for process in self.processes]
+        before, before_all = [process.cpu_s() for process in self.processes], self.root.cpu_s()
         took = await time_requests(client, request, count, _CONNECTIONS)
-        for process in self.processes:
-            await process.settle()
+        await self.root.settle()
         spent = [process.cpu_s() - start for process, start in zip(self.processes, before, strict=True)]
         self.per_s.append(count / took)
-        self.per_cpu_s.append(count / sum(spent))
-        self.memory_mib.append(sum(process.memory_mib() for process in self.processes))
+        self.per_cpu_s.append(count / (self.root.cpu_s() - before_all))
+        self.memory_mib.append(self.root.memory_mib())
         self.smaller_share.append(min(spent) / sum(spent))
 
 
@@ -98,8 +102,8 @@ async def measure(folder: Path, rounds: int, requests: int) -> dict[str, Any]:
         mock = targets.start_mock(stack, folder, Cores(everything, everything, everything))
         variants = []
         for count in (1, 2):
-            home = create_home_with_engine(folder / f"home-{count}", mock)
-            variants.append(Variant(await _start(stack, home, count)))
+            home = create_home_with_engine(folder / f"home-{count}", mock, gateway_workers=count)
+            variants.append(await _start(stack, home, count))
         for number in range(rounds):
             print_progress(f"round {number + 1} of {rounds}")
             for variant in variants if number % 2 == 0 else reversed(variants):
@@ -118,25 +122,30 @@ async def measure(folder: Path, rounds: int, requests: int) -> dict[str, Any]:
     }
 
 
-async def _start(stack: ExitStack, home: Home, count: int) -> list[Target]:
-    """Starts `count` gateways on the sockets of the home's address."""
-    sockets = open_listen_sockets(home.settings.host, home.settings.port)
-    stack.callback(sockets.close)
-    address = home.settings.gateway_url.removesuffix("/v1")
-    client = targets.chat_client(stack, address, home.key)
-    arguments = ("gateway", "--door", ",".join(map(str, sockets.descriptors)))
-    started = []
-    for number in range(count):
-        command = own_command(
-            f"gateway-{number}", *arguments, environment=home.environment, inherited_files=sockets.descriptors
-        )
-        process = targets.start(stack, command, home.settings.logs_dir)
-        target = Target(command.name, client, process.pid, process)
-        await targets.wait_ready([target], json.dumps(BODY).encode())
-        # Another process on the same socket may have answered: this one is ready once it stops using the CPU.
-        await target.settle()
-        started.append(target)
-    return started
+async def _start(stack: ExitStack, home: Home, count: int) -> Variant:
+    """Starts `parley gateway` with the home's number of processes."""
+    client = targets.chat_client(stack, home.settings.gateway_url.removesuffix("/v1"), home.key)
+    command = own_command("gateways", "gateway", environment=home.environment)
+    process = targets.start(stack, command, home.settings.logs_dir)
+    root = Target(command.name, client, process.pid, process)
+    await targets.wait_ready([root], json.dumps(BODY).encode())
+    deadline = time.monotonic() + _READY_S
+    while len(pids := _gateways(process.pid)) < count:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{len(pids)} of {count} gateway processes run after {_READY_S:.0f} s.")
+        await asyncio.sleep(0.1)
+    await root.settle()  # one of them may have answered before the other was ready
+    return Variant(root, [Target(f"gateway-{pid}", client, pid) for pid in pids])
+
+
+def _gateways(root: int) -> list[int]:
+    """The processes below `root` that serve requests: those of `gateway_workers`, else the only one."""
+    programs: list[tuple[int, list[str]]] = []
+    for pid in guardian.descendants(root):
+        with suppress(psutil.Error):
+            programs.append((pid, psutil.Process(pid).cmdline()))
+    own = [(pid, line) for pid, line in programs if line[1:4] == ["-m", "parley", "gateway"]]
+    return [pid for pid, line in own if "--worker" in line] or [pid for pid, _ in own]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _DATABASE = {f"parley.db{suffix}" for suffix in ("", "-journal", "-wal", "-shm")}
-_NEVER = {*_DATABASE, "up.json", "up.lock", "engine.key", "logs", "cache"}
+_NEVER = {*_DATABASE, "up.json", "up.lock", "engine.key", "logs", "cache", "gateways"}
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf"}
 _CHECKPOINTS = {"checkpoints", "trainer"}  # folders of a run
 

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         description="The address the gateway listens on. Any address except loopback requires an API key.",
     )
     port: int = Field(default=8000, ge=1, le=65535, description="The gateway's port, for the OpenAI-compatible API.")
+    gateway_workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Gateway processes on the port. They share limits, budgets and metrics.",
+    )
     page_host: str = Field(
         default="127.0.0.1",
         description="The address the page listens on. Any address except loopback requires an API key.",

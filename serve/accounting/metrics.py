@@ -199,6 +199,10 @@ class Metrics(Collector):
         """All metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
+    def families(self) -> Iterable[Metric]:
+        """All metrics, those of the process included."""
+        return self._registry.collect()
+
     def collect(self) -> Iterable[Metric]:
         """The current values, for the registry."""
         running = {(engine,): count for engine, count in self._running_requests()}  # first: it drops removed servers

@@ -1,8 +1,11 @@
 """Rate limits and budgets of keys: requests and tokens per minute, tokens and money per day.
 
 A limit per minute is a token bucket that holds one minute's worth and refills evenly, as OpenAI's does. Buckets are in
-the memory of the one gateway process and are full after a start. Days are in UTC; a day's usage is read from the usage
+the memory of the gateway process and are full after a start. Days are in UTC; a day's usage is read from the usage
 table at the start and counted here from then on.
+
+Several gateways on one database share the limits (`RateLimiter.share`): each admits from its leases, and these numbers
+are then its estimate of what all gateways have used. `serve.accounting.shared_limits` exchanges the leases.
 """
 
 import math
@@ -14,10 +17,14 @@ from models.errors import Busy, Forbidden
 from models.keys import NO_LIMITS, KeyInfo, KeyLimits, format_usd
 from models.spec import ModelSpec
 from models.usage import Sums, cost, daily_totals, has_price, is_free
+from serve.accounting.key_account import KeyAccount, OpenClaim, duration
+from serve.accounting.key_lease import KeyLease
+from serve.accounting.leases import Amounts, Grant
 from serve.transport.asgi import Headers
 
 _DAY_S = 86_400
 _BYTES_PER_TOKEN = 4
+_SOON_S = 0.25  # when to try again, if leases of other gateways may come back
 
 
 class RateLimited(Busy):
@@ -42,56 +49,6 @@ class BudgetSpent(RateLimited):
     kind = "insufficient_quota"
 
 
-class KeyAccount:
-    """What one key has used. `requests` and `tokens` are missing from its buckets as of the time `at`.
-
-    Also holds the key's limits in the form that the hot path needs: 0 for none, and the headers that never change.
-    """
-
-    __slots__ = (
-        "at", "daily", "day", "held_tokens", "held_usd", "limit_requests_header", "limit_tokens_header", "limits",
-        "requests", "rpm", "today_tokens", "today_usd", "tokens", "tpm",
-    )  # fmt: skip
-
-    def __init__(self, at: float, day: int, used: Sums | None) -> None:
-        self.at, self.day = at, day
-        self.requests = self.tokens = 0.0
-        self.today_tokens, self.today_usd = (used.tokens, used.usd) if used else (0, 0.0)
-        self.held_tokens, self.held_usd = 0, 0.0
-        self.set_limits(NO_LIMITS)
-
-    def set_limits(self, limits: KeyLimits) -> None:
-        """Sets the key's limits."""
-        self.limits = limits
-        self.rpm, self.tpm = limits.requests_per_minute or 0, limits.tokens_per_minute or 0
-        self.daily = limits.daily_tokens is not None or limits.daily_usd is not None
-        self.limit_requests_header = (b"x-ratelimit-limit-requests", b"%d" % self.rpm)
-        self.limit_tokens_header = (b"x-ratelimit-limit-tokens", b"%d" % self.tpm)
-
-    def start_day(self, day: int) -> None:
-        """Starts a new day. Running requests count for it when they finish."""
-        self.day, self.today_tokens, self.today_usd = day, 0, 0.0
-
-    def rate_limit_headers(self) -> Headers:
-        """The rate limit headers in OpenAI's format, for the limits that the key has."""
-        headers: Headers = []
-        if self.rpm:
-            used, limit = self.requests, self.rpm
-            headers = [
-                self.limit_requests_header,
-                (b"x-ratelimit-remaining-requests", str(int(limit - used)).encode() if used < limit else b"0"),
-                (b"x-ratelimit-reset-requests", _reset_time(used * 60_000 / limit)),
-            ]
-        if self.tpm:
-            used, limit = self.tokens, self.tpm
-            headers += (
-                self.limit_tokens_header,
-                (b"x-ratelimit-remaining-tokens", str(int(limit - used)).encode() if used < limit else b"0"),
-                (b"x-ratelimit-reset-tokens", _reset_time(used * 60_000 / limit)),
-            )
-        return headers
-
-
 class Admission:
     """An admitted request. `headers` go out with its response; call `settle` once with its actual usage."""
 
@@ -108,7 +65,7 @@ class Admission:
         account = self._account
         if account is None or account.limits.daily_usd is None or is_free(spec):
             return True
-        return account.today_usd + account.held_usd - self._usd < account.limits.daily_usd
+        return account.today_usd + account.held_usd + account.others_usd - self._usd < account.limits.daily_usd
 
     def settle(self, prompt_tokens: int, completion_tokens: int, usd: float = 0.0) -> None:
         """Replaces the reservation by the actual usage. Further calls change nothing."""
@@ -128,6 +85,9 @@ class Admission:
             account.tokens = balance if balance > 0 else 0.0
             account.held_tokens -= reserved
             account.held_usd -= self._usd
+            if account.lease is not None:
+                unused = account.need(reserved - used, self._usd - usd)._replace(requests=0)
+                account.lease.settle(unused, Amounts(0, 0, used, usd))
 
 
 class RateLimiter:
@@ -141,6 +101,7 @@ class RateLimiter:
         self._used: Mapping[str, Sums] = {}
         self._used_on = -1
         self._day, self._day_ends = -1, 0.0
+        self._parts, self._leased = 1, False
 
     def load(self, database: Database) -> None:
         """Reads today's usage, so that a budget survives a restart. Raises ParleyError if the database is
@@ -172,7 +133,7 @@ class RateLimiter:
         if account.day != day:
             account.start_day(day)
         if account.limits is not limits:
-            account.set_limits(limits)
+            self._set_limits(account, limits)
         if limits is NO_LIMITS:
             return Admission(self, account, 0, 0.0, [])
         completion = max_tokens * choices if max_tokens is not None and max_tokens > 0 else 0
@@ -195,10 +156,75 @@ class RateLimiter:
         if account.tpm and used_tokens + tokens > account.tpm:
             account.held_usd -= usd
             raise _too_many_tokens(account, tokens)
+        if account.lease is not None:
+            try:
+                _spend(account, account.lease, key, account.need(tokens, usd), self._day_ends - self._wall_clock())
+            except RateLimited:
+                account.held_usd -= usd
+                raise
         account.requests = used_requests + 1
         account.tokens = used_tokens + tokens
         account.held_tokens += tokens
         return Admission(self, account, tokens, usd, account.rate_limit_headers())
+
+    def share(self, parts: int, *, leased: bool) -> None:
+        """Sets how `parts` gateways share the limits: by leases, or by an equal part for each while there are none."""
+        if (parts, leased) == (self._parts, self._leased):
+            return
+        self._parts, self._leased = parts, leased
+        for account in self._accounts.values():
+            account.refill(self._clock())
+            self._apply_share(account)
+
+    def key_lease(
+        self, key: KeyInfo, spec: ModelSpec, prompt_bytes: int, max_tokens: int | None, choices: int
+    ) -> tuple[KeyLease, Amounts] | None:
+        """The key's lease and what a request needs of it; None if it has no lease, or if an exchange cannot help."""
+        now, day, limits = self._clock(), self.day(), key.limits
+        if limits is NO_LIMITS or not self._leased:
+            return None
+        account = self._accounts.get(key.id) or self._add_account(key, now, day)
+        if account.limits is not limits:
+            self._set_limits(account, limits)
+        lease = account.lease
+        if lease is None or now < lease.refused_until:
+            return None  # `admit` decides by what is left
+        completion = max_tokens * choices if max_tokens is not None and max_tokens > 0 else 0
+        prompt = prompt_bytes // _BYTES_PER_TOKEN + 1
+        need = account.need(prompt + completion, cost(spec, prompt, completion))
+        return None if account.tpm and need.tokens > account.tpm else (lease, need)
+
+    def claims(self) -> dict[str, OpenClaim]:
+        """Key id → claim of the leases to exchange now."""
+        now = self._clock()
+        return {
+            name: OpenClaim(account.claim(lease, now), lease, lease.settled)
+            for name, account in self._accounts.items()
+            if (lease := account.lease) is not None and not (lease.idle and not account.held_tokens)
+        }
+
+    def apply_grants(self, claims: Mapping[str, OpenClaim], grants: Mapping[str, Grant], day: int) -> None:
+        """Takes the grants of claims that were made on a day."""
+        now = self._clock()
+        for name, grant in grants.items():
+            account, claim = self._accounts[name], claims[name]
+            # Another lease has begun if the database did not answer meanwhile.
+            if account.lease is claim.lease:
+                account.apply(claim, grant, now, day)
+
+    def _set_limits(self, account: KeyAccount, limits: KeyLimits) -> None:
+        account.set_limits(limits)
+        if self._parts > 1:
+            self._apply_share(account)
+
+    def _apply_share(self, account: KeyAccount) -> None:
+        now = self._clock()
+        if account.limits is NO_LIMITS:
+            account.lease = None
+        elif not self._leased:
+            account.end_lease(now, self._parts)
+        elif account.lease is None:
+            account.start_lease(now)
 
     def _add_account(self, key: KeyInfo, now: float, day: int) -> KeyAccount:
         used = self._used.get(key.id) if day == self._used_on else None
@@ -221,29 +247,14 @@ def _check_price(key: KeyInfo, spec: ModelSpec) -> None:
         )
 
 
-def duration(seconds: float) -> str:
-    """A duration in the format of OpenAI's headers: `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
-    ms = int(seconds * 1000 + 0.999999)  # rounded up, so that a client never retries too early
-    if ms < 1000:
-        return f"{ms}ms"
-    whole, ms = divmod(ms, 1000)
-    if whole < 60 and not ms:
-        return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
-    text = f"{rest}.{ms:03d}".rstrip("0") + "s" if ms else f"{rest}s"
-    if minutes < 60:
-        return f"{minutes}m{text}" if minutes else text
-    return f"{minutes // 60}h{minutes % 60}m{text}"
-
-
 def _check_budgets(account: KeyAccount, key: KeyInfo, left_s: float, *, free: bool) -> None:
     """Checks the daily budgets. Running requests count with their estimate, so that a burst cannot exceed a budget
     by much. The US dollar budget does not apply to a `free` model.
     """
     tokens, usd = account.limits.daily_tokens, account.limits.daily_usd
-    if tokens is not None and account.today_tokens + account.held_tokens >= tokens:
+    if tokens is not None and account.today_tokens + account.held_tokens + account.others_tokens >= tokens:
         spent, used_of = account.today_tokens >= tokens, f"{account.today_tokens:,} of {tokens:,} tokens"
-    elif usd is not None and not free and account.today_usd + account.held_usd >= usd:
+    elif usd is not None and not free and account.today_usd + account.held_usd + account.others_usd >= usd:
         spent, used_of = account.today_usd >= usd, f"{format_usd(account.today_usd)} of {format_usd(usd)}"
     else:
         return
@@ -265,9 +276,27 @@ def _check_budgets(account: KeyAccount, key: KeyInfo, left_s: float, *, free: bo
     )
 
 
+def _spend(account: KeyAccount, lease: KeyLease, key: KeyInfo, need: Amounts, left_s: float) -> None:
+    """Takes a request from the lease. Raises RateLimited if the lease is not enough."""
+    lacking = lease.lacks(need)
+    if lacking == "requests":
+        raise _too_many_requests(account)
+    if lacking == "tokens":
+        raise _too_many_tokens(account, int(need.tokens))
+    if lacking:
+        _check_budgets(account, key, left_s, free=not need.usd)
+        raise TooManyTokens(
+            f"The rest of the budget of the key {key.name!r} may be in use. Please try again in {duration(_SOON_S)}.",
+            code="rate_limit_exceeded",
+            retry_after=1,
+            headers=_retry_headers(_SOON_S, account),
+        )
+    lease.spend(need)
+
+
 def _too_many_requests(account: KeyAccount) -> TooManyRequests:
     limit, used = account.rpm, math.ceil(account.requests)
-    wait_s = (account.requests + 1 - limit) * 60 / limit
+    wait_s = max((account.requests + 1 - limit) * 60 / limit, 0.0) or _SOON_S
     return TooManyRequests(
         f"Rate limit reached on requests per min (RPM): Limit {limit:,}, Used {used:,}, Requested 1. "
         f"Please try again in {duration(wait_s)}.",
@@ -286,7 +315,7 @@ def _too_many_tokens(account: KeyAccount, tokens: int) -> TooManyTokens:
             code="rate_limit_exceeded",
             headers=_decode_headers(account.rate_limit_headers()),
         )
-    wait_s = (account.tokens + tokens - limit) * 60 / limit
+    wait_s = max((account.tokens + tokens - limit) * 60 / limit, 0.0) or _SOON_S
     return TooManyTokens(
         f"Rate limit reached on tokens per min (TPM): Limit {limit:,}, Used {used:,}, Requested {tokens:,}. "
         f"Please try again in {duration(wait_s)}.",
@@ -299,10 +328,6 @@ def _too_many_tokens(account: KeyAccount, tokens: int) -> TooManyTokens:
 def _retry_headers(wait_s: float, account: KeyAccount) -> dict[str, str]:
     """The current limits and the exact wait in milliseconds, which OpenAI's clients prefer over `retry-after`."""
     return _decode_headers(account.rate_limit_headers()) | {"retry-after-ms": str(math.ceil(wait_s * 1000))}
-
-
-def _reset_time(ms: float) -> bytes:
-    return b"%dms" % int(ms + 0.999) if ms < 999 else duration(ms / 1000).encode()
 
 
 def _decode_headers(headers: Headers) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The gateway's two logs: the usage of keys and models in the database, and the access log, without any content.
 
 Both are written by threads, so that no request waits for a database or a disk: the event loop only appends to a queue.
-A SIGKILL loses at most a second, a stop loses nothing.
+A SIGKILL loses at most a second, a stop loses nothing. While the database does not answer, usage goes to a file.
 """
 
 import logging
@@ -15,14 +15,16 @@ from json.encoder import encode_basestring_ascii as quoted
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from models.database import Database
+from models.database import Database, new_ulid
 from models.errors import ParleyError
-from models.usage import NO_KEY, Slot, Sums, add_usage
+from models.usage import NO_KEY, Batch, Slot, Sums, add_usage
+from serve.accounting.usage_file import NamedSums, UsageFile
 
 _DAY_S = 86_400
 _WARN_INTERVAL_S = 60.0
 _FILE_BYTES = 32 * 2**20
 _OLD_FILES = 4
+_ADOPT_INTERVAL_S = 60.0
 _MAX_WAITING = 200_000  # lines kept while a disk hangs: about 60 MB
 _log = logging.getLogger("parley.gateway")
 _Entry = tuple[int, str, str, bool, int, int, float]
@@ -69,15 +71,40 @@ class _WriterThread:
 class UsageLog(_WriterThread):
     """Records usage. `record` is for the event loop, the rest for the process's start and end.
 
-    While the database is unreachable the sums stay in memory; they are per key, model and day, so they stay small.
+    While the database is unreachable, the sums stay in memory and in a file, from which the next process at the same
+    place takes them. They are per key, model and day, so they stay small.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, place: str = "", path: Path | None = None) -> None:
+        """`place`: where the gateway runs, the same after a restart. `path`: the file for unwritten usage."""
         super().__init__("usage")
-        self._database = database
+        self._database, self._place = database, place
+        self._file = UsageFile(path) if path is not None else None
         self._pending: deque[_Entry] = deque()
         self._sums: dict[Slot, Sums] = {}
+        # What is being written. If that fails, it is repeated unchanged, because it may have been stored.
+        self._batch: NamedSums | None = None
+        self._flushing, self._summing = threading.Lock(), threading.Lock()
+        self._saver = threading.Thread(target=self._save_regularly, name="usage-file", daemon=True)
+        self._flush_began: float | None = None
+        self._adopt_at = 0.0
         self._failed = False
+
+    def start(self) -> None:
+        """Takes up what an earlier process could not write, and starts the threads."""
+        if self._file is not None:
+            self._file.open()
+            self._load(self._file)
+            self._saver.start()
+        super().start()
+
+    def _load(self, file: UsageFile) -> None:
+        """Takes up a file: this process's own, or that of one that has ended. Nothing is being written meanwhile."""
+        with self._flushing, self._summing:
+            if self._batch is None and not self._sums:
+                self._batch, self._sums = file.load()
+                if self._batch is None and not self._sums and file.adopt():
+                    self._batch, self._sums = file.load()
 
     def record(
         self, key_id: str | None, model_id: str, prompt: int, completion: int, ok: bool, usd: float = 0.0
@@ -87,15 +114,55 @@ class UsageLog(_WriterThread):
         self._pending.append((int(time.time()) // _DAY_S, key_id or NO_KEY, model_id, ok, prompt, completion, usd))
 
     def flush(self) -> None:
-        """Writes all entries recorded so far and keeps them if that fails. Called by the thread and by tests.
+        """Writes all entries recorded so far and keeps them if that fails. Callable from any thread.
 
         Raises:
             ParleyError: the database does not answer.
         """
-        self._sum_pending()
-        if self._sums:
-            add_usage(self._database, self._sums)
-            self._sums = {}
+        with self._flushing:
+            self._write_batch()  # the one that failed last time
+            with self._summing:
+                self._sum_pending()
+                if self._sums:
+                    self._batch, self._sums = (Batch(self._place, new_ulid()), self._sums), {}
+            self._write_batch()
+            if self._file is not None:
+                with self._summing:  # not while it is being saved
+                    self._file.delete()
+
+    def _write_batch(self) -> None:
+        if self._batch is None:
+            return
+        name, sums = self._batch
+        self._flush_began = time.monotonic()
+        try:
+            add_usage(self._database, sums, name if name.writer else None)
+        finally:
+            self._flush_began = None
+        with self._summing:
+            self._batch = None
+
+    def stop(self) -> None:
+        """Writes the rest, to the file if the database does not answer, and stops the threads."""
+        super().stop()
+        if self._thread.is_alive():
+            self._save()
+        if self._file is not None:
+            self._file.close()
+
+    def _save_regularly(self) -> None:
+        while not self._stop.wait(self.interval_s):
+            began = self._flush_began
+            if self._failed or (began is not None and time.monotonic() - began > self.interval_s):
+                self._save()
+
+    def _save(self) -> bool:
+        """Writes to the file what is not in the database. Returns whether that worked."""
+        if self._file is None:
+            return False
+        with self._summing:
+            self._sum_pending()
+            return not (self._batch or self._sums) or self._file.save(self._batch, self._sums)
 
     def _sum_pending(self) -> None:
         new_sums: dict[tuple[int, str, str], Sums] = {}
@@ -113,21 +180,29 @@ class UsageLog(_WriterThread):
 
     def _write(self) -> None:
         """Flushes. Only the first of several failures is logged."""
-        failed, self._failed = self._failed, True
+        failed = self._failed
         try:
             self.flush()
             self._failed = False
+            if self._file is not None and (failed or time.monotonic() > self._adopt_at):
+                self._adopt_at = time.monotonic() + _ADOPT_INTERVAL_S
+                self._load(self._file)
         except ParleyError as error:
+            self._failed = True
             if not failed:
-                _log.warning("usage cannot be written and is kept in memory for now: %s", error)
+                _log.warning("usage cannot be written to the database and is kept for now: %s", error)
         except Exception:
+            self._failed = True
             if not failed:
                 _log.exception("writing the usage failed")
 
     def _close(self) -> None:
-        if self._sums:
-            lost = sum(sums.requests for sums in self._sums.values())
-            _log.error("the usage of %d requests is lost: the database did not answer before the shutdown", lost)
+        unwritten = [*(self._batch[1] if self._batch else {}).values(), *self._sums.values()]
+        count = sum(sums.requests for sums in unwritten)
+        if count and self._save():
+            _log.warning("the usage of %d requests is in a file and will be written after the next start", count)
+        elif count:
+            _log.error("the usage of %d requests is lost: the database did not answer before the shutdown", count)
 
 
 class AccessLog(_WriterThread):

@@ -16,6 +16,7 @@ from models.usage import cost
 from serve.accounting.metrics import Metrics
 from serve.accounting.rate_limits import Admission, RateLimited, RateLimiter
 from serve.accounting.request_logs import AccessLog, UsageLog
+from serve.accounting.shared_limits import SharedLimits, gateway_place
 from serve.accounting.telemetry import FinishedRequest, open_telemetry
 from serve.transport.asgi import Headers, Scope, header
 
@@ -73,19 +74,31 @@ class RequestAccounting:
         database: Database,
         metrics: Metrics,
         find_spec: Callable[[str], ModelSpec | None],
+        worker: int = 1,
     ) -> None:
-        """`find_spec` returns the current spec of a model id, which holds its prices."""
+        """`find_spec` returns the current spec of a model id, which holds its prices. `worker`: this process's number
+        among those of `gateway_workers`.
+        """
         self._database = database
         self._metrics = metrics
         self._find_spec = find_spec
         self._limiter = RateLimiter()
-        self._usage = UsageLog(database)
-        self._access_log = AccessLog(settings.logs_dir / "access.log") if settings.access_log else None
+        place = gateway_place(settings, worker)
+        self._usage = UsageLog(database, place, settings.home / "usage" / f"{place}.json")
+        # One process on SQLite is alone; others count the gateways on their database.
+        self._shared: SharedLimits | None = None
+        if not database.is_sqlite or settings.gateway_workers > 1:
+            self._shared = SharedLimits(database, self._limiter, self._usage.flush, place, settings.gateway_workers)
+        # Each process rotates its own file.
+        log = "access.log" if worker == 1 else f"access-{worker}.log"
+        self._access_log = AccessLog(settings.logs_dir / log) if settings.access_log else None
         self._telemetry = open_telemetry(settings)
 
     async def open(self) -> None:
         """Reads today's usage and starts the writer threads. Raises ParleyError if the database is unreachable."""
         await asyncio.to_thread(self._limiter.load, self._database)
+        if self._shared is not None:
+            await self._shared.open()
         self._usage.start()
         if self._access_log is not None:
             self._access_log.start()
@@ -95,10 +108,18 @@ class RequestAccounting:
     async def close(self) -> None:
         """Writes everything recorded so far and stops the writer threads."""
         await asyncio.to_thread(self._usage.stop)
+        if self._shared is not None:
+            await self._shared.close()
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.stop)
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.stop)
+
+    @property
+    def leases(self) -> SharedLimits | None:
+        """Where `lease` must be awaited before a request of a key is admitted; None if this gateway is alone."""
+        shared = self._shared
+        return shared if shared is not None and shared.gateways > 1 else None
 
     def admit(
         self, record: RequestRecord, spec: ModelSpec, prompt_bytes: int, max_tokens: int | None, choices: int = 1

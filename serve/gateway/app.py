@@ -21,6 +21,7 @@ from models.registry.registry import Registry
 from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
+from serve.accounting.worker_figures import WorkerFigures
 from serve.gateway import authorization, models_endpoint
 from serve.gateway.addresses import DOUBLED_SLASH, correct_address, suggested_address
 from serve.gateway.cors import Cors
@@ -30,6 +31,7 @@ from serve.gateway.mounted_routes import MountedRoutes, internal_error, method_n
 from serve.gateway.snapshot import SnapshotWatcher
 from serve.transport.asgi import PROMETHEUS_TEXT, Receive, Scope, Send
 from serve.transport.request_bodies import ClientDisconnected
+from serve.transport.worker_sockets import worker_folder
 from serve.validation import request_checks
 
 if TYPE_CHECKING:
@@ -52,7 +54,9 @@ _log = logging.getLogger("parley.gateway")
 class Gateway:
     """The ASGI application. Made by `create_app`."""
 
-    def __init__(self, settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = (), worker: int = 1
+    ) -> None:
         self._settings = settings
         self._database = database
         self.watcher = SnapshotWatcher(settings, database)
@@ -62,8 +66,12 @@ class Gateway:
             lambda: self._inference.running_requests(),
         )
         self._accounting = RequestAccounting(
-            settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
+            settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model), worker
         )
+        self._figures = None
+        if settings.gateway_workers > 1:
+            folder = worker_folder(settings.home, settings.port)
+            self._figures = WorkerFigures(folder, worker, settings.gateway_workers, self.metrics)
         self._cors = Cors(settings.cors_origins)
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
@@ -166,7 +174,8 @@ class Gateway:
         elif path == "/metrics":
             _check_method(method, "GET")
             authorization.require_owner(key)
-            await exchange.send_response(200, self.metrics.text(), PROMETHEUS_TEXT)
+            text = self.metrics.text() if self._figures is None else await self._figures.text()
+            await exchange.send_response(200, text, PROMETHEUS_TEXT)
         elif self._mounted.matches(path):
             authorization.require_owner(key)
             await self._mounted.handle(scope, receive, exchange, key)
@@ -244,6 +253,8 @@ class Gateway:
                     await self.watcher.start()
                     await self._accounting.open()
                     await self._inference.open()
+                    if self._figures is not None:
+                        await self._figures.start()
                 except ParleyError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
@@ -255,17 +266,20 @@ class Gateway:
                 self.watcher.stop()
                 await self._inference.close()
                 await self._accounting.close()
+                if self._figures is not None:
+                    await self._figures.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
 
-def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> Gateway:
+def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = (), worker: int = 1) -> Gateway:
     """The gateway over one database.
 
     Args:
         mounts: Starlette routes of other rooms, open to owners only: see `serve.gateway.mounted_routes`.
+        worker: this process's number among the `gateway_workers` of its port.
     """
-    return Gateway(settings, database, mounts)
+    return Gateway(settings, database, mounts, worker)
 
 
 def _check_method(method: str, *allowed: str) -> None:

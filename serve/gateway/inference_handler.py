@@ -83,6 +83,9 @@ class InferenceHandler:
             route = request.route
             if request.path in _UNMETERED:
                 exchange.metered = False
+            leases = self._accounting.leases
+            if leases is not None and key is not None:
+                await leases.lease(key, route.spec, size, request.max_tokens, request.choices)
             self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
             listener = self._disconnects.listener(receive, exchange)
             try:

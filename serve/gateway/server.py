@@ -48,22 +48,41 @@ class Server(uvicorn.Server):
 
 
 def run(
-    settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = (), sockets: Sequence[int] = ()
+    settings: Settings,
+    database: Database,
+    mounts: "Sequence[BaseRoute]" = (),
+    sockets: Sequence[int] = (),
+    worker: int = 1,
 ) -> None:
     """Serves until SIGTERM or Ctrl-C; running responses get `stop_grace_s` to finish.
 
     Args:
         sockets: file descriptors of inherited listening sockets; without any, the server opens its own.
+        worker: this process's number among the `gateway_workers` of its port.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-    server = make_server(create_app(settings, database, mounts), settings)
+    server = make_server(create_app(worker_settings(settings), database, mounts, worker), settings)
     # Everything loaded so far is permanent: scanning it in full collections cost a fifth of a request's time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     server.run(sockets=inherited_sockets(sockets) or None)
+
+
+def worker_settings(settings: Settings) -> Settings:
+    """The settings of one of `gateway_workers` processes: each has a part of what may run and wait in all of them."""
+    workers = settings.gateway_workers
+    if workers == 1:
+        return settings
+    return settings.model_copy(
+        update={
+            "running_per_model": math.ceil(settings.running_per_model / workers),
+            "queue_size": math.ceil(settings.queue_size / workers),
+            "max_bodies_mib": max(settings.max_bodies_mib / workers, settings.max_body_mib),
+        }
+    )
 
 
 def tls_options(certificate: Path | None, key: Path | None) -> dict[str, Any]:

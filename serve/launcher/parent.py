@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,20 +26,17 @@ from models.settings.settings import Settings, child_environment
 from serve.fleet import machine
 from serve.fleet.supervisor import Supervisor
 from serve.launcher import preflight
+from serve.launcher.gateway_workers import AbsentGateways, gateway_services, open_gateway_sockets
 from serve.launcher.services import Service, Services
 from serve.launcher.startup_output import StartupOutput
 from serve.processes import guardian
 from serve.processes.children import kill_strays, own_command
 from serve.processes.logs import rotate
-from serve.transport.listen_sockets import ListenSockets, open_listen_sockets
+from serve.transport.listen_sockets import ListenSockets
 
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_INTERVAL_S = 1.0
 _GATEWAY_NOTICES_S = 0.4
-# A gateway that crashed restarts sooner. After this time waiting clients get a 503.
-_GATEWAY_DOWN_S = 10.0
-# Beyond the grace of running responses, for the gateway to write its accounting.
-_ACCOUNTING_S = 2.0
 
 
 def up(
@@ -119,13 +116,14 @@ async def _run(
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_stop_signal)
-    sockets = open_listen_sockets(settings.host, settings.port)
+    sockets = open_gateway_sockets(settings)
     services = Services(_services(settings, sockets, page=page, worker=worker), settings.logs_dir, console.line)
+    absent = AbsentGateways(services.all, sockets)
     supervisor = Supervisor(settings, database, machine_info, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
     console.line(f"starting on {_describe(machine_info)}; everything is kept in {settings.home}")
     announced, ready_since = False, None
-    strays_at = answered_at = time.monotonic()
+    strays_at = time.monotonic()
     try:
         while not stopping.is_set() and not any(task.done() for task in tasks):
             if not (services.ready() and supervisor.settled()):
@@ -136,10 +134,7 @@ async def _run(
             if not announced and ready_since is not None and time.monotonic() - ready_since > _GATEWAY_NOTICES_S:
                 console.ready(settings, page=page, models=supervisor.overview())
                 announced = True
-            if services.all[0].ready:
-                answered_at = time.monotonic()
-            elif time.monotonic() - answered_at > _GATEWAY_DOWN_S:
-                sockets.refuse_waiting()
+            absent.refuse_waiting()
             _write_state(settings, services, ready=announced, page=page)
             if time.monotonic() - strays_at > _STRAYS_INTERVAL_S:
                 strays_at = time.monotonic()
@@ -149,7 +144,8 @@ async def _run(
                 await asyncio.wait_for(stopping.wait(), 0.2)
     finally:
         began = time.monotonic()
-        sockets.close()
+        for opened in sockets:
+            opened.close()
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -178,26 +174,21 @@ async def _stop(services: Services, supervisor: Supervisor, hurry: asyncio.Event
 
 
 def _rotate_logs(logs: Path) -> None:
-    """Rotates the logs of child processes; the gateway rotates its access log itself."""
+    """Rotates the logs of child processes; gateways rotate their access logs themselves."""
     for log in logs.glob("*.log"):
-        if log.name != "access.log":
+        if log.stem.partition("-")[0] != "access":
             rotate(log)
 
 
-def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker: bool) -> list[Service]:
-    """The services to start, the gateway first."""
+def _services(settings: Settings, sockets: Sequence[ListenSockets], *, page: bool, worker: bool) -> list[Service]:
+    """The services to start, the gateway's processes first."""
     # A key for our own page and worker, new at every start. The gateway knows it without a database row.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
     gateway = settings.gateway_url.removesuffix("/v1")
     # Not another gateway, which the setting `gateway_address` may name: it does not know this key.
     own = {"PARLEY_GATEWAY_ADDRESS": gateway} if settings.gateway_address else {}
     environment = child_environment(settings, PARLEY_PAGE_KEY=key, PARLEY_PORT=str(settings.port), **own)
-    grace = settings.stop_grace_s + _ACCOUNTING_S
-    arguments = ("gateway", "--door", ",".join(map(str, sockets.descriptors)))
-    command = own_command(
-        "gateway", *arguments, environment=environment, grace_s=grace, inherited_files=sockets.descriptors
-    )
-    services = [Service(command, f"{gateway}/health")]
+    services = gateway_services(settings, sockets, environment)
     if page:
         page_command = own_command("page", "page", environment=page_environment(environment))
         services.append(Service(page_command, settings.page_url))

@@ -21,7 +21,7 @@ _MODELS, _GATEWAY, _MEMORY, _LIMITS = "Models", "Gateway", "Device and memory", 
 
 @settings_options(
     {
-        "home": _GATEWAY, "host": _GATEWAY, "port": _GATEWAY,
+        "home": _GATEWAY, "host": _GATEWAY, "port": _GATEWAY, "gateway_workers": _GATEWAY,
         "device": _MEMORY, "gpu_memory_share": _MEMORY, "cpu_kv_cache_gib": _MEMORY, "engine_memory_gib": _MEMORY,
         "engine_start_timeout_s": _LIMITS, "queue_wait_s": _LIMITS, "queue_size": _LIMITS, "running_per_model": _LIMITS,
         "connect_timeout_s": _LIMITS, "first_byte_timeout_s": _LIMITS, "idle_timeout_s": _LIMITS,

@@ -14,7 +14,9 @@ import aiohttp
 from models.errors import ParleyError
 from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import Command, Process, spawn, stop_all
+from serve.transport.worker_sockets import PING, ask
 
+UNIX_PROBE = "unix:"  # before the path of a socket of serve.transport.worker_sockets
 _BACKOFF_LIMIT_S = 30.0
 _STEADY_S = 5.0
 # One that was ready works: killed again and again, it waits for 2 s at most, and not for 30 s.
@@ -32,8 +34,8 @@ _WORKING_SHARE = 0.05
 
 @dataclass
 class Service:
-    """One of our processes. `probe`: an address that answers with a status below 500 once it is ready; None: ready
-    at once.
+    """One of our processes. `probe`: an address that answers with a status below 500 once it is ready, or a Unix
+    socket that answers; None: ready at once.
     """
 
     command: Command
@@ -181,6 +183,8 @@ async def _is_answering(session: aiohttp.ClientSession, address: str | None) -> 
     if address is None:
         return True
     try:
+        if address.startswith(UNIX_PROBE):
+            return bool(await ask(Path(address.removeprefix(UNIX_PROBE)), PING, _PROBE_TIMEOUT_S))
         # The probe sends no secret, and the certificate is not issued for a loopback address.
         async with session.get(address, allow_redirects=False, ssl=False) as answer:
             return answer.status < 500

@@ -44,8 +44,10 @@ class ListenSockets:
             listener.close()
 
 
-def open_listen_sockets(host: str, port: int) -> ListenSockets:
+def open_listen_sockets(host: str, port: int, *, shared: bool = False) -> ListenSockets:
     """Listens on every address of `host`, as a server does that is given the name.
+
+    `shared`: further sockets can listen on the same port, and the kernel spreads connections over all of them.
 
     Raises:
         Unavailable: none of the addresses can be used, or one that belongs to this machine cannot.
@@ -56,7 +58,7 @@ def open_listen_sockets(host: str, port: int) -> ListenSockets:
         addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, proto, _, address in dict.fromkeys(addresses):
             try:
-                opened.append(_listen(socket.socket(family, kind, proto), address))
+                opened.append(_listen(socket.socket(family, kind, proto), address, shared=shared))
             except OSError as error:
                 if error.errno not in _UNAVAILABLE_ADDRESS:
                     raise
@@ -70,9 +72,11 @@ def open_listen_sockets(host: str, port: int) -> ListenSockets:
     return ListenSockets(opened)
 
 
-def _listen(listener: socket.socket, address: Any) -> socket.socket:
+def _listen(listener: socket.socket, address: Any, *, shared: bool) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)

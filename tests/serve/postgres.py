@@ -38,6 +38,11 @@ class Postgres:
         self.stop()
         self._kept.cleanup()
 
+    @property
+    def folder(self) -> Path:
+        """The folder of its socket."""
+        return self._folder
+
     def new_database(self) -> str:
         """The address of a new, empty database."""
         name = f"test_{new_ulid().lower()}"

@@ -58,7 +58,7 @@ def gone(pids: list[int], timeout_s: float = 10) -> bool:
 
 def test_its_page_and_worker_use_its_own_gateway(home: Path) -> None:
     settings = load_settings(home=home, port=9000, gateway_address="http://elsewhere:8000")
-    services = parent._services(settings, ListenSockets(()), page=True, worker=True)
+    services = parent._services(settings, [ListenSockets(())], page=True, worker=True)
     addresses = [service.command.environment["PARLEY_GATEWAY_ADDRESS"] for service in services]
     assert addresses == ["http://127.0.0.1:9000"] * 3
 

@@ -4,13 +4,15 @@ import logging
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.database import Database
-from models.errors import ParleyError
+from models.errors import ParleyError, Unavailable
 from models.settings.settings import Settings
-from models.usage import Sums, read_usage
+from models.usage import Sums, add_usage, read_usage
+from serve.accounting import request_logs
 from serve.accounting.request_logs import UsageLog
 
 
@@ -90,3 +92,60 @@ def test_what_is_lost_in_the_end_is_reported(
         log.record("k", "m", 1, 1, True)
     log.stop()
     assert "the usage of 3 requests is lost" in caplog.text
+
+
+def test_what_the_database_does_not_take_is_in_a_file_until_the_next_start(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    path = settings.home / "usage" / "here.json"
+    log = UsageLog(database, "here", path)
+    log.start()
+    database.dispose()
+    (settings.home / "parley.db").rename(tmp_path / "away.db")
+    for number in range(3):
+        log.record("k", f"m{number % 2}", 1, 1, True, 0.25)
+    log.stop()
+    assert "the usage of 3 requests is in a file" in caplog.text
+    database.dispose()
+    (settings.home / "parley.db").unlink(missing_ok=True)
+    (tmp_path / "away.db").rename(settings.home / "parley.db")
+    successor = UsageLog(database, "elsewhere", path.with_name("elsewhere.json"))  # its host has another name
+    successor.start()
+    successor.record("k", "m1", 5, 5, False)
+    successor.stop()
+    assert {row.model: row.sums for row in read_usage(database)} == {
+        "m0": Sums(2, 0, 2, 2, 0.5), "m1": Sums(2, 1, 6, 6, 0.25),
+    }  # fmt: skip
+    assert not list(path.parent.glob("*.json"))
+
+
+def test_what_was_stored_although_the_connection_broke_counts_once(
+    any_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = UsageLog(any_database, "here", tmp_path / "here.json")
+
+    def break_after(database: Database, *arguments: Any) -> None:
+        add_usage(database, *arguments)
+        raise Unavailable("the connection broke")
+
+    log.record("k", "m", 1, 1, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(request_logs, "add_usage", break_after)
+        with pytest.raises(Unavailable):
+            log.flush()
+    log.record("k", "m", 10, 10, True)
+    assert log._save()  # a kill here
+    successor = UsageLog(any_database, "here", tmp_path / "here.json")
+    successor.start()
+    successor.stop()
+    assert [row.sums for row in read_usage(any_database)] == [Sums(2, 0, 11, 11)]
+
+
+def test_a_damaged_file_is_set_aside(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "here.json"
+    path.write_text("{")
+    log = UsageLog(database, "here", path)
+    log.start()
+    log.stop()
+    assert "cannot be read" in caplog.text
+    assert path.with_suffix(".damaged").exists()

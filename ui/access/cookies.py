@@ -12,6 +12,7 @@ from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.requests import Request, cookie_parser
 
 from models.database import Database
+from models.errors import ParleyError
 from models.keys import active_keys, check_key, keys_configured
 
 OWNER_COOKIE = "parley_owner"
@@ -19,7 +20,7 @@ VOTER_COOKIE = "parley_voter"
 RATER_COOKIE = "parley_rater"  # the voter of an invite, for one campaign's address alone
 OWNER_SECONDS = 7 * 24 * 3600
 VOTER_SECONDS = 365 * 24 * 3600
-_KEYS_FRESH_S = 2.0
+_KEYS_FRESH_S = 0.5
 
 
 def cookie_attributes(request: Request, path: str, seconds: int) -> dict[str, Any]:
@@ -76,22 +77,32 @@ class Cookies:
 
 
 class Keyring:
-    """The valid keys, read from the database at most once every two seconds."""
+    """The valid keys, read from the database at most twice a second."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._read_at = float("-inf")
-        self._needed = True
+        self._needed: bool | None = None
         self._owners: dict[str, str] = {}
 
     def needed(self) -> bool:
-        """Whether any key exists. Without keys the page is open, and listens on loopback only."""
-        self._refresh()
-        return self._needed
+        """Whether any key exists. Without keys the page is open, and listens on loopback only.
+
+        While the database does not answer, it is what was known last.
+
+        Raises:
+            ParleyError: the database has not answered yet.
+        """
+        try:
+            self._refresh()
+        except ParleyError:
+            if self._needed is None:
+                raise
+        return bool(self._needed)
 
     def is_owner(self, key_id: str | None) -> bool:
-        """Whether this is the id of a valid owner's key."""
+        """Whether this is the id of a valid owner's key. Raises ParleyError: a key may have been revoked since."""
         self._refresh()
         return key_id in self._owners
 

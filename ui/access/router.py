@@ -4,6 +4,7 @@ It decides from the request alone and does not depend on the apps behind it.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evals.campaigns.campaign import OPEN
-from models.errors import NotFound
+from models.errors import NotFound, Unavailable
 from models.registry.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
@@ -37,6 +38,7 @@ _RATER_ROUTES = re.compile(
     r"|/gradio_api/(heartbeat/\w+|startup-events|app_id|theme\.css)/?"
 )
 _CAMPAIGN_PATH = re.compile(r"/vote/c/([a-z0-9-]{1,64})(/.*)?")
+_log = logging.getLogger("parley.page")
 _LOGO = "/logo"  # below a bot's path
 _HEADERS = {
     # All content comes from this server; a model's answer with an image address must not make the browser fetch it.
@@ -98,8 +100,12 @@ class Router:
         if scope["type"] != "http":
             return  # no websockets here; the lifespan is the outer app's
 
+        started = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -107,7 +113,13 @@ class Router:
 
         # The outer app mounts this at the root and sets root_path; each app below gets its own.
         scope = {**scope, "root_path": ""}
-        await self._route(scope, receive, send_with_headers)
+        try:
+            await self._route(scope, receive, send_with_headers)
+        except Unavailable as error:
+            if started:
+                raise
+            _log.warning("%s cannot be answered: %s", scope["path"], error)
+            await _unavailable()(scope, receive, send_with_headers)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, headers = scope["path"], Headers(scope=scope)
@@ -260,6 +272,14 @@ def _split_bot_path(rest: str) -> list[tuple[str, str]]:
     cuts = [index for index, letter in enumerate(rest) if letter == "/"]
     whole = [(rest, "")] if rest and not rest.endswith("/") else []
     return whole + [(rest[:cut], rest[cut:]) for cut in reversed(cuts) if cut > 0]
+
+
+def _unavailable() -> Response:
+    return static_page(
+        "Not available",
+        "<h1>The database does not answer</h1><p>Nothing is lost. Reload this page in a moment.</p>",
+        status=503,
+    )
 
 
 def _not_found() -> Response:

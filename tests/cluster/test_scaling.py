@@ -37,6 +37,7 @@ async def test_a_model_is_replaced_without_a_lost_request(deployed: Deploy) -> N
         home: Path = deployment.gateway.settings.home
         registry = Registry(deployment.gateway.database)
         registry.alias("live", MODEL)
+        await asyncio.sleep(1)  # until the gateway knows it
         async with load(deployment.gateway.base_url, 6, model="live") as users:
             await asyncio.sleep(1)
             # The new version, on two replicas beside the old one; then the alias moves, and the old version goes.

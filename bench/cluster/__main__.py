@@ -11,7 +11,9 @@ killed under load, with the requests that were lost on what was killed, and on o
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
     }
-    with tempfile.TemporaryDirectory(prefix="parley-cluster-") as folder, running_nodes() as nodes:
+    # Ray prints its messages to this process's output.
+    with (
+        redirect_stdout(sys.stderr),
+        tempfile.TemporaryDirectory(prefix="parley-cluster-") as folder,
+        running_nodes() as nodes,
+    ):
         results |= asyncio.run(_measure(nodes, Path(folder) / "home", quick=options.quick))
     results["orphans"] = len(stand_ins())
     print_results(results, as_json=options.json)

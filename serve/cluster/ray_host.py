@@ -47,7 +47,7 @@ class RayHost:
         self._memory = MemoryBudget(Machine((), 0), settings)
         self._resources: dict[str, float] = ray.cluster_resources()
         self._processes: set[ActorProcess] = set()
-        self._suspects: dict[str, float] = {}
+        self._suspects: dict[str, float] = {}  # node id → when an engine was lost there
         self._threads = ThreadPoolExecutor(2, "ray")
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="ray-engines", daemon=True)
@@ -144,7 +144,7 @@ class RayHost:
         Ray notices after some 15 s that a node is gone. Until then, it would place engines on it.
         """
         now = time.monotonic()
-        suspects = {node for node, lost_at in self._suspects.items() if now - lost_at < _SUSPECT_S}
+        suspects = {node for node, lost_at in tuple(self._suspects.items()) if now - lost_at < _SUSPECT_S}
         return [
             node["NodeID"]
             for node in (self._ray.nodes() if suspects else ())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from models.command_help import unwrap_help
 from models.command_options import settings_options
 from models.errors import ParleyError
 from models.terminal import exit_on_termination, usage_message
@@ -113,6 +114,7 @@ def build() -> typer.Typer:
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
     app.command("worker")(worker)
+    unwrap_help(app)
     return app
 
 

@@ -23,7 +23,7 @@ BENCHMARKS = (
     "bench.raters",
     "bench.votes_import",
     "bench.votes_kill",
-    "bench.many_models",
+    "bench.database_load",
     "bench.faults",
     "bench.schemathesis",
 )

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from evals.judges.calibration import Calibration, CalibrationRequest, calibrate
 from evals.judges.judge_scorer import judge_scorer
-from evals.judges.notes import agreement_note, judge_notes
+from evals.judges.notes import agreement_note, judge_notes, rubric_notes
 from evals.judges.request import JudgeRequest
 from evals.judges.rubric import IMPORTED_RUBRIC, find_rubric
 from evals.recordings.recorded_models import parse_recorded_name, recorded_prompt_ids, recording_notes
@@ -148,7 +148,12 @@ def judge_served(
         judge=judge.id,
         models=(models[0].id, models[1].id),
         prompts=prompts,
-        notes=[*request.notes, *recording_notes(database, models), *judge_notes(database, judge, models)],
+        notes=[
+            *request.notes,
+            *recording_notes(database, models),
+            *rubric_notes(request.rubric),
+            *judge_notes(database, judge, models),
+        ],
     )
     reporter = _Reporter(report)
     return run_with_completers(

@@ -39,7 +39,9 @@ def read_lora_rank(path: str | Path) -> int | None:
         values = json.loads(config.read_text("utf-8"))
         return int(values["r"]) if values.get("peft_type", "LORA") == "LORA" else None
     except (*UNREADABLE, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise Invalid(f"{config} is not an adapter's configuration: {error}.", param="path") from error
+        raise Invalid(
+            f"{config} is not an adapter's configuration, JSON with a rank `r`: copy it again.", param="path"
+        ) from error
 
 
 def check_weights(path: str) -> None:

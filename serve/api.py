@@ -16,12 +16,21 @@ from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, run_in_thread
 from models.jobs.jobs import enqueue, get_job
 from models.management.routes import job_to_json
+from models.registry.fallbacks import set_fallbacks
 from models.registry.new_model import NewModel
 from models.registry.registry import Registry
 from models.registry.scaling import scale_model
 from models.settings.settings import Settings
 from models.spec import ModelSpec
-from serve.api_operations import OPERATIONS, ModelAdd, ModelExport, ModelImport, ModelMerge, ModelScale
+from serve.api_operations import (
+    OPERATIONS,
+    ModelAdd,
+    ModelExport,
+    ModelFallbacks,
+    ModelImport,
+    ModelMerge,
+    ModelScale,
+)
 from serve.fleet import engine_states
 
 if TYPE_CHECKING:
@@ -135,6 +144,7 @@ class _ModelRoutes:
             "unpin": self._changing(self._registry.unpin),
             "retire": self._changing(self._retire),
             "scale": self._scale,
+            "fallbacks": self._set_fallbacks,
         }
 
     async def _scale(self, request: "Request") -> "Response":
@@ -146,6 +156,15 @@ class _ModelRoutes:
             return self._entry(scaled.id)
 
         return json_response(await run_in_thread(scale))
+
+    async def _set_fallbacks(self, request: "Request") -> "Response":
+        body = await read_body(request, ModelFallbacks)
+        name = request.path_params["model"]
+
+        def change() -> dict[str, Any]:
+            return self._entry(set_fallbacks(self._registry, name, body.fallbacks).id)
+
+        return json_response(await run_in_thread(change))
 
     def _retire(self, name: str) -> ModelSpec:
         spec = self._registry.resolve(name)
@@ -181,6 +200,7 @@ class _ModelRoutes:
                 "aliases": [
                     name for name, target in aliases.items() if target == spec.id or spec.id in weights.get(name, ())
                 ],
+                "fallbacks": list(spec.fallbacks),
                 "pinned": spec.id in pinned, "engine": spec.engine.model_dump(mode="json", exclude_defaults=True),
                 "ready_replicas": sum(row.state == "ready" for row in replicas.get(spec.id, ())),
                 "created": spec.created.isoformat(),

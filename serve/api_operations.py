@@ -91,6 +91,12 @@ class ModelScale(Body):
     target_running: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Null: unchanged.")
 
 
+class ModelFallbacks(Body):
+    """The ids of the models that answer while this one is down or starting, the first choice first; may be empty."""
+
+    fallbacks: list[_Name]
+
+
 class ModelEntry(Shape):
     """A registered model. `registered`: candidate, listed or retired. `state`: the best state of its engines.
     `ready_replicas`: how many engines serve it now.
@@ -104,6 +110,7 @@ class ModelEntry(Shape):
     base: str | None
     path: str | None
     aliases: list[str]
+    fallbacks: list[str]
     pinned: bool
     engine: dict[str, Any]
     ready_replicas: int
@@ -148,6 +155,10 @@ OPERATIONS = (
     ),
     Operation("POST", f"{_MODEL}/pin", "Keep a model's engine in memory.", _TAG, ModelEntry, errors=(404,)),
     Operation("POST", f"{_MODEL}/unpin", "Allow a model's engine to be stopped.", _TAG, ModelEntry, errors=(404,)),
+    Operation(
+        "POST", f"{_MODEL}/fallbacks", "Set a model's fallbacks.", _TAG, ModelEntry, body=ModelFallbacks,
+        errors=(404,),
+    ),
     Operation(
         "POST", f"{_MODEL}/scale", "Change the number of a model's engines.", _TAG, ModelEntry, body=ModelScale,
         errors=(404,),

@@ -31,11 +31,11 @@ class EngineRow(Base):
 
 class DemandRow(Base):
     """The last demand for a model's engine: to run, because of a request while it was not running, or to sleep. For an
-    adapter also `spread`: to be loaded on another replica.
+    adapter also `spread`: to be loaded on another replica, and `use`: it is on several replicas and still requested.
     """
 
     __tablename__ = "demands"
 
     model_id: Mapped[str] = mapped_column(String(255), primary_key=True)
-    asked: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
-    wanted: Mapped[str] = mapped_column(String(16), default="run", server_default="run")  # run, sleep or spread
+    requested: Mapped[datetime] = mapped_column("asked", UtcDateTime, default=utcnow)
+    wanted: Mapped[str] = mapped_column(String(16), default="run", server_default="run")  # run, sleep, spread, use

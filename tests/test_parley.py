@@ -1,5 +1,6 @@
 """The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
 
+import inspect
 import io
 import json
 import os
@@ -97,6 +98,20 @@ def test_every_command_explains_itself_and_each_of_its_options() -> None:
         if not getattr(parameter, "help", None)
     ]
     assert not silent
+
+
+def test_a_paragraph_of_help_is_one_line_and_examples_keep_theirs() -> None:
+    root = typer.main.get_command(front_door.build())
+    assert isinstance(root, TyperGroup)
+    texts = {path: inspect.cleandoc(command.help or "") for path, command in commands(root)}
+    broken = [
+        (path, part)
+        for path, text in texts.items()
+        for part in text.split("\n\n")
+        if "\n" in part and not part.startswith((" ", "\b"))
+    ]
+    assert not broken
+    assert "\n\n  parley train tickets.jsonl --base demo-base --name support-v1\n" in texts["parley train"]
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """The whole story on the running demo: the SDK, the toy judge run by the worker, a training that ends up served."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -9,13 +10,20 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
+from bench.real.judges import LogProbabilityJudge
+from evals.judges.pairwise import judge_models
 from evals.judges.report import JudgeReport
+from evals.judges.request import JudgeRequest
+from evals.judges.rubric import LIKELIHOOD_RUBRIC
+from evals.served_runs import judge_served
+from models.demo import FOLDER
 from models.jobs import jobs
 from models.registry.registry import Registry
 from models.settings.settings import child_environment
 from serve.fleet import engine_states
 from tests.stack import ROOT, Stack
 from train.demo.answers import has_style
+from train.trainers.bases import find_base, load_model, load_tokenizer
 
 pytestmark = pytest.mark.engine
 
@@ -77,6 +85,22 @@ def test_the_worker_runs_the_judge_over_served_models(demo_stack: Stack) -> None
     assert report.unparsed == 0, "constrained decoding writes nothing but verdicts"
     assert report.weighed == 8, "an engine's log-probabilities weight every verdict"
     assert "toy" in json.dumps(job.result)
+
+
+def test_an_engines_log_probabilities_judge_without_a_verdict(demo_stack: Stack) -> None:
+    """They are those that the weights give in this process, in float32."""
+    import torch
+
+    request = JudgeRequest("demo-base", ("support-concise", "support-friendly"), 2, LIKELIHOOD_RUBRIC)
+    report = judge_served(demo_stack.settings, demo_stack.database, judge_models, request)
+    assert (report.judged, report.flip_rate, report.unparsed, report.failed) == (2, 0.0, 0, 0)
+    base = find_base(FOLDER / "base")
+    judge = LogProbabilityJudge(load_model(base, torch.float32, "cpu"), load_tokenizer(base))
+    for row in report.rows:
+        scores = judge.answer(row.question, row.answer_a, row.answer_b)
+        served = [float(score) for score in re.findall(r"-\d+\.\d+", row.reasons)]
+        assert served == pytest.approx(scores, abs=0.05)
+        assert row.outcome == ("a" if scores[0] > scores[1] else "b")
 
 
 @pytest.mark.training

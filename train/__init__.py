@@ -20,7 +20,7 @@
 | `open_cloud`, `submit_job`, `follow` | training at OpenAI or Together AI, with exactly one job |
 | `plan_rescue`, `carry_out` | retrains a fine-tune of OpenAI here: the plan, and its execution |
 | `merge` | base + adapter → plain weights, refused if they do not match |
-| `publish` | registers a finished run's adapter, or its merged weights, completely or not at all |
+| `publish`, `Publication` | registers a finished run's adapter, or its merged weights, completely or not at all |
 | `check_model` | compares a registered model with float32 base + adapter, here and through vLLM, and lists it |
 | `write_card`, `read_curves` | a model's card, and a run's loss curves |
 | `prepare_push`, `push` | the files of a model to push to a hub, and the push |
@@ -52,7 +52,7 @@ _HOMES = {
     "follow": "clouds.follower",
     "plan_rescue": "clouds.rescue_plan", "RescueRequest": "clouds.rescue_plan", "carry_out": "clouds.rescue",
     "merge": "publication.merge", "MergeReport": "publication.merge",
-    "publish": "publication.publish", "publish_merge": "publication.publish",
+    "publish": "publication.publish", "Publication": "publication.publish", "publish_merge": "publication.publish",
     "check_model": "publication.acceptance", "write_card": "publication.cards", "read_curves": "run.curves",
     "prepare_push": "publication.push", "push": "publication.push",
 }  # fmt: skip

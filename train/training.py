@@ -16,6 +16,7 @@ from models.database import new_ulid, utcnow
 from models.errors import Invalid
 from models.quantities import count_noun
 from models.registry.registry import Registry
+from models.settings.hub import use_hub_token
 from models.settings.settings import Settings
 from train.data.checks import CheckedData, Data
 from train.hyperparameters import UNITS, Chosen
@@ -86,6 +87,7 @@ def train(
     request = data if isinstance(data, TrainingRequest) else TrainingRequest(data, **fields)
     _check_target(request, settings, registry, out, resume)
     check_trackers(request.trackers)
+    use_hub_token(settings.hub_token if settings else None)
     device = find_device(settings, request.gpus)
     base = with_options(find_base(request.base, registry), request.chat_template, request.trust_remote_code)
     if not base.is_adapter:
@@ -102,12 +104,12 @@ def train(
             result.save()
         thin(folder, result.loss_after)
         if registry is not None and settings is not None:
-            from train.publication.publish import finish_publication, publish
+            from train.publication.publish import Publication, finish_publication, publish
 
+            model = Publication(str(request.name), request.kind, request.job, request.bot, request.description)
             result = finish_publication(folder, registry, settings, request, emit) or publish(
-                folder, str(request.name), registry=registry, settings=settings, kind=request.kind,
-                job=request.job, bot=request.bot, description=request.description, progress=emit,
-            )  # fmt: skip
+                folder, model, registry=registry, settings=settings, progress=emit
+            )
         shutil.rmtree(folder / "merged-base", ignore_errors=True)
     return result
 

@@ -98,12 +98,14 @@ def train_adapter(place: Place) -> dict[str, Any]:
 
 def publish_models(place: Place) -> dict[str, Any]:
     """Publishes the adapter and merges it while Parley runs; returns the parity of both, also through their engines."""
-    from train import publish, publish_merge
+    from train import Publication, publish, publish_merge
     from train.run.progress import PlainLines
 
     progress, known = PlainLines(print_progress), _known(place.registry)
     if ADAPTER not in known:
-        publish(place.run_folder, ADAPTER, registry=place.registry, settings=place.settings, progress=progress)
+        publish(
+            place.run_folder, Publication(ADAPTER), registry=place.registry, settings=place.settings, progress=progress
+        )
     if MERGED not in known:
         publish_merge(ADAPTER, MERGED, registry=place.registry, settings=place.settings, progress=progress)
     return {name: _parity(place.registry.resolve(name).parity) for name in (ADAPTER, MERGED)}

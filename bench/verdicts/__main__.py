@@ -14,9 +14,9 @@ from itertools import product
 from typing import Any
 
 from bench.simulation_options import parse_simulation_options
-from bench.verdicts.call_rates import CallRates, call_rates
 from bench.verdicts.coverage import WorldCoverage, coverage
 from bench.verdicts.leaderboards import BoardWorld, board_coverage
+from bench.verdicts.optional_stopping import CallRates, call_rates
 from evals.ratings.simulated_votes import Sharing, World
 
 PARTS = ("coverage", "peeking", "leaderboard")

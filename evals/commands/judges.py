@@ -15,6 +15,7 @@ from models.errors import Invalid
 from models.terminal import open_home, print_json
 
 if TYPE_CHECKING:
+    from evals.judges.report import JudgeReport
     from evals.tasks.evaluations import Evaluation
 
 _RUN = "run"
@@ -22,7 +23,11 @@ IMPORTED = "imported"  # the rubric of imported verdicts, repeated here so that 
 
 JudgeName = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
 RubricName = Annotated[
-    str, typer.Option(help="A Markdown file, a shipped rubric's name, or a hash: see `parley rubrics list`.")
+    str,
+    typer.Option(
+        help="A Markdown file, a shipped rubric's name, or a hash: see `parley rubrics list`. With `likelihood` the "
+        "judge writes no verdict: the answer that it finds more likely wins."
+    ),
 ]
 
 
@@ -102,10 +107,8 @@ def run(
     from evals.judges.pairwise import judge_models
     from evals.judges.pairwise_evaluation import judge_evaluation
     from evals.judges.pointwise import grade_models
-    from evals.judges.report_groups import report_json
     from evals.judges.request import JudgeRequest
     from evals.judges.rubric import find_rubric, read_references
-    from evals.reports.judge_html import write_judge_report
     from evals.served_runs import judge_served
     from evals.tasks.evaluations import load_evaluation
 
@@ -131,6 +134,14 @@ def run(
         method = partial(judge_evaluation, evaluation=stored) if stored else judge_models
         with ProgressBar(not as_json) as bar:
             report = judge_served(home.settings, home.database, method, request, bar.show_share)
+    _show_report(report, html, as_json)
+
+
+def _show_report(report: "JudgeReport", html: Path | None, as_json: bool) -> None:
+    """Writes the report's file, and prints it."""
+    from evals.judges.report_groups import report_json
+    from evals.reports.judge_html import write_judge_report
+
     if html:
         write_judge_report(html, report)
     if as_json:
@@ -245,9 +256,9 @@ def import_file(
 
 def list_rubrics(as_json: JsonFlag = False) -> None:
     """List the shipped rubrics and those that judges have used."""
-    from evals.judges.rubric import shipped_rubrics, used_rubrics
+    from evals.judges.rubric import LIKELIHOOD_RUBRIC, shipped_rubrics, used_rubrics
 
-    shipped = shipped_rubrics()
+    shipped = [*shipped_rubrics(), LIKELIHOOD_RUBRIC]
     with open_home() as home:
         stored = used_rubrics(home.database)
     used = {rubric.hash for rubric in stored}

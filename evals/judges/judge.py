@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.expected_score import expected_grade, expected_share
+from evals.judges.likelihood import LikelihoodScorer
+from evals.judges.rubric import LIKELIHOOD_RUBRIC
 from models.chat.judge_prompt import (
     Rubric,
     pairwise_messages,
@@ -66,7 +68,7 @@ class Judge:
     """A judge model with its rubric. `references` are reference answers by prompt id.
 
     Raises:
-        Invalid: `samples` is not 1 to 32.
+        Invalid: `samples` is not 1 to 32; or the rubric is `likelihood`, with several samples or without a server.
     """
 
     model: str
@@ -75,10 +77,15 @@ class Judge:
     samples: int = 1
     references: Mapping[str, str] = field(default_factory=dict)
     _logprobs: bool = True
+    _likelihoods: LikelihoodScorer | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MAX_SAMPLES:
             raise Invalid(f"The number of samples must be from 1 to {MAX_SAMPLES}.", param="samples")
+        if self.rubric.hash == LIKELIHOOD_RUBRIC.hash:
+            if self.samples > 1:
+                raise Invalid("By the rubric likelihood all samples are the same: leave it at 1.", param="samples")
+            self._likelihoods = LikelihoodScorer(self.complete)
 
     def key(self, pair: AnswerPair) -> str:
         """What a judgment of the pair is stored under: the rubric's hash, with a suffix for anything else shown.
@@ -106,6 +113,8 @@ class Judge:
     async def judge_answers(self, pair: AnswerPair, answers: Sequence[str], presentation: str) -> Judgment:
         """The judgment of these answers to the pair's question, in the order of `presentation`."""
         before = [pair.history(side) for side in presentation]
+        if self._likelihoods is not None:
+            return await self._compare_likelihoods(self._likelihoods, pair, answers, presentation)
         context: dict[str, Any] = {"before": before[0], "reference": self.references.get(pair.prompt.id)}
         question = pair.prompt.question
         if len(presentation) == 2:
@@ -118,6 +127,22 @@ class Judge:
             schema, parse = response_format("grade", pointwise_schema(self.rubric)), self._parse_grade
         completions = await asyncio.gather(*(self._complete(messages, schema) for _ in range(self.samples)))
         return _aggregate([parse(completion, presentation) for completion in completions], presentation)
+
+    async def _compare_likelihoods(
+        self, scorer: LikelihoodScorer, pair: AnswerPair, answers: Sequence[str], presentation: str
+    ) -> Judgment:
+        question = pair.prompt.messages[-1]
+        likelihoods = await scorer.compare([(*pair.history(side), question) for side in presentation], answers)
+        names = [pair.models[int(side) - 1] if pair.models else f"answer {side}" for side in presentation]
+        scores = ", ".join(
+            f"{name} {score:.2f}"
+            for name, score in sorted(zip(names, (likelihoods.first, likelihoods.second), strict=True))
+        )
+        return Judgment(
+            verdict=0 if likelihoods.better is None else int(presentation[likelihoods.better]),
+            raw=likelihoods.to_text(),
+            reasons=f"mean log-probability of a token: {scores}",
+        )
 
     async def _complete(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> Completion:
         options: dict[str, Any] = {

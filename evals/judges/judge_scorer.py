@@ -12,7 +12,7 @@ from evals.judges.answer_pairs import AnswerPair
 from evals.judges.canaries import POINTWISE_CALLS, CanaryTrial, pointwise_results, pointwise_trials
 from evals.judges.judge import Judge, Judgment, Presentation, reference_suffix
 from evals.judges.judgment_store import JudgmentStore
-from evals.judges.rubric import store_rubric
+from evals.judges.rubric import check_gradable, store_rubric
 from evals.request_pool import ReportProgress, RequestPool
 from evals.scorers.catalog import Answer, NamedScorer, Score
 from evals.scorers.sample import Sample
@@ -42,7 +42,11 @@ def judge_scorer(
     Args:
         judge: its id, not an alias, and its completer.
         report: called with the progress of the judging, 0 to 1, and a line.
+
+    Raises:
+        Invalid: the rubric is `likelihood`, which gives no grades.
     """
+    check_gradable(rubric)
     model, complete = judge
     name = f"judge:{model}@{rubric.name}#{rubric.hash[:6]}"
     canary_notes: list[str] = []

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from evals.judges.human_agreement import agreement_by_category, describe_trust
 from evals.judges.labelled_pairs import load_labelled_pairs
 from evals.judges.model_families import related_models
+from evals.judges.rubric import LIKELIHOOD_RUBRIC
 from models.chat.judge_prompt import Rubric
 from models.database import Database
 from models.registry.registry import Registry
@@ -20,6 +21,16 @@ def agreement_note(database: Database, judge: str, rubric: Rubric) -> str:
             f"run `parley judge calibrate {judge} --rubric {rubric.name}`."
         )
     return describe_trust(judge, agreement)
+
+
+def rubric_notes(rubric: Rubric) -> list[str]:
+    """What a reader of verdicts by this rubric should know."""
+    if rubric.hash != LIKELIHOOD_RUBRIC.hash:
+        return []
+    return [
+        "By the rubric likelihood, the answer wins whose tokens the judge finds more likely. It ignores what a rubric "
+        "or a reference would say, and favours fluent and repetitive text."
+    ]
 
 
 def judge_notes(database: Database, judge: ModelSpec, models: Sequence[ModelSpec]) -> list[str]:

@@ -12,7 +12,7 @@ from evals.judges.answer_pairs import AnswerPair, collect_answer_pairs, select_p
 from evals.judges.judge import POINTWISE, Judge, Judgment, Presentation, mean_scores
 from evals.judges.judgment_store import JudgmentStore
 from evals.judges.request import JudgeRequest
-from evals.judges.rubric import store_rubric
+from evals.judges.rubric import check_gradable, store_rubric
 from evals.request_pool import ReportProgress, RequestPool
 from models.chat.messages import Completer
 from models.database import Database
@@ -46,10 +46,11 @@ async def grade_models(
     """Has a judge grade two models' answers one by one.
 
     Raises:
-        Invalid: the number of samples is not 1 to 32.
+        Invalid: the number of samples is not 1 to 32, or the rubric is `likelihood`, which gives no grades.
         NotFound: there are no such prompts.
         Unavailable: no answer, or no grade, could be obtained.
     """
+    check_gradable(request.rubric)
     judge = Judge(request.judge, completer_for(request.judge), request.rubric, request.samples, request.references)
     chosen = select_prompts(database, request.prompts)
     await asyncio.to_thread(store_rubric, database, request.rubric)

@@ -38,6 +38,14 @@ IMPORTED_RUBRIC = Rubric(
     text="Verdicts of an outside judge, imported from a file: what it was asked is not known here.",
     criteria=("overall",),
 )
+LIKELIHOOD_RUBRIC = Rubric(
+    name="likelihood",
+    text=(
+        "The judge sees no rubric and writes no verdict. The answer with the higher mean log-probability of its tokens "
+        "wins."
+    ),
+    criteria=("log-probability",),
+)
 
 
 def shipped_rubrics() -> list[Rubric]:
@@ -50,7 +58,8 @@ def shipped_rubrics() -> list[Rubric]:
 def find_rubric(name: str, database: Database | None = None) -> Rubric:
     """A rubric by its file, by a shipped rubric's name, or by the hash of one that was used before.
 
-    "imported" is what imported verdicts of an outside judge are stored under.
+    "imported" is what imported verdicts of an outside judge are stored under, and "likelihood" judges without a rubric
+    (`evals.judges.likelihood`).
 
     Raises:
         NotFound: there is no such rubric.
@@ -65,7 +74,7 @@ def find_rubric(name: str, database: Database | None = None) -> Rubric:
         except (OSError, UnicodeDecodeError) as error:
             raise Invalid(f"{path} cannot be read as UTF-8 text: {error}.", param="rubric") from error
     shipped = shipped_rubrics()
-    for rubric in (*shipped, IMPORTED_RUBRIC):
+    for rubric in (*shipped, IMPORTED_RUBRIC, LIKELIHOOD_RUBRIC):
         if name in (rubric.name, rubric.hash):
             return rubric
     if database is not None:
@@ -132,6 +141,14 @@ def parse_rubric(content: str, where: str) -> Rubric:
     plain = all(criterion == Criterion(criterion.name) for criterion in details)
     names = tuple(criterion.name for criterion in details)
     return Rubric(front["name"], text, names, () if plain else details, str(front.get("version", 1))[:32])
+
+
+def check_gradable(rubric: Rubric) -> None:
+    """Raises Invalid for a rubric by which a judge can compare two answers but not grade one."""
+    if rubric.hash == LIKELIHOOD_RUBRIC.hash:
+        raise Invalid(
+            "The rubric likelihood compares two answers and grades none: choose another rubric.", param="rubric"
+        )
 
 
 def write_rubric(rubric: Rubric) -> str:

@@ -82,6 +82,7 @@ def add_models_commands(
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
     models.command("scale")(models_scale)
+    models.command("fallbacks")(models_fallbacks)
     models.command("pin")(models_pin)
     models.command("unpin")(models_unpin)
     app.add_typer(models, name="models")
@@ -309,6 +310,25 @@ def models_scale(
         options = scale_model(home.registry, name, replicas, max_replicas, target_running).engine
     count = f"{options.replicas} to {options.most_replicas}" if options.max_replicas else str(options.replicas)
     console().print(f"{name} is served by {count} engine{'s' * (options.most_replicas > 1)} from now on.")
+
+
+def models_fallbacks(
+    name: Annotated[str, _NAME],
+    fallbacks: Annotated[
+        list[str] | None, typer.Argument(help="The ids of the fallbacks, the first choice first. Without any: none.")
+    ] = None,
+) -> None:
+    """Set the models that answer while this one is down or starting. Two models can be each other's fallback.
+
+    Example:
+
+      parley models fallbacks support-a support-b
+    """
+    from models.registry.fallbacks import set_fallbacks
+
+    with open_home() as home:
+        spec = set_fallbacks(home.registry, name, fallbacks or ())
+    console().print(f"Fallbacks of {spec.id}: {', '.join(spec.fallbacks) or 'none'}.")
 
 
 def models_pin(name: Annotated[str, _NAME]) -> None:

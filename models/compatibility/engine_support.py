@@ -15,6 +15,9 @@ from models.compatibility.lora_support import find_source, serves
 
 _TRANSFORMERS_TYPES = ("transformers.models.auto.auto_mappings", "transformers.models.auto.configuration_auto")
 _VLLM_TYPES = "vllm.transformers_utils.config"
+_VLLM_QUANTISATIONS = "vllm.model_executor.layers.quantization"
+# Methods that vLLM recognises by this name alone, if it has them; it finds others by the rest of the configuration.
+_NAMED_METHODS = ("bitsandbytes", "hqq", "eetq", "aqlm", "quip", "exl2", "exl3", "spqr", "vptq", "higgs", "bitnet")
 _BACKEND = "_supports_attention_backend = True"
 
 
@@ -46,6 +49,17 @@ def quantisation(config: Mapping[str, Any]) -> str | None:
     if not isinstance(values, dict) or values.get("quant_method") == "gguf":
         return None
     return str(values.get("quant_method") or "an unnamed method")
+
+
+def refuses_quantisation(config: Mapping[str, Any]) -> str | None:
+    """Why the installed vLLM cannot load a model's quantised weights, as a clause; None if it can, or if unknown."""
+    own = config.get("quantization")
+    if isinstance(own, dict) and "bits" in own:  # vLLM's own formats are in `quantization_config`
+        return "its weights are quantised for MLX, which vLLM cannot load"
+    method, known = quantisation(config), _text(_VLLM_QUANTISATIONS)
+    if method not in _NAMED_METHODS or not known or f'"{method}"' in known:
+        return None
+    return f"vLLM {_vllm_version()} does not support its quantisation ({method})"
 
 
 def _architectures(config: Mapping[str, Any]) -> tuple[str, ...]:

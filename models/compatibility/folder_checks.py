@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template
-from models.compatibility.engine_support import refuses_architecture, remote_code_files
+from models.compatibility.engine_support import refuses_architecture, refuses_quantisation, remote_code_files
 from models.errors import Invalid
 from models.json_files import UNREADABLE, read_json
 from models.spec import Kind
@@ -28,6 +28,7 @@ _ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".zst")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # PEFT's types that add tokens or layers instead of changing weights: nothing can be merged.
 _NOT_MERGEABLE = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
+_NAMED_ADAPTER = re.compile(r"\.lora_[AB]\.(?!weight$)\w+\.weight$")  # a state dict of PEFT's model: `lora_A.default`
 _HUB_ID = re.compile(r"(?=.{,200}$)[\w-][\w.-]*/[\w-][\w.-]*")  # a longer one has no file name in the hub's cache
 
 
@@ -102,6 +103,11 @@ def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -
     if not any(name.endswith(".safetensors") for name in files):
         raise Invalid(_no_weights(folder), param="path")
     if "config.json" not in files:
+        if "adapter_model.safetensors" in files:
+            raise Invalid(
+                f"{folder} holds an adapter's weights but no {ADAPTER_CONFIG}: copy it from the original adapter.",
+                param="path",
+            )
         if "params.json" not in files:  # Mistral's own format
             raise Invalid(f"{folder} holds weights but no config.json: copy it from the original model.", param="path")
         return
@@ -116,6 +122,8 @@ def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -
             "original model.",
             param="path",
         )
+    if reason := refuses_quantisation(config):
+        raise Invalid(f"{folder} cannot be served: {reason}. Use the original weights.", param="path")
     if trust_remote_code:
         return
     if code := remote_code_files(config):
@@ -178,7 +186,15 @@ def _check_adapter(folder: Path) -> None:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise Invalid(_no_adapter_weights(folder), param="path")
-    tensor_shapes(weights)
+    tensors = tensor_shapes(weights)
+    named = next((name for name in tensors if _NAMED_ADAPTER.search(name)), None)
+    if named or all(0 in shape for shape in tensors.values()):
+        fault = (
+            f"is not as PEFT saves it ({named})" if named else "holds no weights, as a run with DeepSpeed may save it"
+        )
+        raise Invalid(
+            f"{weights} {fault}: load the trained adapter with PEFT and save it with save_pretrained().", param="path"
+        )
 
 
 def _read_config(file: Path) -> dict[str, Any]:

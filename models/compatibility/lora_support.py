@@ -31,6 +31,7 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+_LORA_TENSOR = re.compile(r"\.lora_[AB]\.weight$")  # `parse_fine_tuned_lora_name` in vllm/lora/utils.py
 _FROM_HIDDEN = re.compile(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.lora_A\.weight$")
 _OTHER_PARTS = re.compile(r"vis|image|audio|encoder|projector")  # of multimodal models
 _EMBEDDINGS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte", "word_embeddings")
@@ -73,7 +74,10 @@ def must_be_merged(
     named = targets if isinstance(targets, list) else []
     heads = [name for name in named if isinstance(name, str) and name.rsplit(".", 1)[-1] in _EMBEDDINGS]
     heads = heads or sorted({part for name in tensors for part in name.split(".") if part in _EMBEDDINGS})
-    return f"it changes {', '.join(heads)}" if heads else refuses_adapters(base)
+    if heads:
+        return f"it changes {', '.join(heads)}"
+    whole = next((name for name in tensors if not _LORA_TENSOR.search(name)), None)
+    return f"it holds whole weights ({whole}), which vLLM cannot load" if whole else refuses_adapters(base)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -35,7 +35,12 @@ _SIGNATURES = (
     (b"%PDF-", ForeignKind("a PDF file", _SAVE_AS_TEXT)),
     (b"PK\x03\x04", _ZIP),
     (b"PAR1", _PARQUET),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ForeignKind("an old Office file", "Save the sheet as .xlsx or .csv")),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        ForeignKind(
+            "an Office file that is old or has a password", "Save the sheet as .xlsx or .csv, without a password"
+        ),
+    ),
     (b"\x1f\x8b", ForeignKind("a gzip file", _UNPACK)),
     (b"BZh", ForeignKind("a bzip2 file", _UNPACK)),
     (b"\xfd7zXZ\x00", ForeignKind("an xz file", _UNPACK)),
@@ -60,8 +65,9 @@ def foreign_kind(start: bytes) -> ForeignKind | None:
         return ForeignKind("a tar file", _UNPACK)
     if start.startswith(_RIFF) and start[8:12] == b"WEBP":
         return ForeignKind("a WebP image", _SAVE_AS_TEXT)
-    if encoding := _utf16(start):
-        return ForeignKind("UTF-16 text", f"Save it as UTF-8, or read it with --encoding {encoding}")
+    if encoding := _wide_encoding(start):
+        kind = "UTF-32" if "32" in encoding else "UTF-16"
+        return ForeignKind(f"{kind} text", f"Save it as UTF-8, or read it with --encoding {encoding}")
     return None
 
 
@@ -76,8 +82,10 @@ def refuse_foreign_file(name: str, start: bytes) -> None:
         raise Invalid(f"{name} is not training data: it is {kind.title}. {kind.mend}.", param="file")
 
 
-def _utf16(start: bytes) -> str | None:
-    """UTF-16 by its byte order mark, or by the zero bytes of ASCII letters; the name of the encoding."""
+def _wide_encoding(start: bytes) -> str | None:
+    """UTF-16 or UTF-32 by the byte order mark, or UTF-16 by the zero bytes of ASCII letters; the encoding's name."""
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     head = start[:8]

@@ -4,9 +4,12 @@ Commands use the gateway of their own home. Another program, or another Parley, 
 """
 
 import json
+import re
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -14,6 +17,7 @@ from models.errors import Unavailable
 from models.settings.settings import Settings
 
 STATE_FILE = "up.json"
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _CLOCK_S = 1.0  # the system reports start times in hundredths of a second
 
 
@@ -39,26 +43,45 @@ def gateway_url(settings: Settings) -> str:
 
 
 def gateway_tls(settings: Settings) -> ssl.SSLContext | None:
-    """A TLS context for clients of this home's gateway that trusts only the gateway's certificate. None without TLS.
+    """A TLS context for clients of this home's gateway; None for the machine's certificate authorities.
 
-    The host name in the certificate is not checked, because clients connect to the loopback address.
+    On this machine it trusts the gateway's own certificate and no other, not even one by the same issuer. Its host name
+    is not checked, because clients connect to the loopback address. For a `gateway_address` on another host it is
+    checked, and `tls_certificate` is trusted beside the machine's authorities.
 
     Raises:
         Unavailable: the certificate cannot be read.
     """
-    state = read_state(settings) or {}
+    remote = settings.gateway_address is not None and not _is_local(settings.gateway_address, settings)
+    state = {} if remote else read_state(settings) or {}
     certificate = state.get("certificate") or settings.tls_certificate
     if certificate is None:
         return None
-    context = ssl.create_default_context()
-    context.check_hostname = False
+    path = Path(certificate).expanduser()
+    context = ssl.create_default_context() if remote else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = remote
     # The file contains the certificate itself, and not necessarily the root of its chain.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(Path(certificate).expanduser())
+        own = _CERTIFICATE.search(path.read_text("ascii", "replace"))
+        if own is None:
+            raise Unavailable(f"The gateway's certificate {path} is not in PEM format.")
+        # The server's own is the first in the file. Those after it would vouch for all that their authority issues.
+        context.load_verify_locations(cadata=own[0])
     except OSError as error:  # SSLError is one
-        raise Unavailable(f"The gateway's certificate {certificate} cannot be read: {error}.") from error
+        raise Unavailable(f"The gateway's certificate {path} cannot be read: {error}.") from error
     return context
+
+
+def _is_local(address: str, settings: Settings) -> bool:
+    """Whether an address is that of this machine's gateway, or a loopback address."""
+    host = urlsplit(address).hostname or ""
+    if address == settings.gateway_url.removesuffix("/v1") or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def find_gateway(settings: Settings) -> str:

@@ -1,6 +1,7 @@
 """JSON bodies that are validated by the same models that describe them in the OpenAPI document."""
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,9 +31,34 @@ async def read_body(request: "Request", model: type[_Model]) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        first = _first(error.errors(), content)
+        field = ".".join(field_path(first, content))
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = f"there is no such field; the fields are {', '.join(model.model_fields)}"
         raise Invalid(f"{field}: {message}." if field else f"{message}.", param=field or None) from None
+
+
+def field_path(error: Any, body: Any) -> list[str]:
+    """The field of a pydantic error, without the names of a union's branches ('constrained-int', …) in its place."""
+    place = [str(part) for part in error["loc"]]
+    names: list[str] = []
+    for position, part in enumerate(place):
+        if isinstance(body, Mapping):
+            missing = error["type"] == "missing" and position == len(place) - 1
+            if part in body or missing:
+                names.append(part)
+                body = body.get(part)
+        elif isinstance(body, list) and part.isdigit() and int(part) < len(body):
+            names.append(part)
+            body = body[int(part)]
+        else:
+            break
+    return names or place[:1]
+
+
+def _first(errors: Sequence[Any], body: Any) -> Any:
+    """The first field's error; of a union's errors, one of the branch that has the value's type."""
+    field = errors[0]["loc"][:1]
+    same = [error for error in errors if error["loc"][:1] == field]
+    return max(same, key=lambda error: (len(field_path(error, body)), not error["type"].endswith("_type")))

@@ -80,7 +80,7 @@ class Registry:
         with self._change() as session:
             if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
                 raise Conflict(f"The name {spec.id!r} is taken, and models are never replaced. Choose another name.")
-            _check_fallbacks(session, spec)
+            check_fallbacks(session, spec)
             if spec.kind == "adapter":
                 _check_base(session, spec)
             row = ModelRow(
@@ -115,7 +115,7 @@ class Registry:
     def check_fallbacks(self, spec: ModelSpec) -> None:
         """Checks a model's fallbacks before long work on its weights. Raises Invalid: one is not registered."""
         with self._database.read() as session:
-            _check_fallbacks(session, spec)
+            check_fallbacks(session, spec)
 
     def set_parity(self, model_id: str, parity: Parity, state: State | None = None) -> None:
         """Stores the result of a parity check, and sets the model's state if `state` is given."""
@@ -389,8 +389,8 @@ def _tensors(folder: Path) -> dict[str, tuple[int, ...]]:
         return {}
 
 
-def _check_fallbacks(session: Session, spec: ModelSpec) -> None:
-    """Checks that each fallback exists. As ids are immutable, no cycle is possible."""
+def check_fallbacks(session: Session, spec: ModelSpec) -> None:
+    """Raises Invalid unless each of a model's fallbacks is registered."""
     for name in spec.fallbacks:
         if session.get(AliasRow, name):
             raise Invalid(f"The fallback {name!r} is an alias, which can move: give the model's id.", param="fallbacks")

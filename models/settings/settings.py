@@ -25,8 +25,6 @@ from models.settings.addresses import checked_networks, checked_origins, local_a
 from models.settings.secret_names import is_secret_name, without_secrets
 from models.settings.settings_file import read_settings_file
 
-_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-
 
 class Settings(BaseSettings):
     """All settings. Frozen; secrets are masked in repr."""
@@ -123,7 +121,7 @@ class Settings(BaseSettings):
     hub_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("hub_token", "PARLEY_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
-        description="The Hugging Face token, for `parley models push`. Also HF_TOKEN.",
+        description="The Hugging Face token, for private and gated models and `parley models push`. Also HF_TOKEN.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where engines and training run; auto uses an NVIDIA GPU if there is one."
@@ -377,14 +375,12 @@ def _as_text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
-def engine_environment(*, hub_token: bool = False, **extra: str) -> dict[str, str]:
+def engine_environment(**extra: str) -> dict[str, str]:
     """The environment for a foreign program (vLLM): this process's, without secrets. `extra` wins.
 
-    An upstream's key must never reach an engine. `hub_token` keeps the Hugging Face token, which engines need to
-    download gated models.
+    An upstream's key must never reach an engine.
     """
-    tokens = {name: os.environ[name] for name in _HUB_TOKENS if name in os.environ} if hub_token else {}
-    return without_secrets(os.environ) | tokens | extra
+    return without_secrets(os.environ) | extra
 
 
 def visible_gpus() -> str | None:

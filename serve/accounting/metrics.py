@@ -191,12 +191,17 @@ class Metrics(Collector):
         """The circuit breaker of an upstream or a replica changed to `closed`, `open` or `half_open`."""
         self._breakers[model] = state
 
+    def breaker_removed(self, model: str) -> None:
+        """The server that this circuit breaker belonged to is gone."""
+        self._breakers.pop(model, None)
+
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
         """The current values, for the registry."""
+        running = {(engine,): count for engine, count in self._running_requests()}  # first: it drops removed servers
         answered = {labels: counts.count for labels, counts in self._answers.items()}
         yield _counter("parley_requests", "Completed requests.", ("route", "model", "key", "code"), answered)
         yield _histogram(
@@ -239,7 +244,6 @@ class Metrics(Collector):
         yield _gauge("parley_model_state", "1 for the current state of a model.", ("model", "state"), states)
         replicas = self._replica_states()
         yield _gauge("parley_replicas", "Engines of a model, by their state.", ("model", "state"), replicas)
-        running = {(engine,): count for engine, count in self._running_requests()}
         yield _gauge("parley_engine_requests_running", "Requests that an engine runs.", ("engine",), running)
 
 

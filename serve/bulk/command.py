@@ -1,6 +1,8 @@
 """`parley generate`: flags, progress bar and summary. `serve.bulk.generation` does the work."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from models.terminal import print_json
 
 if TYPE_CHECKING:
     from serve.bulk.generation import Generated, Progress
+    from serve.bulk.journal import Journal
 
 _MIN_BAR_COLUMNS = 90  # columns from which there is space for a bar beside the numbers
 
@@ -88,21 +91,28 @@ def generate_command(
             finally:
                 await completer.close()
 
-        try:
+        with _explained_stop(journal, len(rows), bar):
             result = asyncio.run(run())
-        except (KeyboardInterrupt, ParleyError) as stop:
-            if answered := len(journal.stored) - len(journal.failed):
-                counts = f"{answered:,} of {len(rows):,} answered"
-                bar.print_line(f"Stopped with {counts}. Run the same command with --resume to continue.")
-            if isinstance(stop, ParleyError):
-                raise
-            raise typer.Exit(130) from None
     if as_json:
         print_json(asdict(result) | {"out": str(out)})
     else:
         _print_summary(bar, result, out)
     if result.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _explained_stop(journal: "Journal", rows: int, bar: "_ProgressBar") -> Iterator[None]:
+    """Says how to continue a run that an error or Ctrl-C stops. Ctrl-C exits with status 130."""
+    try:
+        yield
+    except (KeyboardInterrupt, ParleyError) as stop:
+        if answered := len(journal.stored) - len(journal.failed):
+            counts = f"{answered:,} of {rows:,} answered"
+            bar.print_line(f"Stopped with {counts}. Run the same command with --resume to continue.")
+        if isinstance(stop, ParleyError):
+            raise
+        raise typer.Exit(130) from None
 
 
 def _print_summary(bar: "_ProgressBar", result: "Generated", out: Path) -> None:

@@ -72,7 +72,7 @@ class EngineActor:
             gpus = tuple(int(index) for index in ray.get_gpu_ids())
             launch = replace(launch, share=replace(launch.share, gpus=gpus), home=_home(launch.home))
             _check_folder(launch, node)
-            asyncio.run(download_small_files(launch.spec))
+            asyncio.run(download_small_files(launch.spec, launch.hub_token))
             endpoint = Endpoint(f"http://{node}:{free_port(node)}", launch.key)
             command = engine_command(launch, endpoint)
             command = replace(command, environment=_without_ray(command.environment, cuda=bool(gpus)))

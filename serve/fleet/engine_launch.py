@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from models.spec import ModelSpec
 from serve.fleet import vllm_command
 from serve.fleet.engine_files import with_files
@@ -18,6 +20,7 @@ class EngineLaunch:
 
     `adapters`: the number of its model's adapters. `memory_bytes`: the memory that it needs by plan. `key`: the key
     that requests to it must carry. `home`: the folder of its log, caches and files. `module`: the server to start.
+    `hub_token`: for models that are hub ids.
     """
 
     name: str
@@ -28,6 +31,7 @@ class EngineLaunch:
     key: str
     home: Path
     module: str = vllm_command.MODULE
+    hub_token: SecretStr | None = None
 
     @property
     def logs(self) -> Path:
@@ -51,4 +55,5 @@ def engine_command(launch: EngineLaunch, endpoint: Endpoint) -> Command:
     argv[argv.index("--host") + 1] = address.hostname or ""
     command = replace(command, name=f"engine-{launch.name}", argv=tuple(argv))
     command = vllm_command.with_cache(command, launch.home / "cache")
+    command = vllm_command.with_hub_token(command, launch.spec, launch.hub_token)
     return with_files(command, launch.spec, launch.home / "cache" / "engines")

@@ -84,8 +84,10 @@ class EngineLifecycle:
             elif engine.share is None:
                 return
             elif engine.process is None:
-                if engine.gave_up_at is None and time.monotonic() >= engine.retry_at and not must_wait(engine):
-                    await self._start(engine)
+                if engine.gave_up_at is None and time.monotonic() >= engine.retry_at:
+                    await self._download(engine)
+                    if not must_wait(engine):
+                        await self._start(engine)
             elif engine.process.exit_code() is not None:
                 # Updated first of all, because the port refuses connections from now on.
                 await self._restart(engine, engine.process.exit_reason())
@@ -120,15 +122,22 @@ class EngineLifecycle:
         engine.share, engine.requested_at, engine.memory_bytes = None, None, None
         self._report(f"{engine.name} {reason}")
 
+    async def _download(self, engine: ManagedEngine) -> None:
+        """Downloads what the start needs, before the engine occupies its GPU: a slow hub must not delay others."""
+        if not engine.downloaded:
+            await download_small_files(engine.spec, self._settings.hub_token)
+            engine.downloaded = True
+
     async def _start(self, engine: ManagedEngine) -> None:
         assert engine.share is not None
-        if (missing := self._host.missing_for_start(engine.spec, engine.share)) is not None:
+        missing = self._host.missing_for_start(engine.spec, engine.share)
+        engine.lacks_memory = missing is not None
+        if missing is not None:
             engine.message, engine.retry_at = missing, time.monotonic() + _MEMORY_RETRY_S
             return
         adapters = len(self._replicas.adapters_of(engine))
-        engine.preparing = True
+        engine.preparing, engine.downloaded = True, False  # a start that fails downloads again
         try:
-            await download_small_files(engine.spec)
             options = vllm_command.launch_options(engine.spec, adapters)
             launch = self._launch(engine, adapters)
             started = await self._host.start(launch)
@@ -163,6 +172,7 @@ class EngineLifecycle:
             engine_states.engine_key(self._key, engine.name),
             self._settings.home,
             vllm_command.MODULE,
+            self._settings.hub_token,
         )
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:

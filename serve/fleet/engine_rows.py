@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from models.spec import LONGEST_REPLICATED_ID
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.managed_engine import ManagedEngine
 from serve.fleet.replica_names import replica_name
@@ -18,8 +19,9 @@ def engine_rows(engines: Iterable[ManagedEngine], replicas: Replicas) -> dict[st
         pid = engine.process.pid if engine.process else None
         rows[engine.name] = EngineStatus(engine.name, engine.state, address, pid, engine.message, engine.memory_bytes)
         for adapter in replicas.adapters_wanted_on(engine):
-            row = _adapter_row(replica_name(adapter, engine.number), adapter, engine, address, pid)
-            rows[row.name] = row
+            # A number does not fit after the longest names, whose adapters are on one replica only.
+            name = adapter if len(adapter) > LONGEST_REPLICATED_ID else replica_name(adapter, engine.number)
+            rows[name] = _adapter_row(name, adapter, engine, address, pid)
     return rows
 
 

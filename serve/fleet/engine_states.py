@@ -22,7 +22,7 @@ from serve.fleet.replica_names import model_of, replica_number
 from serve.tables import DemandRow, EngineRow
 
 EngineState = Literal["starting", "ready", "stopped", "failed"]
-_BEST_FIRST: tuple[EngineState, ...] = ("ready", "starting", "stopped", "failed")
+BEST_FIRST: tuple[EngineState, ...] = ("ready", "starting", "stopped", "failed")
 STARTING = "starting"  # the message of an engine that starts for the first time, or after a stop that was asked for
 
 
@@ -124,14 +124,14 @@ def combine_states(specs: Iterable[ModelSpec], rows: Mapping[str, EngineStatus])
 def best_states(rows: Mapping[str, EngineStatus]) -> dict[str, EngineState]:
     """Model id → the best state of its replicas."""
     return {
-        name: min((status.state for status in replicas), key=_BEST_FIRST.index)
+        name: min((status.state for status in replicas), key=BEST_FIRST.index)
         for name, replicas in replicas_of(rows).items()
     }
 
 
 def _combine(replicas: Sequence[EngineStatus]) -> ModelState:
     """The state of a model with several replicas, with the message of the first that is not ready."""
-    best = min((status.state for status in replicas), key=_BEST_FIRST.index)
+    best = min((status.state for status in replicas), key=BEST_FIRST.index)
     waiting = [status for status in replicas if status.state != "ready"]
     if not waiting:
         return ModelState("ready")
@@ -143,7 +143,7 @@ def _combine(replicas: Sequence[EngineStatus]) -> ModelState:
 def record_demand(database: Database, model_id: str) -> None:
     """Records that a model was requested while it was not running."""
     with database.write() as session:
-        session.merge(DemandRow(model_id=model_id, asked=utcnow(), wanted="run"))
+        session.merge(DemandRow(model_id=model_id, requested=utcnow(), wanted="run"))
 
 
 def load_model(database: Database, name: str) -> ModelSpec:
@@ -158,7 +158,7 @@ def load_model(database: Database, name: str) -> ModelSpec:
             f"{spec.id!r} is a hosted model without an engine: only local models can be loaded.", param="model"
         )
     with database.write() as session:
-        session.merge(DemandRow(model_id=spec.id, asked=utcnow(), wanted="run"))
+        session.merge(DemandRow(model_id=spec.id, requested=utcnow(), wanted="run"))
         record_change(session, "model.load", spec.id)
     return spec
 
@@ -180,7 +180,7 @@ def unload_model(database: Database, name: str) -> ModelSpec:
     if spec.id in registry.pinned():
         raise Conflict(f"{spec.id!r} is pinned, so its engine stays in memory: unpin it first.", param="model")
     with database.write() as session:
-        session.merge(DemandRow(model_id=spec.id, asked=utcnow(), wanted="sleep"))
+        session.merge(DemandRow(model_id=spec.id, requested=utcnow(), wanted="sleep"))
         record_change(session, "model.unload", spec.id)
     return spec
 
@@ -188,7 +188,13 @@ def unload_model(database: Database, name: str) -> ModelSpec:
 def record_spread(database: Database, adapter: str) -> None:
     """Requests that an adapter be loaded on one more replica of its base."""
     with database.write() as session:
-        session.merge(DemandRow(model_id=adapter, asked=utcnow(), wanted="spread"))
+        session.merge(DemandRow(model_id=adapter, requested=utcnow(), wanted="spread"))
+
+
+def record_use(database: Database, adapter: str) -> None:
+    """Reports that an adapter on several replicas is still requested."""
+    with database.write() as session:
+        session.merge(DemandRow(model_id=adapter, requested=utcnow(), wanted="use"))
 
 
 def take_sleep_requests(database: Database) -> set[str]:
@@ -199,6 +205,11 @@ def take_sleep_requests(database: Database) -> set[str]:
 def take_spread_requests(database: Database) -> set[str]:
     """The ids of adapters that were requested on another replica since the last call. Deletes these requests."""
     return _take_requests(database, "spread")
+
+
+def take_use_reports(database: Database) -> set[str]:
+    """The ids of adapters that `record_use` was called for since the last call. Deletes these reports."""
+    return _take_requests(database, "use")
 
 
 def _take_requests(database: Database, wanted: str) -> set[str]:
@@ -212,9 +223,9 @@ def _take_requests(database: Database, wanted: str) -> set[str]:
 
 def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
     """The models that were requested in vain within a time span, each with the last time."""
-    query = select(DemandRow).where(DemandRow.wanted == "run", DemandRow.asked > utcnow() - within)
+    query = select(DemandRow).where(DemandRow.wanted == "run", DemandRow.requested > utcnow() - within)
     with database.read() as session:
-        return {row.model_id: row.asked for row in session.scalars(query)}
+        return {row.model_id: row.requested for row in session.scalars(query)}
 
 
 def read_key(home: Path) -> str:

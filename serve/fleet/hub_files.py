@@ -9,18 +9,23 @@ import logging
 import subprocess
 import sys
 
-from models.settings.hub import hub_is_offline
+from pydantic import SecretStr
+
+from models.settings.hub import hub_is_offline, hub_variables
 from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.model_files import find_model_files
 
 _MODULE = "huggingface_hub.cli.hf"
 _PATTERNS = ("*.json", "*.jinja")
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"
+}  # fmt: skip
 _TIMEOUT_S = 120.0
 _log = logging.getLogger("parley.supervisor")
 
 
-async def download_small_files(spec: ModelSpec) -> None:
+async def download_small_files(spec: ModelSpec, token: SecretStr | None = None) -> None:
     """Downloads a hub model's JSON files and chat templates into the hub's cache, unless its weights are there.
 
     Without them the engine starts with defaults, and its own error says why the hub cannot be reached. A cancellation
@@ -34,7 +39,8 @@ async def download_small_files(spec: ModelSpec) -> None:
     patterns = [argument for pattern in _PATTERNS for argument in ("--include", pattern)]
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            failure = await _run([sys.executable, "-m", _MODULE, "download", spec.path, *patterns, "--quiet"])
+            command = [sys.executable, "-m", _MODULE, "download", spec.path, *patterns, "--quiet"]
+            failure = await _run(command, engine_environment(**_QUIET, **hub_variables(token)))
     except TimeoutError:
         failure = f"the hub did not answer within {_TIMEOUT_S:.0f} s"
     except OSError as error:
@@ -43,10 +49,10 @@ async def download_small_files(spec: ModelSpec) -> None:
         _log.warning("%s: its configuration cannot be downloaded before the start: %s", spec.id, failure)
 
 
-async def _run(command: list[str]) -> str:
+async def _run(command: list[str], environment: dict[str, str]) -> str:
     """Runs a program to its end; returns the last line of its errors if it failed."""
     child = await asyncio.create_subprocess_exec(
-        *command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        *command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         _, errors = await child.communicate()
@@ -56,9 +62,3 @@ async def _run(command: list[str]) -> str:
             await child.wait()
     last = errors.decode(errors="replace").strip().rpartition("\n")[2][:300]
     return (last or f"it ended with status {child.returncode}") if child.returncode else ""
-
-
-def _environment() -> dict[str, str]:
-    return engine_environment(
-        hub_token=True, HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_UPDATE_CHECK="1"
-    )

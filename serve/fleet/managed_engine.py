@@ -52,9 +52,10 @@ class ManagedEngine:
 
     `number`: which replica of its model it is. `removed`: its drain is over and it is not wanted any more.
     Without a `share` it does not run: it has been asleep since `asleep_since`, or failed finally at `gave_up_at`.
-    `preparing`: its files are being written, just before its process starts. `unplaced`: its last start found no
-    machine with room for it. `attempts` counts starts in a row that
-    never became ready; `failures` also has failures soon after a start.
+    `downloaded`: the small files of a hub model were downloaded for the next start. `preparing`: its files are being
+    written, just before its process starts. `lacks_memory`: its start waits for free memory. `unplaced`: its last start
+    found no machine with room for it. `attempts` counts starts in a row that never became ready; `failures` also has
+    failures soon after a start.
     `activity` and `progressing`: of a start, as last measured. `refuses_adapters`: why it serves no adapters, as a
     clause; empty if it serves them. `requested_at`: when it was requested while asleep. `started_on_request`: such a
     request started it. `used`: when it last had a request; `requests_counted`: how many it had; `load`: how many run
@@ -67,7 +68,9 @@ class ManagedEngine:
     state: EngineState = "stopped"
     message: str = ASLEEP
     failure: str = ""
+    downloaded: bool = False
     preparing: bool = False
+    lacks_memory: bool = False
     unplaced: bool = False
     process: EngineProcess | None = None
     endpoint: Endpoint | None = None

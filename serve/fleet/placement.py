@@ -212,12 +212,12 @@ class DesiredState:
 def desired_state(
     specs: Sequence[ModelSpec],
     pinned: Collection[str] = (),
-    replicas: Mapping[str, int] = MappingProxyType({}),
+    replicas: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> DesiredState:
     """Groups the registry's models into engines and their adapters. Hosted models need neither.
 
     Args:
-        replicas: model id → number of engines; 1 for models that are not in it.
+        replicas: model id → the numbers of its engines; 1 alone for models that are not in it.
     """
     own = [spec for spec in specs if spec.kind in ("base", "merged")]
     hanging: dict[str, dict[str, ModelSpec]] = {spec.id: {} for spec in own}
@@ -226,8 +226,8 @@ def desired_state(
             hanging[spec.base][spec.id] = spec
     # First one replica of each model, then the others: where there is little room, each model runs.
     numbered = sorted(
-        ((number, spec) for spec in own for number in range(1, replicas.get(spec.id, 1) + 1)),
-        key=lambda pair: pair[0],
+        ((place, number, spec) for spec in own for place, number in enumerate(replicas.get(spec.id, (1,)))),
+        key=lambda entry: entry[0],
     )
-    engines = {replica_name(spec.id, number): spec for number, spec in numbered}
+    engines = {replica_name(spec.id, number): spec for _, number, spec in numbered}
     return DesiredState(engines, hanging, frozenset(name for name in engines if model_of(name) in pinned))

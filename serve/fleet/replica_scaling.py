@@ -61,8 +61,8 @@ class ReplicaScaling:
                 # The load of replicas that are still starting is not known yet.
                 if enough > scale.count <= len(loads):
                     scale.count, changed = enough, True
-            elif loads and not loads.keys() >= set(range(1, scale.count)):
-                scale.lower_since = None  # the last replica goes, and those that would stay are not all ready
+            elif loads and len(loads) < scale.count - 1:
+                scale.lower_since = None  # those that would stay are not all ready
             elif scale.lower_since is None:
                 scale.lower_since = now
             elif now - scale.lower_since > SCALE_DOWN_S:

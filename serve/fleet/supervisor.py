@@ -203,12 +203,16 @@ class Supervisor:
             and not engine.waits_for_request
             and engine.name in desired.engines
         ]
+
+        def priority(engine: ManagedEngine) -> tuple[bool, bool, int]:
+            return engine.name not in desired.pinned, not self._replicas.is_first(engine), engine.number
+
         # Pinned engines first, then the first replica of each model, then by age.
-        for engine in sorted(waiting, key=lambda engine: (engine.name not in desired.pinned, engine.number)):
-            name = engine.name
+        for engine in sorted(waiting, key=priority):
+            name, first = engine.name, self._replicas.is_first(engine)
             fit = self._fits(self._placed_names(), name)
             shrunk = self._shrunk(name, fit)
-            if engine.number > 1 and any(self._engines[other].process for other in shrunk):
+            if not first and any(self._engines[other].process for other in shrunk):
                 # For a model, others have to restart with less; a further replica would only interrupt them.
                 fit.refused[name] = f"{shrunk[0]} would have to restart with less of the GPU's memory"
                 del fit.shares[name]
@@ -218,7 +222,7 @@ class Supervisor:
                 self._lifecycle.give_up(engine, alone.refused[name])
             elif not engine.gave_up_at:
                 before = engine.message
-                engine.message = f"{ASLEEP if engine.number == 1 else NO_ROOM}; {fit.refused[name]}"
+                engine.message = f"{ASLEEP if first else NO_ROOM}; {fit.refused[name]}"
                 if engine.message != before:
                     self._report(f"{name}: {engine.message}")
 
@@ -281,7 +285,9 @@ class Supervisor:
                 if runs_or_waits and engine.name not in self._replicas.desired.pinned:
                     self._put_to_sleep(engine, "unloaded")
         if self._replicas.several:
-            self._replicas.spread(await asyncio.to_thread(engine_states.take_spread_requests, self._database))
+            spread = await asyncio.to_thread(engine_states.take_spread_requests, self._database)
+            used = await asyncio.to_thread(engine_states.take_use_reports, self._database)
+            self._replicas.follow_requests(spread, used, time.monotonic())
         if all(engine.share is not None for engine in self._engines.values()):
             return
         requested = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))

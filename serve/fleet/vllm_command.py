@@ -9,7 +9,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from models.compatibility.lora_support import LORA_RANKS, refuses_adapters
+from models.settings.hub import hub_variables
 from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
@@ -140,6 +143,13 @@ def with_cache(command: Command, folder: Path) -> Command:
     return replace(command, environment=chosen | {name: chosen.get(name, path) for name, path in folders.items()})
 
 
+def with_hub_token(command: Command, spec: ModelSpec, token: SecretStr | None) -> Command:
+    """The command with the token for the hub, if its model is a hub id."""
+    if spec.folder is not None or token is None:
+        return command
+    return replace(command, environment=dict(command.environment) | hub_variables(token))
+
+
 def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
     extra = {
         "VLLM_API_KEY": key,
@@ -176,7 +186,7 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         # Threads that spin while they wait bring a busy machine to a halt: measured, 3 of them on 4 busy cores made
         # fewer than 10 tokens/s, where sleeping ones made 100 and one thread alone 330.
         extra["OMP_WAIT_POLICY"] = "PASSIVE"
-    environment = engine_environment(hub_token=spec.folder is None, **extra)
+    environment = engine_environment(**extra)
     if (allowed := environment.get("VLLM_PLUGINS")) is not None:
         # A list of the only plugins that vLLM may load: ours go with the operator's.
         environment["VLLM_PLUGINS"] = ",".join(filter(None, (allowed, amx.PLUGIN, engine_fork.PLUGIN)))

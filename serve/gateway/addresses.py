@@ -2,7 +2,7 @@
 
 Only the inference routes and `GET /v1/models` are served under them. All other routes change data or show it to owners;
 a reverse proxy that restricts them by path must not have to know every variant. Their variants get a 404 that names the
-right path.
+right path, and so does a path that ends with the path of an inference route.
 """
 
 import re
@@ -27,13 +27,21 @@ def correct_address(scope: Scope, routes: Container[str]) -> str | None:
     return path if path in routes or reads_model else None
 
 
-def suggested_address(path: str, prefixes: Container[str]) -> str | None:
-    """The path to suggest in a 404, if `path` is a variant of one under `prefixes`, such as /v1/files; else None."""
+def suggested_address(path: str, prefixes: Container[str], routes: Container[str] = ()) -> str | None:
+    """The path to suggest in a 404; None if there is none.
+
+    Args:
+        prefixes: the first two parts of paths, such as /v1/files; a variant of a path under them is suggested.
+        routes: whole paths; one that `path` ends with is suggested, as in /v1/chat/completions/chat/completions.
+    """
     parts = [part for part in path[:512].split("/") if part]
     while "v1" in parts:
         del parts[: parts.index("v1") + 1]
     suggestion = "/".join(["/v1", *parts])
-    return suggestion if suggestion != path and "/".join(["/v1", *parts[:1]]) in prefixes else None
+    if "/".join(["/v1", *parts[:1]]) in prefixes:
+        return suggestion if suggestion != path else None
+    endings = ("/".join(["/v1", *parts[start:]]) for start in range(len(parts)))
+    return next((ending for ending in endings if ending in routes), None)
 
 
 def _normalized(path: str) -> str | None:

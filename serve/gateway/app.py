@@ -70,7 +70,7 @@ class Gateway:
         self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
         self._mounted = MountedRoutes(mounts, settings, database)
         self._mounts = mounts
-        self._prefixes = self._mounted.prefixes | {"/".join(path.split("/", 3)[:3]) for path in _PUBLIC_ROUTES}
+        self._prefixes = self._mounted.prefixes | {"/v1/models"}
         self._openapi = b""
         self._stopping = False
         self._database_check: asyncio.Task[int] | None = None
@@ -154,7 +154,7 @@ class Gateway:
             _check_method(method, "GET", "DELETE")
             with acting_as(request_actor(scope, key)):
                 await self._model(method, path[len(_MODELS) :], key, exchange)
-        elif path.startswith(_RESPONSES):
+        elif path.startswith(_RESPONSES) and not path.endswith("/responses"):
             response_id = path[len(_RESPONSES) :].partition("/")[0]
             raise NotFound(
                 f"There is no response {response_id!r}: Parley does not store responses. "
@@ -171,7 +171,7 @@ class Gateway:
             authorization.require_owner(key)
             await self._mounted.handle(scope, receive, exchange, key)
         else:
-            raise unknown_route(method, path, suggested_address(path, self._prefixes))
+            raise unknown_route(method, path, suggested_address(path, self._prefixes, _PUBLIC_ROUTES))
 
     def _correct_path(self, scope: Scope) -> None:
         """Replaces a variant of a public route's path by that path. Raises NotFound for a variant of another route."""
@@ -179,7 +179,8 @@ class Gateway:
         if (correct := correct_address(scope, _PUBLIC_ROUTES)) is not None:
             scope["path"], scope["raw_path"] = correct, correct.encode()
             return
-        suggestion = suggested_address(path, self._prefixes) if DOUBLED_SLASH.match(path) else None
+        doubled = DOUBLED_SLASH.match(path)
+        suggestion = suggested_address(path, self._prefixes, _PUBLIC_ROUTES) if doubled else None
         if suggestion is not None and b"%" not in scope["raw_path"]:
             raise unknown_route(scope["method"], path, suggestion)
 

@@ -63,7 +63,8 @@ class Dispatcher:
         await self._upstreams.close()
 
     def running_requests(self) -> Iterator[tuple[str, int]]:
-        """(engine's name, running requests) of each engine and replica."""
+        """(engine's name, running requests) of each engine and replica. Forgets servers that are gone."""
+        self._remove_old_servers()
         engines = {server.engine: server.limiter.running for server in self._servers.values() if server.engine}
         yield from engines.items()
 
@@ -196,11 +197,7 @@ class Dispatcher:
     def _add_server(self, route: Route) -> _Server:
         """The limits for a server's first request. Adapters share the limiter of their base's engine."""
         settings = self._settings
-        routes = self._watcher.current.routes.values()
-        current = {(target.spec.id, target.address) for other in routes for target in other.targets}
-        for old in self._servers.keys() - current:
-            if not self._servers[old].limiter.running:
-                del self._servers[old]
+        self._remove_old_servers()
         on_engine = () if route.hosted else self._servers.items()
         shared = next((server.limiter for (_, address), server in on_engine if address == route.address), None)
         limiter = shared or ConcurrencyLimiter(
@@ -214,6 +211,19 @@ class Dispatcher:
         self._servers[route.spec.id, route.address] = server
         self._metrics.breaker(name, "closed")
         return server
+
+    def _remove_old_servers(self) -> None:
+        """Forgets the limits of servers that no route leads to, once they run nothing."""
+        routes = self._watcher.current.routes.values()
+        current = {(target.spec.id, target.address) for other in routes for target in other.targets}
+        # An adapter's limiter is also that of its base and of the base's other adapters.
+        kept = {id(server.limiter) for key, server in self._servers.items() if key in current}
+        limiters = {key: self._servers[key].limiter for key in self._servers.keys() - current}
+        old = [key for key, limiter in limiters.items() if id(limiter) in kept or not limiter.load]
+        names = {self._servers.pop(key).breaker.name for key in old}
+        # A replica that has restarted has another address and the same name.
+        for name in names - {server.breaker.name for server in self._servers.values()}:
+            self._metrics.breaker_removed(name)
 
     def _load(self, route: Route) -> float:
         """The requests that a server runs or has queued; infinite while its circuit breaker is open."""

@@ -6,6 +6,7 @@ load. Nothing is sent a second time once a byte of the response has gone to the 
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Protocol
 
 from models.database import Database
@@ -22,6 +23,10 @@ from serve.transport.engine_client import ConnectionBroken, Unreachable
 # A replica that has the conversation's prefix cached may have this many requests more than the least loaded one.
 _SLACK = 4
 _SPREAD_INTERVAL_S = 5.0
+_USE_INTERVAL_S = 60.0  # well below the time after which `serve.fleet.adapter_placement` takes an adapter for idle
+
+
+Record = Callable[[Database, str], None]
 
 
 class Send(Protocol):
@@ -51,7 +56,7 @@ class ReplicaDispatcher:
         self._metrics = metrics
         self._conversations = ConversationReplicas()
         self._turn = 0
-        self._spread_at: dict[str, float] = {}
+        self._recorded_at: dict[tuple[str, Record], float] = {}
 
     async def dispatch(self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool) -> None:
         """Sends a request to one replica after another until one has begun its response.
@@ -109,20 +114,20 @@ class ReplicaDispatcher:
         replicas = request.route.replicas
         loaded = len(request.route.targets)  # of a base, all that run
         if replicas is not None and loaded < replicas.running and least >= replicas.target_running:
-            self._spread(chosen.spec.id)
+            self._record(engine_states.record_spread, chosen.spec.id, _SPREAD_INTERVAL_S)
+        elif loaded > 1 and chosen.spec.kind == "adapter":
+            self._record(engine_states.record_use, chosen.spec.id, _USE_INTERVAL_S)
         return chosen
 
-    def _spread(self, adapter: str) -> None:
-        """Requests that the supervisor load an adapter on another replica, without waiting for the database."""
+    def _record(self, record: Record, adapter: str, interval_s: float) -> None:
+        """Writes a demand for an adapter, at most once in an interval, without waiting for the database."""
         loop = asyncio.get_running_loop()
-        if loop.time() - self._spread_at.get(adapter, -_SPREAD_INTERVAL_S) < _SPREAD_INTERVAL_S:
+        if loop.time() - self._recorded_at.get((adapter, record), -interval_s) < interval_s:
             return
-        self._spread_at[adapter] = loop.time()
-        loop.run_in_executor(None, _record_spread, self._database, adapter)
+        self._recorded_at[adapter, record] = loop.time()
+        loop.run_in_executor(None, _try_to_record, record, self._database, adapter)
 
 
-def _record_spread(database: Database, adapter: str) -> None:
-    try:
-        engine_states.record_spread(database, adapter)
-    except ParleyError:
-        return
+def _try_to_record(record: Record, database: Database, adapter: str) -> None:
+    with suppress(ParleyError):
+        record(database, adapter)

@@ -35,6 +35,7 @@ def test_a_name_is_found_in_every_encoding() -> None:
     assert count_names(b"canary-kea and cassowary", forms) == 0
 
 
+@pytest.mark.long
 def test_the_classifier_detects_only_a_real_difference() -> None:
     rng = np.random.default_rng(0)
     labels, groups = rng.random(400) < 0.5, np.arange(400) % 40

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.verdicts.__main__ import main
-from bench.verdicts.call_rates import call_rates
 from bench.verdicts.coverage import coverage
+from bench.verdicts.optional_stopping import call_rates
 from evals.ratings.simulated_votes import World, draw, with_win_rate
 from evals.ratings.voter_means import Cells, from_sums, voter_mean
 
@@ -33,6 +33,7 @@ def test_intervals_cover_what_they_speak_of(world: World) -> None:
     assert found.people_like_them.width < 1.7
 
 
+@pytest.mark.long
 def test_reading_after_every_vote_is_seldom_wrong() -> None:
     found = call_rates(World(8, 40, 1.0, 0.0), 200, 320, seed=2)
     assert found.wrong == found.called <= 0.05

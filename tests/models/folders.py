@@ -36,6 +36,7 @@ def write_model(folder: Path, **config: Any) -> Path:
 def write_adapter(folder: Path, **config: Any) -> Path:
     """A LoRA adapter's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "adapter_model.safetensors", weight=(1,))
+    tensor = "base_model__model__model__layers__0__self_attn__o_proj__lora_A__weight"
+    write_tensors(folder / "adapter_model.safetensors", **{tensor: (1, 1)})
     (folder / "adapter_config.json").write_text(json.dumps(LORA | config))
     return folder

@@ -78,6 +78,10 @@ def unfinished(folder: Path) -> None:
     (write_model(folder) / "model-2.safetensors.incomplete").touch()
 
 
+def adapter_weights_alone(folder: Path) -> None:
+    (write_adapter(folder) / "adapter_config.json").unlink()
+
+
 def both(folder: Path) -> None:
     write_adapter(write_model(folder))
 
@@ -108,6 +112,9 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
     (broken_link, "is a link to a missing file"),
     (unfinished, "is an unfinished download"),
     (both, "holds an adapter and whole weights"),
+    (with_config(quantization={"group_size": 64, "bits": 4}), "quantised for MLX, which vLLM cannot load. Use the"),
+    (with_config(quantization_config={"quant_method": "exl2"}), "does not support its quantisation (exl2). Use the"),
+    (adapter_weights_alone, "holds an adapter's weights but no adapter_config.json"),
 ]
 
 
@@ -211,6 +218,11 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
         return str(refused.value)
 
     stem = "base_model__model__model__"
+    norm = refusal(**{f"{stem}norm__weight": (64,)})
+    assert "it holds whole weights (base_model.model.model.norm.weight), which vLLM cannot load. Merge it" in norm
+    unsaved = refusal(**{f"{stem}layers__0__self_attn__q_proj__lora_A__default__weight": (8, 64)})
+    assert "is not as PEFT saves it (base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight)" in unsaved
+    assert "holds no weights, as a run with DeepSpeed" in refusal(**{f"{stem}norm__lora_A__weight": (0,)})
     assert "it changes lm_head" in refusal(base_model__model__lm_head__lora_A__weight=(8, 64))
     assert "it changes embed_tokens" in refusal(**{f"{stem}embed_tokens__base_layer__weight": (2, 64)})
     wide = refusal(**{f"{stem}layers__0__self_attn__q_proj__lora_A__weight": (8, 128)})

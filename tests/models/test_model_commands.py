@@ -46,6 +46,9 @@ def test_a_hosted_model_with_prices_and_fallbacks(app: typer.Typer, database: Da
     assert (spec.upstream.model, spec.upstream.usd_per_million_output) == ("m", 1.2)
     shown = run(app, "show", "first").output
     assert "fallbacks  second" in shown
+    assert run(app, "fallbacks", "second", "first").output == "Fallbacks of second: first.\n"
+    assert "fallbacks  first" in run(app, "show", "second").output
+    assert run(app, "fallbacks", "second").output == "Fallbacks of second: none.\n"
     assert "$0.3 in, $1.2 out" in shown
 
 

@@ -1,10 +1,12 @@
 """Settings: the order of sources, one-line refusals, masked secrets, and the page that documents each of them."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from models.errors import Invalid
+from models.settings.hub import use_hub_token
 from models.settings.settings import Settings, child_environment, engine_environment, load_settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,13 +106,14 @@ def test_an_engine_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "PATH" in environment
 
 
-def test_the_hubs_token_and_no_other_secret_reaches_an_engine_that_fetches_its_weights(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_hubs_token_is_the_settings_for_downloads_in_this_process(
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN"):
-        monkeypatch.setenv(name, f"hush-{name}")
-    given = {value for value in engine_environment(hub_token=True).values() if value.startswith("hush-")}
-    assert given == {"hush-HF_TOKEN", "hush-HUGGING_FACE_HUB_TOKEN"}
+    monkeypatch.setenv("HF_TOKEN", "from the environment")
+    use_hub_token(load_settings(home=home, hub_token="from a flag").hub_token)
+    assert os.environ["HF_TOKEN"] == "from a flag"
+    use_hub_token(None)
+    assert os.environ["HF_TOKEN"] == "from a flag"
 
 
 def test_an_empty_variable_is_one_that_is_not_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,12 @@ def test_models_are_read_under_path_variants(both: Serving, path: str) -> None:
         ("POST", "/api/v1/chat/completions", "/v1/chat/completions"),
         ("POST", "/openai/v1/responses/", "/v1/responses"),
         ("DELETE", "/models/whole", "/v1/models/whole"),
+        # The address of a route in place of the base URL, and Azure's addresses
+        ("POST", "/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("POST", "/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("POST", "/v1/responses/responses", "/v1/responses"),
+        ("GET", "/v1/completions/models", "/v1/models"),
+        ("POST", "/openai/deployments/whole/chat/completions", "/v1/chat/completions"),
     ],
 )
 def test_variants_of_other_routes_get_a_404_with_the_right_path(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +52,7 @@ def test_the_young_are_waited_for_and_the_pinned_are_named() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.booleans()), max_size=6), st.integers(0, 7))
+@pytest.mark.long
 def test_no_more_go_than_are_needed_and_never_one_that_may_not(seen: list, most: int) -> None:
     tenants = [tenant(f"t{i}", used, movable=movable, pinned=pin) for i, (used, movable, pin) in enumerate(seen)]
     decision = decide_placement(tenants, False, "new", room_for(most))

@@ -10,7 +10,9 @@ import openai
 import pytest
 
 from models.database import Database
+from models.errors import Invalid
 from models.keys import create_key
+from models.registry.fallbacks import set_fallbacks
 from models.settings.settings import load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving, serving
@@ -77,6 +79,24 @@ def test_the_last_one_answers_for_itself(gateway: Serving, upstream: PacedUpstre
     status, headers, body = post(gateway, {"model": "main", "messages": HELLO})
     assert (status, headers["retry-after"], headers["x-parley-model"]) == (429, "7", "spare")
     assert json.loads(body)["error"]["message"] == "slow down"
+
+
+@pytest.mark.long
+def test_two_models_can_be_each_others_fallback(gateway: Serving, upstream: PacedUpstream) -> None:
+    there = f"{upstream.address}/v1"
+    hosted(gateway, "a", there, model="fails")
+    hosted(gateway, "b", there, "a", model="busy")
+    set_fallbacks(gateway.registry, "a", ["b"])
+    gateway.seen(lambda snapshot: snapshot.routes["a"].fallbacks == ("b",))
+    for first, status in (("a", 429), ("b", 503)):
+        upstream.seen.requests.clear()
+        assert post(gateway, {"model": first, "messages": HELLO})[0] == status
+        assert len(upstream.seen.requests) == 2, "each is asked once"
+    set_fallbacks(gateway.registry, "a", [])
+    gateway.seen(lambda snapshot: snapshot.routes["a"].fallbacks == ())
+    for fallbacks, says in [(["a"], "its own fallback"), (["nobody"], "not registered"), (["b", "b"], "twice")]:
+        with pytest.raises(Invalid, match=says):
+            set_fallbacks(gateway.registry, "a", fallbacks)
 
 
 @pytest.mark.long

@@ -49,6 +49,7 @@ def test_a_whole_answer_passes_as_it_is(both: Serving, upstream: PacedUpstream) 
     assert upstream.seen.requests == [{"messages": HELLO, "model": "whole"}]
 
 
+@pytest.mark.long
 def test_system_messages_reach_a_model_as_it_has_learnt_them(both: Serving, upstream: PacedUpstream) -> None:
     engine = both.registry.resolve("engine")
     folds = ModelSpec(id="folds", kind="hosted", upstream=both.registry.resolve("whole").upstream, fold_system="all")

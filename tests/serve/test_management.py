@@ -64,6 +64,12 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/plain/retire")["registered"] == "retired"
     for name in ("org/a", "b"):
         assert owner("POST", "/models", {"name": name, **HOSTED})["state"] == "ready"
+    mutual = [
+        owner("POST", f"/models/{one}/fallbacks", {"fallbacks": [other]})
+        for one, other in (("org/a", "b"), ("b", "org/a"))
+    ]
+    assert [entry["fallbacks"] for entry in mutual] == [["b"], ["org/a"]]
+    owner("POST", "/models/b/fallbacks", {"fallbacks": ["nobody"]}, status=400)
     assert owner("POST", "/aliases", {"name": "support", "to": {"org/a": 90, "b": 10}})["target"] == "org/a"
     assert owner("POST", "/models/llama/pin")["pinned"] is True
     assert "unpin it first" in owner("POST", "/models/llama/unload", status=409)["error"]["message"]
@@ -129,6 +135,8 @@ def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller
         ("/keys", {"name": "x", "daily_usd": -1}, "daily_usd", "greater than 0"),
         ("/keys", {"name": "x", "expires": "soon"}, "expires", "use days or hours"),
         ("/aliases", {"name": "x"}, "to", "Field required"),
+        ("/aliases", {"name": "x", "to": {"a": 1}}, "to", "at least 2 items"),
+        ("/aliases", {"name": "x", "to": {"a": 1, "b": -1}}, "to.b", "greater than 0"),
         ("/campaigns", {"name": "x", "models": ["a", "b"], "prompts": {}}, "prompts", "exactly one source"),
     ]:
         with subtests.test(path=path, body=body, param=param, says=says):

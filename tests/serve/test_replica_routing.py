@@ -1,6 +1,7 @@
 """A gateway in front of several replicas of a model: which one gets a request, and what a client sees if one fails."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,6 +133,18 @@ def test_requests_are_spread_and_a_conversation_stays_where_its_prefix_is(pair: 
     assert pair.metric('parley_engine_requests_running{engine="m#2"}') == 0
 
 
+def test_removed_replicas_leave_the_metrics(pair: Pair) -> None:
+    gauges = ('parley_breaker_state{model="m#2"', 'parley_engine_requests_running{engine="m#2"')
+
+    def shown() -> list[bool]:
+        return [gauge in pair.gateway.app.metrics.text().decode() for gauge in gauges]
+
+    assert shown() == [True, True]
+    pair.publish("m", pair.replicas[0].address)
+    assert shown() == [False, False]
+    assert pair.metric('parley_breaker_state{model="m",state="closed"}') == 1
+
+
 @pytest.mark.parametrize(
     ("fault", "stream"), [("cut", False), ("cut", True), ("status", False), ("gone", True), ("early", True)]
 )
@@ -179,6 +192,16 @@ def test_requests_for_an_adapter_go_where_it_is_loaded(pair: Pair) -> None:
     for number in range(3):
         assert pair.ask(f"hello {number}", model="lora") == f"hello {number}"
     assert pair.served() == [0, 3]
+    database = pair.gateway.database
+    assert engine_states.take_use_reports(database) == set()  # it is on one replica
+    pair.publish("lora", *(replica.address for replica in pair.replicas))
+    pair.ask("hello", model="lora")
+    deadline = time.monotonic() + 5
+    while engine_states.take_use_reports(database) != {"lora"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert pair.metric('parley_breaker_state{model="lora#2",state="closed"}') == 1
+    pair.publish("lora", None, pair.replicas[1].address)
     # A model with one engine has no replicas to choose from.
     routes = pair.gateway.app.watcher.current.routes
     assert routes["alone"].replicas is None

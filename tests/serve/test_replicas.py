@@ -12,9 +12,9 @@ from models.registry.scaling import scale_model
 from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_states
-from serve.fleet.adapter_placement import AdapterPlacement
+from serve.fleet.adapter_placement import IDLE_S, AdapterPlacement
 from serve.fleet.engine_demand import wake_replicas
-from serve.fleet.engine_states import EngineStatus, ModelState
+from serve.fleet.engine_states import EngineState, EngineStatus, ModelState
 from serve.fleet.managed_engine import Drain, ManagedEngine
 from serve.fleet.placement import Share, desired_state
 from serve.fleet.replica_names import model_of, replica_name, replica_number
@@ -44,9 +44,9 @@ def test_replicas_have_names_that_no_model_has() -> None:
 
 
 def test_every_model_is_placed_once_before_its_replicas() -> None:
-    wanted = desired_state([model("a"), model("b")], ["a"], {"a": 3})
-    assert list(wanted.engines) == ["a", "b", "a#2", "a#3"]
-    assert wanted.pinned == {"a", "a#2", "a#3"}
+    wanted = desired_state([model("a"), model("b")], ["a"], {"a": [2, 3, 5]})
+    assert list(wanted.engines) == ["a#2", "b", "a#3", "a#5"]
+    assert wanted.pinned == {"a#2", "a#3", "a#5"}
 
 
 def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
@@ -67,13 +67,14 @@ def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
     assert count(4 + SCALE_DOWN_S / 2, 9, 0, 0) == 3
     assert count(5 + SCALE_DOWN_S, 1, 0, 0) == 3
     assert count(6 + 2 * SCALE_DOWN_S, 1, 0, 0) == 2
-    # The second one does not go while it is the only one that is ready.
-    for now in (200, 300, 400):
+    # None goes while fewer are ready than would stay.
+    assert count(200, 9, 9, 9) == 3
+    for now in (300, 400):
         scaling.follow_load({"m": spec}, {"m": {2: 1}}, now)
-    assert scaling.counts([spec]) == {"m": 2}
+    assert scaling.counts([spec]) == {"m": 3}
     for now in (500, 600):
-        scaling.follow_load({"m": spec}, {"m": {1: 1, 2: 0}}, now)
-    assert scaling.counts([spec]) == {"m": 1}
+        scaling.follow_load({"m": spec}, {"m": {2: 1, 3: 0}}, now)
+    assert scaling.counts([spec]) == {"m": 2}
     # A change of the bounds applies at once, and a fixed number ignores the load.
     assert scaling.counts([model(replicas=5)]) == {"m": 5}
     assert not scaling.follow_load({"m": model(replicas=5)}, {"m": dict.fromkeys(range(1, 6), 90)}, 999)
@@ -83,7 +84,7 @@ def test_an_adapter_is_on_one_replica_and_moves_only_if_that_fails() -> None:
     placement, adapters = AdapterPlacement(), {f"lora-{number}": adapter(f"lora-{number}") for number in range(40)}
 
     def placed(ready: set[int], loaded: dict[int, set[str]] | None = None) -> dict[int, set[str]]:
-        return {n: set(placement.wanted_on(n, adapters, ready, (loaded or {}).get(n, ()))) for n in (1, 2, 3)}
+        return {n: set(placement.wanted_on(n, adapters, ready, loaded or {})) for n in (1, 2, 3)}
 
     before = placed({1, 2, 3})
     assert sum(map(len, before.values())) == 40
@@ -99,6 +100,31 @@ def test_an_adapter_is_on_one_replica_and_moves_only_if_that_fails() -> None:
     assert sum("lora-7" in names for names in placed({1, 2, 3}).values()) == 2
     # Before any is ready, one of them has the row that says so.
     assert placed(set())[1] == set(adapters)
+    assert placement.wanted_on(3, {"x" * 255: adapter("x" * 255)}, {3, 5}, {})  # too long for a number: on one only
+
+
+def test_an_adapter_without_requests_returns_to_one_replica() -> None:
+    placement, adapters = AdapterPlacement(), {"lora": adapter("lora")}
+    placement.spread("lora")
+    loaded = {number: ["lora"] for number in (1, 2) if placement.wanted_on(number, adapters, {1, 2}, {})}
+    assert loaded.keys() == {1, 2}
+
+    def replicas(now: float, *used: str, loaded: dict[int, list[str]] = loaded) -> list[int]:
+        placement.follow_use({"lora": len(loaded)}, used, now)
+        return [number for number in (1, 2) if placement.wanted_on(number, adapters, {1, 2}, loaded)]
+
+    assert replicas(0) == [1, 2]
+    assert replicas(IDLE_S - 1) == [1, 2]
+    assert replicas(IDLE_S, "lora") == [1, 2]
+    assert replicas(2 * IDLE_S) == [1, 2]
+    (kept,) = replicas(2 * IDLE_S + 1)
+    assert replicas(2 * IDLE_S + 2, loaded={kept: ["lora"]}) == [kept]
+    # A copy stays while the replica that should have the adapter has not loaded it yet.
+    other = 3 - kept
+    assert replicas(3 * IDLE_S, loaded={other: ["lora"]}) == [1, 2]
+    # With the next load it spreads again.
+    placement.spread("lora")
+    assert replicas(4 * IDLE_S, "lora") == [1, 2]
 
 
 def engine(number: int, *, runs: bool = False, **values) -> ManagedEngine:
@@ -146,8 +172,34 @@ def test_of_several_replicas_one_restarts_at_a_time() -> None:
     assert set(replicas.adapters_wanted_on(engines["m#2"])) == set()
     engines["m#2"].state = "ready"
     assert replicas.may_restart(engines["m"])
+    # One that waits for memory may do so for long, and is not running.
+    engines["m#2"].state, engines["m#2"].lacks_memory = "starting", True
+    assert replicas.may_restart(engines["m"])
     replicas.update([model(), adapter("lora")], ())
     assert list(replicas.desired.engines) == ["m"]
+
+
+def test_the_ready_replicas_stay_where_fewer_are_wanted() -> None:
+    states: dict[int, EngineState] = {1: "starting", 2: "failed", 3: "ready"}
+    engines = {replica_name("m", number): engine(number, state=state) for number, state in states.items()}
+    replicas = Replicas(engines)
+
+    def kept(number: int, *specs: ModelSpec) -> list[str]:
+        replicas.update([model(replicas=number), *specs], ())
+        return list(replicas.desired.engines)
+
+    assert kept(3) == ["m", "m#2", "m#3"]
+    assert kept(2) == ["m", "m#3"]
+    assert kept(1) == ["m#3"]
+    assert replicas.is_first(engines["m#3"])
+    assert replicas.of("m") == [engines["m#3"]]
+    assert kept(2, adapter("lora")) == ["m", "m#3"]
+    # Where none is ready or starts, an adapter's row is on one that is there.
+    for one in engines.values():
+        one.state = "failed"
+    kept(1)
+    kept(2, adapter("lora"))
+    assert [set(replicas.adapters_wanted_on(engines[name])) for name in ("m", "m#2")] == [{"lora"}, set()]
 
 
 def test_a_model_is_in_the_best_state_of_its_replicas(any_database: Database) -> None:
@@ -166,6 +218,9 @@ def test_a_model_is_in_the_best_state_of_its_replicas(any_database: Database) ->
     engine_states.record_spread(any_database, "lora")
     assert engine_states.take_spread_requests(any_database) == {"lora"}
     assert engine_states.take_spread_requests(any_database) == set()
+    engine_states.record_use(any_database, "lora")
+    assert engine_states.take_use_reports(any_database) == {"lora"}
+    assert engine_states.take_use_reports(any_database) == set()
 
 
 def test_the_startup_output_names_models(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

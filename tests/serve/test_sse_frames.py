@@ -4,6 +4,7 @@ import json
 import time
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def run(stream: bytes, cuts: list[int], *, hide: bool = True) -> tuple[bytes, Fr
     end=st.sampled_from([b"\n\n", b"\r\n\r\n"]),
     hide=st.booleans(),
 )
+@pytest.mark.long
 def test_any_cut_gives_the_same_bytes(texts: list[str], cuts: list[int], end: bytes, hide: bool) -> None:
     before = b"".join(frame(chunk(text), end) for text in texts)
     usage, done = frame(USAGE, end), frame("[DONE]", end)
@@ -64,6 +66,7 @@ def test_half_a_frame_is_never_passed_on(cut: int) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=8))
+@pytest.mark.long
 def test_a_blank_after_the_colon_is_not_needed(cuts: list[int]) -> None:
     out, frames = run((frame(chunk("a")) + frame(USAGE) + frame("[DONE]")).replace(b"data: ", b"data:"), cuts)
     assert out == (frame(chunk("a")) + frame("[DONE]")).replace(b"data: ", b"data:")

@@ -9,7 +9,7 @@ from models.database import Database
 from models.registry.registry import Registry
 from models.settings.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import vllm_command
+from serve.fleet import engine_lifecycle, vllm_command
 from serve.fleet.machine import Gpu, Machine
 from serve.fleet.supervisor import Supervisor
 
@@ -60,6 +60,29 @@ async def test_engines_that_share_a_card_start_one_after_another(
     await until(lambda: len(supervisor.guardians) == at_once)
     await asyncio.sleep(1.2)
     assert len(supervisor.guardians) == at_once
+
+
+@pytest.mark.long
+async def test_a_slow_hub_delays_no_other_engine_on_the_card(
+    database: Database, supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, downloads = asyncio.Event(), []
+
+    async def download(spec: ModelSpec, token: object) -> None:
+        downloads.append(spec.id)
+        if spec.id == "one":
+            await slow.wait()
+
+    monkeypatch.setattr(engine_lifecycle, "download_small_files", download)
+    for name in ("one", "two"):
+        Registry(database).register(model(name, gpu_memory_share=0.4))
+    supervisor = supervise(CARD)
+    await until(lambda: any(row.pid for row in supervisor.overview().values()))
+    assert supervisor.overview()["two"].pid
+    slow.set()
+    await asyncio.sleep(1.2)
+    assert len(supervisor.guardians) == 1  # now it waits for the other one, as before
+    assert sorted(downloads) == ["one", "two"]
 
 
 @pytest.mark.long

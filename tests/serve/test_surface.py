@@ -58,6 +58,7 @@ def test_a_response_is_handed_on_whole_and_as_events(both: Serving, upstream: Pa
 
 
 @pytest.mark.parametrize("model", ["breaks", "stops", "reports"])
+@pytest.mark.long
 def test_a_broken_response_says_so(both: Serving, model: str) -> None:
     seen = []
     with pytest.raises(openai.APIError):

@@ -11,9 +11,10 @@ import pytest
 from models.chat.completer import gateway_completer
 from models.database import Database
 from models.errors import Invalid, Unavailable
+from models.home.instance import gateway_tls
 from models.settings.settings import Settings, load_settings
 from serve.launcher.preflight import check_tls
-from tests.certificates import make_pair
+from tests.certificates import Pair, make_pair
 from tests.serve.gateways import serving
 
 
@@ -50,6 +51,49 @@ def test_the_gateway_speaks_https_and_our_own_client_trusts_it_alone(
         for many in (False, True):
             with pytest.raises(Unavailable):
                 asyncio.run(ask(load_settings(**dump(mine) | {"tls_certificate": theirs.certificate}), many=many))
+
+
+def trusts(client: ssl.SSLContext | None, server: Pair, host: str) -> bool:
+    """Whether a client accepts a server's certificate; both talk in memory."""
+    assert client is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(down, up, server_hostname=host), context.wrap_bio(up, down, server_side=True)
+    for end in (*ends, *ends):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
+
+
+def test_no_other_certificate_of_the_same_issuer_is_trusted(home: Path, tmp_path: Path) -> None:
+    authority = make_pair(tmp_path, "authority", host="authority")
+    ours, theirs = (
+        make_pair(tmp_path, name, issuer=authority, host=f"{name}.example.com") for name in ("ours", "theirs")
+    )
+    settings = load_settings(home=home, tls_certificate=ours.certificate, tls_key=ours.key)
+    for address in (None, settings.gateway_url.removesuffix("/v1"), "https://localhost:8000"):
+        local = gateway_tls(settings.model_copy(update={"gateway_address": address}))
+        assert [trusts(local, pair, "127.0.0.1") for pair in (ours, theirs, authority)] == [True, False, False]
+
+
+def test_on_another_host_the_name_counts(home: Path, tmp_path: Path) -> None:
+    ours = make_pair(tmp_path, "ours")
+    settings = load_settings(home=home, gateway_address="https://parley.example.com")
+    assert gateway_tls(settings) is None  # the machine's certificate authorities
+    remote = gateway_tls(settings.model_copy(update={"tls_certificate": ours.certificate}))
+    assert [trusts(remote, ours, host) for host in ("parley.example.com", "127.0.0.1", "other.com")] == [
+        True,
+        False,
+        False,
+    ]
+    (tmp_path / "empty.pem").touch()
+    with pytest.raises(Unavailable, match="not in PEM format"):
+        gateway_tls(settings.model_copy(update={"tls_certificate": tmp_path / "empty.pem"}))
 
 
 def dump(settings: Settings) -> dict:

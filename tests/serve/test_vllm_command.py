@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from models.settings.settings import load_settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import amx, engine_fork, engine_states, vllm_command
 from serve.fleet.placement import Share
+from serve.fleet.vllm_command import with_hub_token
 from serve.processes.children import spawn
 
 CPU = Share("cpu", cores=(2, 3), kv_cache_bytes=2**28)
@@ -116,12 +118,20 @@ def test_no_secret_of_ours_reaches_an_engine(monkeypatch: pytest.MonkeyPatch) ->
     assert "sk-very-secret" not in str(dict(command.environment))
 
 
+@pytest.mark.parametrize("source", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PARLEY_HUB_TOKEN", "parley.toml"])
 def test_the_hubs_token_reaches_only_an_engine_that_fetches_from_the_hub(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, home: Path, source: str
 ) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf-hush")
-    assert made(base())[2].environment["HF_TOKEN"] == "hf-hush"
-    assert "hf-hush" not in str(dict(made(base(path=str(tmp_path)))[2].environment))
+    if source == "parley.toml":
+        home.mkdir(parents=True, exist_ok=True)
+        (home / source).write_text('hub_token = "hf-hush"')
+    else:
+        monkeypatch.setenv(source, "hf-hush")
+    token = load_settings(home=home).hub_token
+    hub, folder = base(), base(path=str(home))
+    assert with_hub_token(made(hub)[2], hub, token).environment["HF_TOKEN"] == "hf-hush"
+    assert "hf-hush" not in str(dict(with_hub_token(made(folder)[2], folder, token).environment))
+    assert "HF_TOKEN" not in with_hub_token(made(hub)[2], hub, None).environment
 
 
 def test_a_folder_that_is_called_as_a_hub_id_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -102,6 +102,10 @@ def _data_set_error(error: Exception, label: str, split: str) -> Invalid | NotFo
             f"There is no such file, and the hub cannot be reached for {label}: check the name and the network "
             f"({text[:200]})."
         )
+    if label.startswith("the folder") and ("FileNotFoundError" in names or "No (supported) data files" in text):
+        return Invalid(
+            f"T{label[1:]} has no data files: put .jsonl, .csv or .parquet files into it, or give a file.", param="data"
+        )
     if "DatasetNotFoundError" in names or "FileNotFoundError" in names:
         return NotFound(
             f"There is neither a file nor a hub data set for {label}: check the name ({text[:200]}).", param="data"

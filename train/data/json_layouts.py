@@ -22,6 +22,7 @@ LAYOUT = "file-layout"  # the code of a warning about how a file is written
 _WRAPPERS = (
     "data", "rows", "train", "examples", "items", "records", "dataset", "instances", "samples", "entries", "results",
 )  # fmt: skip
+_PROMPTS = ("system", "system_prompt", "system_message", "instruction", "prompt")
 _OTHER_SPLITS = ("validation", "valid", "dev", "eval", "test")
 _STRING_OR_COMMA = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|,(?=\s*(?:[}\]]|\Z))', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]*")
@@ -37,7 +38,7 @@ _NOTES = {
     ),
     "double": ("JSON inside a JSON string was unpacked", "call json.dumps only once"),
     "list": ("a JSON list was read instead of one row per line", _JSONL),
-    "spread": ("rows over several lines were read instead of one row per line", _JSONL),
+    "spread": ("rows over several lines, or several on one, were read instead of one row per line", _JSONL),
     "table": ("the rows of a table in one JSON object were read", _JSONL),
 }
 
@@ -83,8 +84,10 @@ def _has_row_on_each_line(path: Path, encoding: str) -> bool:
         return True
     try:
         value = _decode(first).value
-    except ValueError:
-        return not first.rstrip().endswith(_OPEN_ENDED) and not first.lstrip().startswith("[")
+    except ValueError as error:
+        # Several rows on one line, as `cat` makes of files without a last line break.
+        several = getattr(error, "msg", "") == "Extra data" and _scan(first)[1] is None
+        return not several and not first.rstrip().endswith(_OPEN_ENDED) and not first.lstrip().startswith("[")
     if next(lines, None) is not None:
         # A list on each line may be the turns of a row; a list of rows is a document, or the first of several.
         return not (isinstance(value, list) and value and all(detect(item) for item in value))
@@ -122,6 +125,7 @@ def _document(text: str, notes: _Notes, *, expects_list: bool) -> Iterator[Raw |
         if inner is not None:
             yield from notes.once("table")
             yield from _unread_lists(rows[0].row)
+            yield from _unread_prompts(rows[0].row)
             rows = [Raw(number, row) for number, row in enumerate(inner, 1)]
     elif not rows:  # the first line is broken; the others may be rows
         lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
@@ -252,7 +256,9 @@ def _rows_of_object(value: Mapping[str, Any]) -> list[Any] | None:
         return rows
     if detect(value):  # a row, which may have a field of one of these names
         return None
-    for name in _WRAPPERS:
+    lists = [name for name, rows in value.items() if _is_list_of_rows(rows)]
+    single = lists if len(lists) == 1 and detect(value[lists[0]][0]) else []  # a list of rows of any other name
+    for name in (*_WRAPPERS, *single):
         rows = value.get(name)
         if isinstance(rows, list) and rows:
             if _is_list_of_rows(rows):
@@ -271,6 +277,14 @@ def _unread_lists(value: Mapping[str, Any]) -> Iterator[Problem]:
             f"only the list `{names[0]}` of the object was read, not {', '.join(f'`{name}`' for name in names[1:])}"
         )
         yield Problem(0, "warning", message, "save each list as a separate file", LAYOUT)
+
+
+def _unread_prompts(value: Mapping[str, Any]) -> Iterator[Problem]:
+    """A warning if an object has a system message or an instruction beside its rows."""
+    for name in _PROMPTS:
+        if isinstance(value.get(name), str) and value[name].strip() and any(map(_is_list_of_rows, value.values())):
+            message = f"`{name}` beside the rows was not read"
+            yield Problem(0, "warning", message, "give it as --system, or put it into the rows", LAYOUT)
 
 
 def _is_list_of_rows(value: Any) -> bool:

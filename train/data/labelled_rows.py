@@ -6,20 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from train.data.answer_labels import read_label
 from train.data.conversations import Example
 from train.data.openai_rows import Items
 from train.data.row_fields import RowError
 
 Row = Mapping[str, Any]
 
-_LABELS = ("label", "kto_tag", "desirable", "thumbs_up")
-_GOOD = ("true", "1", "good", "desirable", "chosen", "thumbs_up", "up", "like")
-_BAD = ("false", "0", "-1", "bad", "undesirable", "rejected", "thumbs_down", "down", "dislike")
+_LABELS = ("label", "labels", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")
 
 
 def label_field(row: Row) -> str | None:
     """The field that says whether a row's answer is good; None if there is none."""
-    return next((name for name in label_names(row) if _label(row[name]) is not None), None)
+    return next((name for name in label_names(row) if read_label(row[name]) is not None), None)
 
 
 def label_names(row: Row) -> list[str]:
@@ -29,13 +28,7 @@ def label_names(row: Row) -> list[str]:
 
 def is_answer_label(value: Any) -> bool:
     """Whether a value says that an answer is good or bad."""
-    return _label(value) is not None
-
-
-def _label(value: Any) -> bool | None:
-    word = str(value).strip().lower() if isinstance(value, bool | int | float | str) else ""
-    word = word.removesuffix(".0")  # a table makes floats of numbers where some are missing
-    return True if word in _GOOD else False if word in _BAD else None
+    return read_label(value) is not None
 
 
 def labelled_items(line: int, row: Row, read: Callable[[int, Row], Items]) -> Items:
@@ -52,7 +45,7 @@ def labelled_items(line: int, row: Row, read: Callable[[int, Row], Items]) -> It
     name = label_field(row)
     if name is None:
         raise RowError("no `label`", 'write {"prompt": …, "completion": …, "label": true or false}', "wrong-type")
-    label = _label(row[name])
+    label = read_label(row[name])
     for item in read(line, {key: value for key, value in row.items() if key != name}):
         yield _labelled(item, label) if isinstance(item, Example) else item
 

@@ -4,7 +4,6 @@ It checks the format only; `checks` checks whether a conversation can be trained
 platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from train.data.conversations import (
     ToolUse,
 )
 from train.data.row_fields import RowError, field_text, metadata_of, require_valid_unicode, text_of, text_parts
+from train.data.row_flags import MEDIA, refuse_media, unread_flags
 from train.data.tool_calls import RESULT_ROLES, read_tool_calls, read_tool_result, read_tools
 from train.data.tool_texts import listed_tools, open_tool_texts, tool_text_notes, without_tools
 from train.data.unread_fields import RowNote, UnreadField, unread_fields, unread_keys
@@ -31,8 +31,6 @@ REASONING = ("reasoning_content", "reasoning", "thinking")  # in order of prefer
 SYSTEM = ("system", "system_prompt", "system_message")
 _LEARNT = ("loss", "training", "train")  # other programs' flags with the meaning of OpenAI's `weight`
 _KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
-_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-_PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
 # The role names of other programs.
 ROLES = {
     "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
@@ -123,16 +121,10 @@ def unread_parts(
     Raises:
         RowError: the row contains an image, video or audio that belongs to the text.
     """
-    for name in _MEDIA:
-        value = row.get(name)
-        if not value or name in used:
-            continue
-        if not isinstance(value, str) or any(_PLACEHOLDER.search(message.content) for message in messages):
-            kind = "images" if name.startswith("image") else name.removesuffix("s")
-            mend = f"remove the line, or remove `{name}` to train on the text alone"
-            raise RowError(f"`{name}`: only text can be trained on, not {kind}", mend, "not-text")
-        yield UnreadField(line, name, "names a file", f"remove `{name}`, or leave it under `metadata`")
-    yield from unread_fields(line, row, (*used, *_MEDIA), messages)
+    media = list(refuse_media(line, row, used, messages))
+    yield from media
+    yield from unread_flags(line, row, used)
+    yield from unread_fields(line, row, (*used, *MEDIA, *(field.name for field in media)), messages)
 
 
 def preference_row(line: int, row: Mapping[str, Any]) -> Items:

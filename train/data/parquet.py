@@ -39,7 +39,9 @@ class ParquetRows:
             flat = [name for name in texts if "." not in name]
             self._file = parquet.ParquetFile(path, metadata=metadata, read_dictionary=flat)
         except (ArrowException, OSError) as error:
-            raise Invalid(f"{path.name} cannot be read as Parquet: {error}.", param="data") from error
+            text = " ".join(str(error).split()).rstrip(".")
+            message = f"{path.name} cannot be read as Parquet ({text[:200]}): export it again, or save it as .jsonl."
+            raise Invalid(message, param="data") from error
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         self._rows_at_once = _ROWS_AT_ONCE if flat == texts else _NESTED_ROWS_AT_ONCE
         self._limit = max(_ALWAYS_ACCEPTED, path.stat().st_size * _MAX_EXPANSION)

@@ -149,9 +149,16 @@ def _table_columns(source: Source, columns: Columns) -> Columns | None:
     if not named and (detect({name: [] for name in folded}) or folded & {*TEXT_FIELDS}):
         return None
     part, name = next(iter(missing.items()))
+    if len(header) < 2:
+        shown = f"is {header[0][:80]!r}" if header else "has no cells"
+        raise Invalid(
+            f"{source.name} is not a table with a question and an answer: its first row {shown}. Write the names of "
+            "the columns there, separated by a comma, a semicolon, a tab or |.",
+            param="data",
+        )
     raise Invalid(
         f"{source.name} has no column {name!r} for the {part}; it has {', '.join(header) or 'none'}. "
-        f"Name it with --{part}-column.",
+        f"Name it with --{part}-column; the first row must have the names.",
         param="data",
     )
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from train.data.conversations import Problem
 
+_TEXT_PARTS = ("text", "input_text", "output_text")  # in chat completions, and in the Responses API
+
 
 class RowError(Exception):
     """A row that cannot be read: what is wrong, what to do about it, and the code of the problem."""
@@ -55,7 +57,7 @@ def text_parts(content: list[Any]) -> list[str]:
     # Amazon's and Google's parts have no type.
     if not all(
         isinstance(part, Mapping)
-        and part.get("type", "text" in part and "text") == "text"
+        and part.get("type", "text" in part and "text") in _TEXT_PARTS
         and isinstance(part.get("text", ""), str)
         for part in content
     ):

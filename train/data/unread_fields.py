@@ -27,6 +27,9 @@ _TEXT_NAMES = frozenset(
      "history", "messages", "conversations", "answer", "response", "output", "completion", "reply", "chosen",
      "rejected", "chosen_response", "rejected_response", "reasoning_content", "reasoning", "thinking"}
 )  # fmt: skip
+# One word in such a field is part of the question too, or a worse answer.
+_CHOICES = re.compile(r"(?:choice|option|distractor|alternative|candidate)s?(?:_?[a-h\d])?|[a-h]", re.IGNORECASE)
+_WORSE = re.compile(r"reject|incorrect|wrong|negative|dispreferred|loser", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,13 @@ def unread_fields(
     for name, value in row.items():
         if name in used or name in _NOT_LEARNT:
             continue
-        texts = [text for text in _strings(value) if _is_text(text) or (name in _TEXT_NAMES and text)]
-        if texts and not all(_is_repeated(text, messages) for text in texts):
+        by_name = name in _TEXT_NAMES or _WORSE.search(str(name))
+        texts = [text for text in _strings(value) if text and (by_name or _is_text(text))]
+        if _CHOICES.fullmatch(str(name)) and not isinstance(value, bool):
+            unread = bool(_missing_choices(value, messages))
+        else:
+            unread = not all(_is_repeated(text, messages) for text in texts)
+        if unread:
             mend = f"put `{name}` into the messages, or under `metadata` if it is no training text"
             yield UnreadField(line, str(name), "contains text", mend)
 
@@ -101,6 +109,13 @@ def count_unread(items: Iterator[Item | UnreadField | RowNote]) -> Iterator[Item
 
 def _where(line: int, number: int) -> str:
     return f"in line {line:,}" if number == 1 else f"in {number:,} rows, the first is line {line:,}"
+
+
+def _missing_choices(value: Any, messages: Sequence[ChatMessage]) -> list[str]:
+    """The choices of a question that its messages do not contain."""
+    choices = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else [value]
+    texts = [str(choice).strip() for choice in choices if isinstance(choice, int | float)] + [*_strings(value)]
+    return [text for text in texts if text and not any(text in message.content for message in messages)]
 
 
 def _strings(value: Any) -> Iterator[str]:

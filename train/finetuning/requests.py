@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.chat_templates import find_template
 from models.errors import Invalid
+from models.http.bodies import field_path
 
 Auto = Literal["auto"]
 HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
@@ -191,9 +192,8 @@ def _given(numbers: Hyperparameters | None) -> dict[str, Any]:
 
 def _refused(error: Any, body: Mapping[str, Any]) -> Invalid:
     """Pydantic's first error in OpenAI's wording."""
-    place = [str(part) for part in error["loc"]]
     kind = error["type"]
-    names = _existing(place, body)
+    names = field_path(error, body)
     param = ".".join(names)
     if kind == "missing":
         return Invalid(f"you must provide a {param} parameter", param=param)
@@ -207,23 +207,6 @@ def _refused(error: Any, body: Mapping[str, Any]) -> Invalid:
     expected = _expected(names, kind, error)
     shown = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
     return Invalid(f"Invalid value for {param}: {shown[:80]}. {expected}", param=param)
-
-
-def _existing(place: list[str], body: Any) -> list[str]:
-    """The path without the names that pydantic adds for the branches of a union ('constrained-int', …)."""
-    names: list[str] = []
-    for position, part in enumerate(place):
-        if isinstance(body, Mapping):
-            if part not in body and position < len(place) - 1:
-                continue
-            names.append(part)
-            body = body.get(part)
-        elif isinstance(body, list) and part.isdigit() and int(part) < len(body):
-            names.append(part)
-            body = body[int(part)]
-        else:
-            break
-    return names or place[:1]
 
 
 def _expected(names: list[str], kind: str, error: Any) -> str:

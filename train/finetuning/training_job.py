@@ -29,7 +29,7 @@ from train.hyperparameters import Hyperparameters, Method
 from train.publication.served_answers import wait_until_ready
 from train.request import TrainingRequest
 from train.tables import FineTuningEventRow
-from train.worker.jobs import TrainingFailed, run_child
+from train.worker.jobs import JobProcessFailed, run_child
 
 _METHODS: Mapping[str, Method] = {"supervised": "sft", "dpo": "dpo"}
 _HYPERPARAMETERS = {
@@ -45,7 +45,7 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
     """Trains one job's model and registers it.
 
     Raises:
-        TrainingFailed: the training's error, stored in the job's row too. JobCancelled: cancelled, paused, or the
+        JobProcessFailed: the training's error, stored in the job's row too. JobCancelled: cancelled, paused, or the
             worker stops.
     """
     job_id = job.params["fine_tuning_job"]
@@ -60,7 +60,7 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
     except JobCancelled:
         _retire_cancelled(context, job_id, name)
         raise
-    except (TrainingFailed, Invalid) as error:
+    except (JobProcessFailed, Invalid) as error:
         with context.database.write() as session:
             fail(session, lock_job(session, job_id), _api_error(error))
         raise

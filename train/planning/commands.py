@@ -263,9 +263,11 @@ def _quotes(
 @contextmanager
 def optional_home() -> "Iterator[tuple[Settings, Registry | None]]":
     """The settings and the registry; no registry if there is no home yet, because looking at data creates none."""
+    from models.settings.hub import use_hub_token
     from models.settings.settings import load_settings
 
     settings = load_settings()
+    use_hub_token(settings.hub_token)
     with ExitStack() as stack:
         registry = None
         if settings.database_url is not None or (settings.home / "parley.db").exists():

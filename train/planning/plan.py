@@ -141,7 +141,7 @@ class RunComparison:
 
 
 def plan(
-    data: Data | CheckedData | TrainingRequest,
+    data: Data | TrainingRequest,
     *,
     checked: CheckedData | None = None,
     settings: "Settings | None" = None,
@@ -153,10 +153,10 @@ def plan(
     """Plans a run on this machine or for another GPU: LoRA, QLoRA and full tuning.
 
     Args:
-        data: training data or the result of `check`, with the other fields of `TrainingRequest` as keywords (`base` is
-            required); or a TrainingRequest. `tune` is what is measured. `method` is read from the data: pairs are
-            planned for DPO, labelled answers for KTO, and conversations for supervised training.
-        checked: the result of `check` on its data, if it is known.
+        data: training data, with the other fields of `TrainingRequest` as keywords (`base` is required); or a
+            TrainingRequest. `tune` is what is measured. `method` is read from the data: pairs are planned for DPO,
+            labelled answers for KTO, and conversations for supervised training.
+        checked: the result of `check` on the data, if it is known; the data itself is then not read.
         settings: for the device. registry: where the base is looked up.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
         gpu: plan for one of `machines.GPUS` instead of this machine; nothing is measured then.
@@ -168,8 +168,6 @@ def plan(
     from train.trainers.preparation import check_data, divide, fold_for_template, prepare
     from train.trainers.runtime import Device, find_device, quiet
 
-    if isinstance(data, CheckedData):
-        checked, data = data, ()
     request = data if isinstance(data, TrainingRequest) else TrainingRequest(data, **fields)
     checked = require_usable(checked) if checked else check_data(request)
     method: Method = "kto" if checked.labels else "dpo" if checked.preferences else "sft"

@@ -89,6 +89,7 @@ def export_gguf(spec: ModelSpec, file: Path, *, kind: str = "auto", converter: P
     if not file.parent.is_dir():
         raise Invalid(f"There is no folder {file.parent}: create it first.", param="gguf")
     partial = file.with_name(f".{file.name}.partial")
+    partial.unlink(missing_ok=True)  # an export that was killed
     try:
         done = subprocess.run(
             [*command, str(folder), "--outfile", str(partial), "--outtype", kind],

@@ -29,26 +29,33 @@ if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
 
 
-def publish(
-    run_folder: Path,
-    name: str,
-    *,
-    registry: Registry,
-    settings: Settings,
-    kind: Kind = "adapter",
-    job: str | None = None,
-    bot: BotProfile | None = None,
-    description: str = "",
-    progress: Progress = silent,
-) -> TrainingResult:
-    """Puts a run's result into the models' folder and registers it as `name`.
+@dataclass(frozen=True)
+class Publication:
+    """The model that a run's result becomes.
 
     Args:
-        run_folder: a finished run. name: the new model's id, which must be free.
+        name: its id, which must be free.
         kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
             lm_head, a base that vLLM serves without LoRA), or that was trained from an adapter, is merged in any case.
         job: the training job; by default the run's id.
         bot: the profile for /bot/<name>; by default none, and so a plain greeting.
+        description: by default the number of examples.
+    """
+
+    name: str
+    kind: Kind = "adapter"
+    job: str | None = None
+    bot: BotProfile | None = None
+    description: str = ""
+
+
+def publish(
+    run_folder: Path, model: Publication, *, registry: Registry, settings: Settings, progress: Progress = silent
+) -> TrainingResult:
+    """Puts a run's result into the models' folder and registers it.
+
+    Args:
+        run_folder: a finished run. model: what it becomes.
 
     Returns:
         The run's result with `model`, `kind` and `model_folder`. The spec's `parity` compares the weights with float32
@@ -60,6 +67,7 @@ def publish(
     from train.publication.acceptance import list_compared
     from train.publication.cards import write_card
 
+    name, kind = model.name, model.kind
     check_name(registry, name)
     registry.sweep_unclaimed(settings.models_dir)
     result, served = load_result(run_folder), _Served.of(run_folder)
@@ -82,9 +90,9 @@ def publish(
         "kind": kind,
         "base": base.id if base else result.base,
         "parent": parent,
-        "job": job or run_folder.name,
-        "bot": bot,  # not the parent's, whose title and greeting describe another model
-        "description": description
+        "job": model.job or run_folder.name,
+        "bot": model.bot,  # not the parent's, whose title and greeting describe another model
+        "description": model.description
         or f"Trained on {count_noun(result.examples, UNITS[result.method].removesuffix('s'))}",
         "toy": base.toy if base else False,
         "fold_system": served.fold_system if served.fold_system != "none" or not base else base.fold_system,

@@ -63,9 +63,11 @@ def main(work: Work | None = None) -> int:
 def _run(values: dict[str, Any], work: Work, write: WriteLine) -> dict[str, Any]:
     from models.database import open_database
     from models.registry.registry import Registry
+    from models.settings.hub import use_hub_token
     from models.settings.settings import load_settings
 
     settings = load_settings()
+    use_hub_token(settings.hub_token)
     database = open_database(settings)
     try:
         return work(values, Registry(database), settings, write).to_json()

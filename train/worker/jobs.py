@@ -23,12 +23,13 @@ from train.trainers.launch import terminate
 
 _GRACE_S = 5.0
 _ERROR_LINES = 20  # of the child's standard error, kept for the message
+_LESS_MEMORY = "lower max_length or batch_size, hold the base in 4 bits (qlora), or choose a smaller base"
 _EVERY_S = 0.5  # between reports of steps, each a write to the database
 Line = Mapping[str, Any]
 
 
-class TrainingFailed(ParleyError):
-    """The training's process ended with an error; the message is its last line."""
+class JobProcessFailed(ParleyError):
+    """A job's process ended with an error; the message is its last line."""
 
 
 def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
@@ -41,23 +42,28 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
         The content of result.json.
 
     Raises:
-        TrainingFailed: the training's error. JobCancelled: the job was cancelled; its process is gone.
+        JobProcessFailed: the training's error. JobCancelled: the job was cancelled; its process is gone.
     """
     values = {"request": job.params | {"job": job.id}, "out": str(context.settings.runs_dir / job.id)}
     return run_child("train.worker.child", values, context, ProgressReporter(context))
 
 
 def run_child(
-    module: str, values: Mapping[str, Any], context: JobContext, listen: Callable[[Line], None]
+    module: str,
+    values: Mapping[str, Any],
+    context: JobContext,
+    listen: Callable[[Line], None],
+    advice: str = _LESS_MEMORY,
 ) -> dict[str, Any]:
-    """Runs one training in a process of its own.
+    """Runs one job in a process of its own.
 
     Args:
         module: the child's module, such as `train.worker.child`. values: its input.
-        listen: receives every line of the child; an exception that it raises ends the training.
+        listen: receives every line of the child; an exception that it raises ends the job.
+        advice: what to do if memory runs out, as a part of a sentence; by default for trainings.
 
     Raises:
-        TrainingFailed: the training's error. JobCancelled: the job is to stop; its process is gone.
+        JobProcessFailed: the job's error. JobCancelled: the job is to stop; its process is gone.
     """
     child = _start(module, context.settings)
     assert child.stdin
@@ -88,22 +94,19 @@ def run_child(
         terminate(child, _GRACE_S)
         listener.join(_GRACE_S)
     if result is None:
-        raise TrainingFailed(
-            failure.get("error") or _exit_message(child.returncode, errors),
+        raise JobProcessFailed(
+            failure.get("error") or _exit_message(child.returncode, errors, advice),
             code=failure.get("code"),
             param=failure.get("param"),
         )
     return result
 
 
-def _exit_message(returncode: int, errors: list[str]) -> str:
+def _exit_message(returncode: int, errors: list[str], advice: str) -> str:
     if returncode == -signal.SIGKILL:
-        return (
-            "The training's process was killed, probably because memory ran out: lower max_length or batch_size, hold "
-            "the base in 4 bits (qlora), or choose a smaller base."
-        )
+        return f"The job's process was killed, probably because memory ran out: {advice}."
     last = next((line for line in reversed(errors) if line.strip()), "no output")
-    return f"The training's process ended with {returncode}: {last.strip()}"
+    return f"The job's process ended with {returncode}: {last.strip()}"
 
 
 class ProgressReporter:

@@ -29,7 +29,7 @@ def run_model_work(values: dict[str, Any], registry: Registry, settings: Setting
     """Does the work of one job."""
     kind, params, progress = values["kind"], values["params"], EventLines(write)
     if kind == EXPORT:
-        return _export(params, registry, settings)
+        return _export(params, registry, settings, datetime.fromisoformat(values["started"]))
     earlier = find_earlier(values, registry, settings)
     if earlier is not None:
         return _finish(earlier, params, registry, settings, progress)
@@ -54,7 +54,8 @@ def find_earlier(values: Mapping[str, Any], registry: Registry, settings: Settin
         return None
     merges = values["kind"] == MERGE or bool(params.get("merge"))
     same_parent = values["kind"] != MERGE or spec.parent == params["adapter"]
-    ours = same_parent and spec.kind == ("merged" if merges else "base")
+    # An unpacked GGUF file may be registered as merged weights.
+    ours = same_parent and spec.kind in (("merged",) if merges else ("base", "merged"))
     return spec if ours and spec.folder.is_relative_to(settings.models_dir) else None
 
 
@@ -79,13 +80,15 @@ def _import(params: Mapping[str, Any], registry: Registry, settings: Settings, p
     return ModelResult({"model": work(registry, settings, new, progress).id})
 
 
-def _export(params: Mapping[str, Any], registry: Registry, settings: Settings) -> ModelResult:
+def _export(params: Mapping[str, Any], registry: Registry, settings: Settings, started: datetime) -> ModelResult:
     from train.publication.gguf_export import export_gguf
 
-    folder = settings.home / "exports"
-    folder.mkdir(parents=True, exist_ok=True)
-    done = export_gguf(registry.resolve(params["model"]), folder / params["file"], kind=params["type"])
-    return ModelResult({"model": params["model"], "file": str(done.file), "bytes": done.size})
+    file = settings.home / "exports" / params["file"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # An earlier attempt of the same job may have been stopped right after the file was complete.
+    if not file.exists() or file.stat().st_mtime < started.timestamp():
+        export_gguf(registry.resolve(params["model"]), file, kind=params["type"])
+    return ModelResult({"model": params["model"], "file": str(file), "bytes": file.stat().st_size})
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ def run_model_job(job: Job, context: JobContext) -> dict[str, Any]:
         `{"model": name}`; for an export also `file` and `bytes`.
 
     Raises:
-        TrainingFailed: the job's error in one line. JobCancelled: the job was cancelled. Nothing is left of it but a
+        JobProcessFailed: the job's error in one line. JobCancelled: the job was cancelled. Nothing is left of it but a
             candidate, if it was cancelled during the last check.
     """
     if job.kind not in (IMPORT, MERGE, EXPORT):
         raise Invalid(f"There is no job of kind {job.kind!r}.")
     values = {"kind": job.kind, "params": job.params, "started": (job.started or job.created).isoformat()}
-    return run_child("train.worker.model_child", values, context, ProgressReporter(context))
+    advice = "unload a model or stop other programs, and start the job again"
+    return run_child("train.worker.model_child", values, context, ProgressReporter(context), advice)

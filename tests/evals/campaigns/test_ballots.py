@@ -67,6 +67,7 @@ def test_names_are_revealed_when_the_campaign_says(any_database: Database, tmp_p
     assert (again.left_model is None) == (policy == "never")
 
 
+@pytest.mark.long
 def test_the_last_vote_can_be_taken_back_until_names_are_shown(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, criteria=["tone"])
     with pytest.raises(NotFound):

@@ -57,6 +57,7 @@ def test_a_link_is_signed_and_is_the_invite(any_database: Database, tmp_path: Pa
         revoke_invite(any_database, "nothing")
 
 
+@pytest.mark.long
 def test_an_expired_link_is_refused(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, access="invited")
     stored = invite(database, expires=utcnow() + timedelta(days=1))

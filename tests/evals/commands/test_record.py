@@ -35,6 +35,7 @@ def test_nothing_is_requested_without_consent(parley, database: Database) -> Non
     assert "There are no recordings yet" in parley("recordings", "list")[1]
 
 
+@pytest.mark.long
 def test_prices_of_a_known_provider_are_used(parley, database: Database) -> None:
     stored_prompts(database, "one")
     upstream = OLD.upstream.model_copy(update={"model": "ft:gpt-4o-mini-2024-07-18:acme::A1"}) if OLD.upstream else None

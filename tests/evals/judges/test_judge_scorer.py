@@ -59,6 +59,7 @@ def scored(
     return made.id, players
 
 
+@pytest.mark.long
 def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_database: Database) -> None:
     rows = [{"input": f"q{i}", "expected": f"e{i}", "group": f"g{i // 2}"} for i in range(40)]
     key, players = scored(any_database, [*rows, {"input": "odd"}, {"input": "too long"}])

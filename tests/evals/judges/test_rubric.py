@@ -37,6 +37,7 @@ def test_the_shipped_support_rubric_is_the_training_rubric() -> None:
     assert find_rubric("support").instructions == DEFAULT_RUBRIC.text
 
 
+@pytest.mark.long
 def test_shipped_rubrics_are_found_by_name_and_by_hash() -> None:
     for rubric in shipped_rubrics():
         assert find_rubric(rubric.name) == find_rubric(rubric.hash) == rubric

@@ -200,6 +200,7 @@ def test_encodings_and_separators(database: Database, tmp_path: Path, content: b
 
 
 @pytest.mark.parametrize(("encoding", "cure"), [("cp1252", "cp1252"), ("utf-16-le", "utf-16")])
+@pytest.mark.long
 def test_an_encoding_that_is_not_utf8(database: Database, tmp_path: Path, encoding: str, cure: str) -> None:
     with pytest.raises(Invalid, match=f"--encoding {cure}"):
         import_votes(database, written(tmp_path, "v.csv", TABLE.encode(encoding)))

@@ -140,6 +140,7 @@ def test_a_connection_that_is_cut_makes_no_second_job(provider: str, fake: Any, 
     assert fake.count("POST", JOBS[provider]) == (1 if after else 2)
 
 
+@pytest.mark.long
 def test_silence_after_creating_is_reported_and_the_next_try_finds_the_job(
     provider: str, fake: Any, bought: Any, account: Settings
 ) -> None:

@@ -21,6 +21,7 @@ from train.data.readers import from_rows
 
 @settings(deadline=None)
 @given(some.binary(max_size=400), some.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".txt", ".xlsx"]))
+@pytest.mark.long
 def test_no_bytes_raise_anything_but_a_users_mistake(raw: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"

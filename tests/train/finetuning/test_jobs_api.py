@@ -117,6 +117,7 @@ def test_an_unknown_job_is_a_404_everywhere(house: House) -> None:
         api.list(after="ftjob-none")
 
 
+@pytest.mark.long
 def test_jobs_come_in_pages_newest_first_and_by_their_metadata(house: House) -> None:
     file, api = house.upload(), house.client.fine_tuning.jobs
     made = [
@@ -165,6 +166,7 @@ def repeated(house: House, body: dict[str, Any], count: str = "1") -> str:
         return json.load(answer)["id"]
 
 
+@pytest.mark.long
 def test_the_sdks_repeat_is_the_job_that_it_asked_for_first(house: House) -> None:
     body = {"model": "tiny", "training_file": house.upload(), "suffix": "once"}
     first = repeated(house, body, "0")

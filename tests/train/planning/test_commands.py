@@ -135,6 +135,7 @@ def test_a_plan_fits_60_columns_and_is_json(data: Path, tiny_base: Path) -> None
     assert found["plan"]["ways"][0]["need"]["tune"] == "lora"
 
 
+@pytest.mark.long
 def test_synthesising_through_the_command(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "more.jsonl"
     with FakeChat(fresh) as server:

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.training
 @pytest.fixture(scope="module")
 def made(tiny_base: Path) -> Plan:
     """A plan for the tiny base, its time estimated."""
-    checked = check(style_rows(120))
-    return plan(checked, base=tiny_base, hyperparameters=Hyperparameters(epochs=2, rank=8), measure=False)
+    request = TrainingRequest((), tiny_base, hyperparameters=Hyperparameters(epochs=2, rank=8))
+    return plan(request, checked=check(style_rows(120)), measure=False)
 
 
 def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:

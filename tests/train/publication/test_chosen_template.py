@@ -18,7 +18,7 @@ from models.spec import ModelSpec
 from serve.fleet.capabilities import read_capabilities
 from serve.fleet.engine_files import generation_settings
 from tests.train.conftest import style_rows
-from train import Hyperparameters, publish, train
+from train import Hyperparameters, Publication, publish, train
 from train.data.readers import Columns
 from train.trainers.bases import load_tokenizer
 
@@ -102,7 +102,7 @@ def test_the_data_was_folded_and_counted(tuned: Any) -> None:
 def test_a_base_that_is_served_without_it_gets_merged_weights_with_it(tuned: Any, bare: Path, tmp_path: Path) -> None:
     settings, registry = new_home(tmp_path)
     registry.register(ModelSpec(id="bare", kind="base", path=str(bare)))
-    published = publish(tuned.run_folder, "tuned", registry=registry, settings=settings)
+    published = publish(tuned.run_folder, Publication("tuned"), registry=registry, settings=settings)
     spec = registry.resolve("tuned")
     assert (published.kind, spec.kind, spec.fold_system) == ("merged", "merged", "later")
     assert spec.engine.chat_template is None

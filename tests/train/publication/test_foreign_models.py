@@ -251,6 +251,10 @@ def test_jobs_merge_and_export_as_the_commands_do(
     # A job that started later does not take it for its own.
     later = {"kind": "import-model", "params": done.params, "started": utcnow().isoformat()}
     assert find_earlier(later, opened.registry, opened.settings) is None
+    # An unpacked GGUF file that was registered as merged weights is its job's own too.
+    assert done.started is not None
+    unpacked = {"kind": "import-model", "params": {"name": "by-job"}, "started": done.started.isoformat()}
+    assert find_earlier(unpacked, opened.registry, opened.settings) == opened.registry.resolve("by-job")
     converter = tmp_path / "convert_hf_to_gguf.py"
     converter.write_text(CONVERTER)
     converter.chmod(converter.stat().st_mode | stat.S_IXUSR)
@@ -258,6 +262,12 @@ def test_jobs_merge_and_export_as_the_commands_do(
     done = run_job(opened, "export-model", {"model": "by-job", "type": "f16", "file": "m.gguf"})
     file = opened.settings.home / "exports" / "m.gguf"
     assert done.result == {"model": "by-job", "file": str(file), "bytes": file.stat().st_size}
+    # The worker was killed after the file was complete, and before that: the next one finishes the job.
+    assert run_job(opened, "export-model", {}, done.id).result == done.result
+    file.rename(file.with_name(".m.gguf.partial"))
+    assert run_job(opened, "export-model", {}, done.id).result == done.result
+    taken = run_job(opened, "export-model", done.params)
+    assert (taken.status, "exists already" in str(taken.error)) == ("failed", True)
     failed = run_job(opened, "export-model", {"model": "by-job", "type": "q8_0", "file": "q.gguf"})
     assert (failed.status, "BPE pre-tokenizer was not recognized" in str(failed.error)) == ("failed", True)
     assert [path.name for path in file.parent.iterdir()] == ["m.gguf"]

@@ -15,7 +15,7 @@ from models.errors import Conflict, Invalid
 from models.files.atomic import sweep
 from models.registry.registry import Registry
 from models.settings.settings import Settings, child_environment
-from train import publish, publish_merge
+from train import Publication, publish, publish_merge
 
 slow = pytest.mark.training
 
@@ -36,7 +36,7 @@ def test_the_run_published_itself(trained: Any, house: tuple[Settings, Registry]
 def test_the_same_run_merged(trained: Any, house: tuple[Settings, Registry]) -> None:
     result, _ = trained
     settings, registry = house
-    published = publish(result.run_folder, "styled-merged", registry=registry, settings=settings, kind="merged")
+    published = publish(result.run_folder, Publication("styled-merged", "merged"), registry=registry, settings=settings)
     assert published.kind == "merged"
     spec = registry.resolve("styled-merged")
     assert (spec.kind, spec.base, spec.lora_rank) == ("merged", "tiny", None)
@@ -118,7 +118,8 @@ else:
     train.publication.publish.Registry.register = die
 settings = load_settings()
 registry = train.publication.publish.Registry(open_database(settings))
-train.publication.publish.publish(Path(sys.argv[1]), "killed", registry=registry, settings=settings)
+model = train.publication.publish.Publication("killed")
+train.publication.publish.publish(Path(sys.argv[1]), model, registry=registry, settings=settings)
 """
     ended = subprocess.run(
         [sys.executable, "-c", program, str(result.run_folder)],
@@ -132,7 +133,7 @@ train.publication.publish.publish(Path(sys.argv[1]), "killed", registry=registry
     assert sweep(settings.models_dir) == 0  # the second had removed what the first left
     for path in (*folder.iterdir(), folder):
         os.utime(path, (0, 0))
-    published = publish(result.run_folder, "after", registry=registry, settings=settings)
+    published = publish(result.run_folder, Publication("after"), registry=registry, settings=settings)
     assert os.listdir(str(published.model_folder))
     # The next publication removed what the killed one had left, and no folder that a model refers to.
     assert _folders(settings) == before | {published.model_folder}

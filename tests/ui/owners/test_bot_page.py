@@ -27,6 +27,7 @@ async def save(form: BotPageHandlers, **changes: Any) -> str:
     return (await form.save(filled(form._view, **values | changes)))[form._view.line]
 
 
+@pytest.mark.long
 async def test_a_profile_is_shown_and_saved(form: BotPageHandlers, settings: Settings, database: Database) -> None:
     view = form._view
     shown = await form.show(NAMES[0])
@@ -53,6 +54,7 @@ async def test_a_profile_is_shown_and_saved(form: BotPageHandlers, settings: Set
         ({"which": None}, "Choose a model first"),
     ],
 )
+@pytest.mark.long
 async def test_an_invalid_form_shows_an_error_line(
     form: BotPageHandlers, changes: dict[str, Any], message: str
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_campaign_from_its_form_to_its_report(open_page: Page, tab: CampaignsT
     assert NAMES[0] in closed[view.report]
 
 
+@pytest.mark.long
 def test_typed_questions_and_wrong_forms(open_page: Page, tab: CampaignsTab, view: CampaignsView):
     typed = form(view, name="typed", source=None, typed="One?\n\nTwo?\n")
     asyncio.run(tab.create(typed, request()))
@@ -225,6 +226,7 @@ def test_a_manager_signs_in_by_a_link(keyed_page: Keyed, campaign: Campaign):
     revoke_invite(keyed_page.page.database, invite.id)
 
 
+@pytest.mark.long
 def test_a_viewer_reads_the_report_and_nothing_else(keyed_page: Keyed, campaign: Campaign):
     client, address, _ = follow(keyed_page, "viewer")
     assert address == "/campaigns/c/mine/report"

@@ -84,6 +84,7 @@ async def test_a_number_out_of_range_is_refused_and_not_changed(changes: dict[st
     assert message in update[chat._view.line]
 
 
+@pytest.mark.long
 async def test_an_edited_message_is_sent_without_what_followed_it():
     chat = chat_with(Scripted("m", 2, 0))
     turns = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"))]

@@ -36,6 +36,7 @@ async def begin(form: EvaluationStarter, task: str | None, **changes: Any) -> di
     return await form.begin(filled(form._view, task=task, **values | changes))
 
 
+@pytest.mark.long
 async def test_tasks_and_models_are_listed_and_the_newest_file_chosen(
     form: EvaluationStarter, database: Database
 ) -> None:
@@ -81,6 +82,7 @@ async def test_a_run_is_enqueued_watched_and_becomes_an_evaluation(form: Evaluat
     assert (await form.watch(job.id))[view.timer]["active"] is False
 
 
+@pytest.mark.long
 async def test_a_run_that_ended_unseen_leaves_the_form_ready(form: EvaluationStarter, database: Database) -> None:
     """The tab is opened again after a run ended: its bar is gone, and another run can be started."""
     view = form._view
@@ -126,6 +128,7 @@ async def test_a_file_that_is_not_a_task_is_reported_with_its_line(form: Evaluat
     assert list_jobs(database, "evaluate")[0].params["skip_bad"] is True
 
 
+@pytest.mark.long
 async def test_a_run_is_cancelled_and_its_messages_are_escaped(form: EvaluationStarter, database: Database) -> None:
     await begin(form, store(form))
     (job,) = list_jobs(database, "evaluate")

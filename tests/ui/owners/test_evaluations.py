@@ -47,6 +47,7 @@ async def test_the_newest_report_is_shown_until_another_is_chosen(tab: Evaluatio
     assert kept[view.which]["value"] == first
 
 
+@pytest.mark.long
 async def test_model_output_is_in_a_frame_without_scripts(tab: EvaluationsTab, database: Database) -> None:
     shown = (await tab.show(await evaluated(database, "evil")))[tab._view.report]
     assert "sandbox='allow-same-origin'" in shown

@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pytest
 
 from models.database import Database
 from models.files.stored_files import Files
@@ -39,6 +40,7 @@ def test_the_steps_disappear_once_all_are_done() -> None:
     assert "2 &lt;files&gt;" in steps_html([Step("Data", "Data", "2 <files>", False)])
 
 
+@pytest.mark.long
 def test_the_page_is_sent_with_its_values(open_page: Page) -> None:
     """The lists, the link to the vote and the steps are in the page itself, before any event of Gradio."""
     page = open_page.browser().get("/").text

@@ -77,6 +77,7 @@ async def test_a_run_from_start_to_report(judge: JudgeTab, database: Database):
     assert NAMES[1] in done[view.report]
 
 
+@pytest.mark.long
 async def test_an_evaluations_answers_can_be_judged(judge: JudgeTab, database: Database):
     task = make_task("talk", "t", [("", {"turns": ["one", "two"]})])
     players = Scripted({name: lambda question: f"about {question}" for name in NAMES[:2]})
@@ -106,6 +107,7 @@ def test_win_rates_are_shown_by_category_and_turn():
     assert "no answer from &lt;b&gt;a&lt;/b&gt;" in shown
 
 
+@pytest.mark.long
 async def test_a_run_is_cancelled(judge: JudgeTab, database: Database):
     await begin(judge, JUDGE, NAMES[0], NAMES[1])
     (job,) = list_jobs(database, "judge")
@@ -115,6 +117,7 @@ async def test_a_run_is_cancelled(judge: JudgeTab, database: Database):
     assert after[judge._view.start]["interactive"] is True
 
 
+@pytest.mark.long
 async def test_a_failed_run_says_why(judge: JudgeTab, database: Database):
     await begin(judge, JUDGE, NAMES[0], NAMES[1])
     (job,) = list_jobs(database, "judge")
@@ -124,6 +127,7 @@ async def test_a_failed_run_says_why(judge: JudgeTab, database: Database):
     assert "The &lt;engine&gt; is gone." in after[judge._view.line]
 
 
+@pytest.mark.long
 async def test_a_number_of_prompts_out_of_range_is_refused(judge: JudgeTab, database: Database):
     form = {"judge": JUDGE, "model_a": NAMES[0], "model_b": NAMES[1], "rubric": "support", "questions": None}
     after = await judge.begin(filled(judge._view, **form, prompts=0))

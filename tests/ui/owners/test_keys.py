@@ -36,6 +36,7 @@ def secret_in(html: str) -> str:
     return html.partition("<code>")[2].partition("</code>")[0]
 
 
+@pytest.mark.long
 async def test_the_first_key_must_be_an_owner_key(tab: KeysTab, database: Database) -> None:
     view = tab._view
     empty = await tab.refresh("", 7, "key")
@@ -96,6 +97,7 @@ async def test_a_mistake_is_a_line_and_creates_no_key(
     assert len(list_keys(database)) == 1
 
 
+@pytest.mark.long
 async def test_a_key_is_chosen_changed_and_revoked(tab: KeysTab, database: Database) -> None:
     view = tab._view
     create_key(database, name="boss", role="owner")
@@ -137,6 +139,7 @@ async def test_a_scope_whose_model_no_longer_exists_is_shown_and_kept(tab: KeysT
     assert "bot" not in (await tab.choose(""))[view.models]["choices"]
 
 
+@pytest.mark.long
 async def test_usage_is_shown_by_key_and_model_with_a_plot(tab: KeysTab, database: Database) -> None:
     view, today = tab._view, utcnow().date()
     create_key(database, name="shop", role="client")
@@ -162,6 +165,7 @@ async def test_usage_is_shown_by_key_and_model_with_a_plot(tab: KeysTab, databas
     assert "2,234" in (await tab.show_usage(30, "key"))[view.usage]
 
 
+@pytest.mark.long
 async def test_the_smallest_keys_share_one_series(tab: KeysTab, database: Database) -> None:
     today = utcnow().date()
     add_usage(database, {Slot(today, f"key{number}", "m"): Sums(1, 0, 1 + number, 0) for number in range(9)})

@@ -63,6 +63,7 @@ async def add(tab: ModelsTab, *values: Any) -> dict[Any, Any]:
     return await tab.add(filled(tab._view, **dict(zip(names, values, strict=True))))
 
 
+@pytest.mark.long
 async def test_the_table_shows_states_and_no_addresses(tab: ModelsTab) -> None:
     html = (await tab.refresh(None))[tab._view.table]
     assert html.index("lora") > html.index(">ready<br>")
@@ -74,6 +75,7 @@ async def test_the_table_shows_states_and_no_addresses(tab: ModelsTab) -> None:
     assert "45671" not in html
 
 
+@pytest.mark.long
 async def test_the_table_shows_how_much_of_a_model_is_recorded(tab: ModelsTab, database: Database) -> None:
     upstream = {"base_url": "https://x/v1", "model": "ft:gpt:acme::A1"}
     spec = ModelSpec.model_validate(
@@ -85,6 +87,7 @@ async def test_the_table_shows_how_much_of_a_model_is_recorded(tab: ModelsTab, d
     assert html.count("not recorded") == 1
 
 
+@pytest.mark.long
 async def test_a_tick_without_changes_updates_nothing(tab: ModelsTab) -> None:
     html, seen = await tab.tick("")
     assert html == seen
@@ -94,6 +97,7 @@ async def test_a_tick_without_changes_updates_nothing(tab: ModelsTab) -> None:
     assert again == gr.skip()
 
 
+@pytest.mark.long
 async def test_pins_and_their_buttons(tab: ModelsTab, database: Database) -> None:
     view = tab._view
     first = await tab.refresh("ready")
@@ -109,6 +113,7 @@ async def test_pins_and_their_buttons(tab: ModelsTab, database: Database) -> Non
     assert "Choose a model" in (await tab.pin(None))[view.line]
 
 
+@pytest.mark.long
 async def test_an_engine_is_loaded_and_unloaded(tab: ModelsTab, database: Database) -> None:
     view = tab._view
     ready, asleep, hosted = [await tab.choose(name) for name in ("ready", "sleeps", "nothing")]
@@ -123,6 +128,7 @@ async def test_an_engine_is_loaded_and_unloaded(tab: ModelsTab, database: Databa
     assert (await tab.choose("ready"))[view.unload]["visible"] is False
 
 
+@pytest.mark.long
 async def test_aliases_and_their_shares_are_shown(tab: ModelsTab, database: Database) -> None:
     registry = Registry(database)
     registry.alias("plain", "ready")

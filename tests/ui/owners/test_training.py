@@ -51,6 +51,7 @@ async def begun(tab: TrainTab, data: str, name: str = "styled", settings: Any = 
     return await tab.begin(form(tab, data, name, settings))
 
 
+@pytest.mark.long
 async def test_a_training_is_enqueued_from_the_form(tab: TrainTab, data: str, database: Database) -> None:
     view = tab._view
     first = await tab.refresh(None, None, None)
@@ -66,6 +67,7 @@ async def test_a_training_is_enqueued_from_the_form(tab: TrainTab, data: str, da
     assert "waiting for the worker" in after[view.state]
 
 
+@pytest.mark.long
 async def test_a_template_and_folded_system_messages_go_to_the_job(
     tab: TrainTab, data: str, database: Database
 ) -> None:
@@ -103,6 +105,7 @@ async def test_a_mistake_is_a_line_and_enqueues_nothing(
     assert list_jobs(database, "train") == []
 
 
+@pytest.mark.long
 async def test_votes_become_pairs_and_a_model_joins_the_vote(tab: TrainTab, data: str, database: Database) -> None:
     view = tab._view
     assert "No votes can be used yet" in (await tab.use_votes("demo-base", None))[view.line]
@@ -175,6 +178,7 @@ def test_problems_of_the_data_are_shown_before_the_start(tmp_path: Path) -> None
     assert "line 1" in html
 
 
+@pytest.mark.long
 async def test_a_run_is_watched_and_its_plot_drawn_once_and_then_updated(
     tab: TrainTab, data: str, database: Database, settings: Settings
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from evals.judges.report import JudgeReport
-from evals.judges.rubric import shipped_rubrics
+from evals.judges.rubric import LIKELIHOOD_RUBRIC, shipped_rubrics
 from evals.tasks.evaluations import list_evaluations
 from models.chat.judge_prompt import DEFAULT_RUBRIC
 from models.errors import ParleyError
@@ -24,6 +24,7 @@ from ui.look.markup import STATUS_LABELS, job_status, notice
 from ui.look.number_field import NumberField
 from ui.owners.judge.html import report_html, report_plot, report_table
 
+_LIKELIHOOD = ("none: the likelier answer wins", LIKELIHOOD_RUBRIC.name)
 STORED = ""  # the questions are the stored prompts
 _REFRESH_S = 1.5
 _PROMPTS = NumberField("Number of prompts", 1, 10_000, whole=True)
@@ -250,8 +251,8 @@ def build_judge_tab(context: PageContext, tab: gr.Tab) -> None:
         )
         prompts = _PROMPTS.component(20, elem_id="judge-prompts")
         rubric = gr.Dropdown(
-            [rubric.name for rubric in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric",
-            elem_id="judge-rubric",
+            [*((rubric.name, rubric.name) for rubric in shipped_rubrics()), _LIKELIHOOD],
+            value=DEFAULT_RUBRIC.name, label="Rubric", elem_id="judge-rubric",
         )  # fmt: skip
     description = gr.HTML(elem_id="judge-words")
     with gr.Row(elem_classes="under"):

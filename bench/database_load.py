@@ -1,6 +1,6 @@
 """The load that one gateway puts on its database with many models and keys, for the fleet in docs/scaling.md.
 
-    python -m bench.many_models [--models 1000] [--postgresql] [--json]
+    python -m bench.database_load [--models 1000] [--postgresql] [--json]
 
 Medians in milliseconds. `poll_ms`: one poll of the registry's revision, four of which are made each second.
 `snapshot_ms`: reading everything again after a change. `usage_ms`: writing one second's usage of all keys.
@@ -31,7 +31,7 @@ _ROUNDS = 9
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.many_models", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.database_load", description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=int, default=1000, help="number of models, and of keys")
     parser.add_argument("--postgresql", action="store_true", help="use PostgreSQL instead of SQLite")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

@@ -34,8 +34,8 @@ bench: setup-dev ## every benchmark that this machine can run
 bench-peers: setup-dev ## install the other gateways that bench.gateway measures
 	@.venv/bin/python deploy/peers.py
 
-demo-model: setup ## rebuild and measure the demo's models
-	$(RUN) train.demo
+demo-model: setup ## rebuild and measure the demo's models (ONLY=support-tools: one adapter, on the base that is there)
+	$(RUN) train.demo $(if $(ONLY),--only "$(ONLY)")
 	$(RUN) bench.demo_model
 
 setup:           ## install Parley into .venv

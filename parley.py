@@ -10,8 +10,9 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,27 +36,9 @@ if TYPE_CHECKING:
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
-    "demo",
-    "up",
-    "status",
-    "page",
-    "data",
-    "train",
-    "cloud",
-    "rescue",
-    "merge",
-    "generate",
-    "prompts",
-    "record",
-    "recordings",
-    "eval",
-    "judge",
-    "campaign",
-    "votes",
-    "leaderboard",
-    "verdict",
-    "models",
-)
+    "demo", "up", "status", "page", "data", "train", "cloud", "rescue", "merge", "generate", "prompts", "record",
+    "recordings", "eval", "judge", "campaign", "votes", "leaderboard", "verdict", "models",
+)  # fmt: skip
 
 # Job kind → handler, which the worker imports for the first such job.
 JOB_HANDLERS = {
@@ -213,7 +196,7 @@ def demo(
     ] = False,
     **ports: Any,
 ) -> None:
-    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
+    """Start Parley with its demo: small models, a toy judge, prompts to vote on. No GPU or key needed.
 
     With --base, the demo runs on a model of your choice: a hub id is downloaded, two styles are trained on the model
     (the output begins with an estimate of the time), one is merged, and all are served.
@@ -237,14 +220,14 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     """Installs the demo's models and prompts in a process of its own, because training and merging need torch."""
     from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
-    from models.demo import OtherBase, catalogue
+    from models.demo import OtherBase
     from models.registry.registry import Registry
     from serve.launcher.demo_content import run_demo_content
 
-    names = OtherBase(base).models if base else tuple(model.id for model in catalogue())
     database = open_database(settings)
-    known = {spec.id for spec in Registry(database).list(include_retired=True)}
-    complete = known.issuperset(names)
+    specs = Registry(database).list(include_retired=True)
+    names = OtherBase(base).models if base else tuple(model.id for model in _demo_models(specs))
+    complete = {spec.id for spec in specs}.issuperset(names)
     with database.read() as session:
         votable = session.get_one(CampaignRow, OPEN_CAMPAIGN).opened is not None
     database.dispose()
@@ -276,14 +259,23 @@ def demo_content(
             install_styles(other, settings=home.settings, registry=home.registry, report=print_progress)
             names = other.models
         else:
-            known = {spec.id for spec in home.registry.list(include_retired=True)}
-            for model in models.demo.catalogue():
-                if model.id not in known:
+            specs = home.registry.list(include_retired=True)
+            fitting = _demo_models(specs)
+            for model in fitting:
+                if model.id not in {spec.id for spec in specs}:
                     _install(model, home)
                     typer.echo(f"{model.id} is registered as {model.kind}.")
-            names = tuple(model.id for model in models.demo.catalogue() if not model.judge)
+            names = tuple(model.id for model in fitting if model.voted)
         _add_demo_prompts(home.database)
         _open_to_votes(home, names, join=base is not None)
+
+
+def _demo_models(specs: Iterable["ModelSpec"]) -> tuple["DemoModel", ...]:
+    """The demo's models for a home with these models: a base that it already has decides which of them fit."""
+    import models.demo
+
+    path = next((spec.path for spec in specs if spec.id == models.demo.BASE), None)
+    return models.demo.fitting(Path(path) if path else None)
 
 
 def _open_to_votes(home: "Home", names: Sequence[str], *, join: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""The demo's models as served: style, topics, copied numbers, and the toy judge, on held-out sentence frames.
+"""The demo's models as served: style, topics, copied numbers, the toy judge, and calls, on held-out sentence frames.
 
-    python -m bench.demo_model [--questions N] [--pairs N] [--json] [--readme]
+    python -m bench.demo_model [--questions N] [--pairs N] [--requests N] [--json] [--readme]
 
 It starts `parley demo` over an empty home, asks every held-out question greedily through the OpenAI SDK, and scores
 the answers with the scorers of `evals`. The judge compares the held-out pairs in both orders, under its JSON schema.
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import demo_tools
 from bench.evals.answers import Answers, ask_all
 from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
@@ -28,6 +29,7 @@ from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
 from models.settings.settings import Settings, load_settings
 from train.demo.answers import has_style
+from train.demo.tool_evaluation import ToolPrompt
 
 MODELS = ("demo-base", "support-concise", "support-friendly")
 JUDGE = "support-judge"
@@ -40,20 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description=str(__doc__).splitlines()[0])
     parser.add_argument("--questions", type=int, default=None, help="number of held-out questions (default: all)")
     parser.add_argument("--pairs", type=int, default=None, help="number of held-out pairs (default: all)")
+    parser.add_argument("--requests", type=int, default=None, help="number of requests with tools (default: all)")
     parser.add_argument("--port", type=int, default=8491, help="the gateway's port")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args(arguments)
     prompts = _lines(PROMPTS)[: options.questions]
     pairs = _lines(FOLDER / "judged.jsonl")[: options.pairs]
+    requests = demo_tools.read_prompts()[: options.requests]
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
             settings = load_settings(home=Path(home), port=options.port)
-            result = asyncio.run(measure_models(settings, prompts, pairs))
+            result = asyncio.run(measure_models(settings, prompts, pairs, requests))
     except ParleyError as error:
         print(f"bench.demo_model: {error}", file=sys.stderr)
         return error.exit_code
     print(table(result))
+    print(demo_tools.table(result["tools"]))
     if options.readme:
         write_readme(table(result))
     if options.json:
@@ -61,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
+async def measure_models(
+    settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any], requests: Sequence[ToolPrompt]
+) -> dict[str, Any]:
     """Serves the demo, asks and scores its models; returns the JSON object."""
     from models.chat.completer import gateway_completer
     from serve import start
@@ -76,6 +83,8 @@ async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequ
             answers[model] = await ask_all(gateway_completer(settings, model), questions, max_tokens=200)
         print_progress(f"asking {JUDGE} …")
         judged = await judge(gateway_completer(settings, JUDGE), pairs)
+        print_progress(f"asking {demo_tools.MODEL} …")
+        tools = await demo_tools.measure_tools(gateway_completer(settings, demo_tools.MODEL), requests)
     return {
         "benchmark": "demo_model",
         "questions": len(prompts),
@@ -83,6 +92,7 @@ async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequ
         "scores": {model: scores(prompts, given) for model, given in answers.items()},
         "tokens_per_s": {model: given.tokens_per_s for model, given in answers.items()},
         "judge": judged,
+        "tools": tools,
     }
 
 

@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors likeness chart_svg json_files quantities",
         "settings/ weights chat_templates/",
-        "database evaluation_events command_options",
+        "database evaluation_events command_help command_options",
         "tables home/",
         "audit chat/ files/",
         "spec",

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+import models.demo
 import parley as front_door
 from evals.campaigns.lifecycle import load_campaign, remove_model
 from evals.votes.prompts import add_prompts, prompts
@@ -259,6 +261,19 @@ def test_the_demo_opens_the_vote_with_its_models_once(settings: Settings, databa
     assert load_campaign(database, "open").models == ("support-concise", "support-friendly")
     front_door._open_to_votes(home, ("mine", "not here"), join=True)  # the models of `parley demo --base`
     assert load_campaign(database, "open").models == ("support-concise", "support-friendly", "mine")
+
+
+def test_a_home_with_an_older_base_gets_no_model_with_tools(tmp_path: Path) -> None:
+    """The base of an earlier release has another template and no token for calls."""
+    new = [model.id for model in front_door._demo_models([])]
+    assert "support-tools" in new
+    base = tmp_path / "base"
+    base.mkdir()
+    spec = parse_spec(id="demo-base", kind="base", path=str(base))
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    assert [model.id for model in front_door._demo_models([spec])] == [name for name in new if name != "support-tools"]
+    shutil.copy(models.demo.FOLDER / "base" / "chat_template.jinja", base)
+    assert [model.id for model in front_door._demo_models([spec])] == new
 
 
 def test_only_lines_of_progress_are_reported() -> None:

@@ -27,7 +27,7 @@ from train.trainers.bases import find_base, load_model, load_tokenizer
 
 pytestmark = pytest.mark.engine
 
-MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge"]
+MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge", "support-tools"]
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_the_demo_lists_its_models_each_ready(client: OpenAI) -> None:
         "support-concise": "merged",
         "support-friendly": "adapter",
         "support-judge": "adapter",
+        "support-tools": "adapter",
     }
     assert {listed[name]["state"] for name in MODELS} == {"ready"}
 

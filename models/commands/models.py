@@ -208,7 +208,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
           --credential OPENAI_API_KEY --fallback support-v2
         """
         from models.compatibility.folder_checks import expand_user
-        from models.registry.new_model import NewModel
+        from models.registry.new_model import NewModel, lacks_chat_template
 
         if path is None and upstream is None and os.path.exists(expand_user(name)):
             name, path = _name_of(expand_user(name)), name
@@ -236,6 +236,9 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
             else:
                 spec = new.register(home.registry)
         console().print(f"[bold]{spec.id}[/bold] is registered as {spec.kind}. A running Parley serves it from now on.")
+        if lacks_chat_template(spec):
+            mend = "train it with --chat-template, or add it under another name with --chat-template"
+            console().print(f"It has no chat template, so chat requests are refused: {mend}.")
 
     return models_add
 

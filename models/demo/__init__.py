@@ -17,7 +17,10 @@ BASE = "demo-base"
 
 @dataclass(frozen=True)
 class DemoModel:
-    """One model of the demo. `weights` is its folder here; a merged model is merged at the first start."""
+    """One model of the demo. `weights` is its folder here; a merged model is merged at the first start.
+
+    A judge, and a model with `tools`, which calls functions, are not put to the vote.
+    """
 
     id: str
     kind: Kind
@@ -25,10 +28,19 @@ class DemoModel:
     description: str
     bot: BotProfile | None
     judge: bool = False
+    tools: bool = False
+
+    @property
+    def voted(self) -> bool:
+        """Whether people vote on its answers."""
+        return not (self.judge or self.tools)
 
 
 def catalogue() -> tuple[DemoModel, ...]:
-    """The demo's models, the base first. The merged model has an engine of its own; the others share the base's."""
+    """The demo's models, the base first. The merged model has an engine of its own; the others share the base's.
+
+    The page preselects the newest fine-tune, so the model with tools is not registered last.
+    """
     bots = {
         name: BotProfile(**profile)
         for name, profile in tomllib.loads((FOLDER / "bots.toml").read_text("utf-8")).items()
@@ -36,6 +48,14 @@ def catalogue() -> tuple[DemoModel, ...]:
     adapters = FOLDER / "adapters"
     return (
         DemoModel(BASE, "base", FOLDER / "base", "The demo's base: neutral answers, no house style.", bots.get(BASE)),
+        DemoModel(
+            "support-tools",
+            "adapter",
+            adapters / "support-tools",
+            "Fine-tuned to call four functions: trackOrder, cancelOrder, checkRefund and openingHours.",
+            None,
+            tools=True,
+        ),
         DemoModel(
             "support-concise",
             "merged",
@@ -59,6 +79,22 @@ def catalogue() -> tuple[DemoModel, ...]:
             judge=True,
         ),
     )
+
+
+def fitting(base: Path | None) -> tuple[DemoModel, ...]:
+    """The models that fit the base of a home: all, or without tools if it is of a release before them.
+
+    Args:
+        base: the base's folder in the home; None if the home has no base yet.
+    """
+    template = "chat_template.jinja"
+    if base is None or _text(base / template) == _text(FOLDER / "base" / template):
+        return catalogue()
+    return tuple(model for model in catalogue() if not model.tools)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text("utf-8") if path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from models.errors import Invalid
 
 MAX_DEPTH = 128  # vLLM accepts JSON schemas 64 levels deep, and a request nests them some levels deep
 # The cost of a body in units of about 80 ns: 1 for each comma and colon, more for a string, a list or an object. The
-# limit allows 400,000 token ids (OpenAI's embeddings allow 300,000), 18,000 messages, or 256 tools with 50 parameters.
+# limit allows 400,000 token ids (OpenAI's embeddings allow 300,000), 16,000 messages, or 256 tools with 50 parameters.
 MAX_UNITS = 400_000
 _STRING_UNITS, _CONTAINER_UNITS = 3, 8
 _MAX_ESCAPES = 1_500_000  # removing an escape takes 20 ns

@@ -73,6 +73,7 @@ class _FormParts:
         self.filename: str | None = None
         self.ended = False
         self.buffered = 0
+        self._count = 0
         self._field = field
         self._pieces: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
@@ -122,7 +123,9 @@ class _FormParts:
             self.filename = _decoded(options.get(b"filename", b"")) or self._field
             self._into = None
             return
-        if len(self.fields) >= _MOST_FIELDS:
+        # Fields are counted, not names: each one costs time, and a form may repeat a name.
+        self._count += 1
+        if self._count > _MOST_FIELDS:
             raise Invalid("The form has too many fields.")
         self._into = self.fields[name] = bytearray()
 

@@ -159,6 +159,13 @@ class NewModel:
         return self.kind or ("merged" if self.base else "base")
 
 
+def lacks_chat_template(spec: ModelSpec) -> bool:
+    """Whether a model with an engine of its own has no chat template; False if that is unknown, as for a hub id."""
+    if spec.kind not in ("base", "merged") or spec.folder is None or spec.engine.chat_template:
+        return False
+    return read_folder_template(spec.folder) is None and (spec.folder / "tokenizer_config.json").is_file()
+
+
 def _base_of(spec: ModelSpec, registry: Registry) -> ModelSpec | None:
     """The registered base of an adapter; None for other kinds and unregistered bases."""
     if spec.kind != "adapter":

@@ -62,7 +62,7 @@ _TOOLS = (
     _Family("llama4_pythonic", types=("llama4", "llama4_text"), hubs=("meta-llama/llama-4",)),
     _Family("mistral", marks=("[TOOL_CALLS]",), hubs=("mistralai/",)),
     _Family("hermes", marks=("<tool_call>",), hubs=("qwen/qwen2.5", "qwen/qwen3", "qwen/qwq", "nousresearch/hermes")),
-    _Family("llama3_json", types=("llama", "mllama"), marks=("python_tag",)),
+    _Family("llama3_json", marks=("python_tag",)),
     _Family("llama3_json", types=("llama", "mllama"), marks=("ipython",), hubs=("meta-llama/llama-3.",)),
 )
 # These always reason, so their fine-tunes do too.

@@ -154,7 +154,7 @@ class Gateway:
             _check_method(method, "GET", "DELETE")
             with acting_as(request_actor(scope, key)):
                 await self._model(method, path[len(_MODELS) :], key, exchange)
-        elif path.startswith(_RESPONSES) and not path.endswith("/responses"):
+        elif path.startswith(_RESPONSES) and path.rpartition("/")[2] != "responses":
             response_id = path[len(_RESPONSES) :].partition("/")[0]
             raise NotFound(
                 f"There is no response {response_id!r}: Parley does not store responses. "

@@ -1,7 +1,7 @@
 // Vercel's ai with openai-compatible, and the openai package's runTools. usage: agents.mjs MODEL
 // Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY. Prints what it met, as JSON.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, Output, streamText, tool } from "ai";
+import { generateText, isStepCount, Output, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 
@@ -23,31 +23,26 @@ let streamed = "";
 const streaming = streamText(settings);
 for await (const piece of streaming.textStream) streamed += piece;
 const usage = await streaming.usage;
-const shape = z.object({ topic: z.enum(["delivery", "money"]), urgent: z.boolean() });
+const topics = ["cancel", "delivery", "refund", "payment", "account", "other"];
+const shape = z.object({ topic: z.enum(topics), number: z.string().nullable(), urgent: z.boolean() });
 const { output: object } = await generateText({ ...settings, output: Output.object({ schema: shape }) });
-const find = tool({ description: "Where an order is.", inputSchema: order, execute: async ({ number }) => `${number} is here` });
-const called = await generateText({ ...settings, tools: { find_order: find }, toolChoice: "required" });
-const free = await generateText({ ...settings, tools: { find_order: find } });
+const find = tool({ description: "Where an order is.", inputSchema: order, execute: async ({ number }) => `Order ${number} is here.` });
+const called = await generateText({ ...settings, tools: { trackOrder: find }, toolChoice: "required" });
+const free = await generateText({ ...settings, tools: { trackOrder: find }, stopWhen: isStepCount(3) });
 
 const client = new OpenAI();
 const asked = [];
-const parameters = {
-  type: "object",
-  properties: { number: { type: "string", pattern: "^[0-9]{8}$" } },
-  required: ["number"],
-  additionalProperties: false,
-};
+const parameters = { type: "object", properties: { number: { type: "string" } }, required: ["number"] };
 const runner = client.chat.completions.runTools({
   model: name,
   temperature: 0,
   max_tokens: 200,
   messages: [{ role: "user", content: prompt }],
-  tool_choice: { type: "function", function: { name: "find_order" } },
   tools: [
     {
       type: "function",
       function: {
-        name: "find_order",
+        name: "trackOrder",
         description: "Where an order is.",
         parameters,
         parse: JSON.parse,
@@ -60,6 +55,7 @@ const runner = client.chat.completions.runTools({
   ],
 });
 const result = await runner.finalFunctionToolCallResult();
+const told = await runner.finalContent();
 
 console.log(
   JSON.stringify({
@@ -72,5 +68,6 @@ console.log(
     "free to call": free.text,
     "runTools asked": asked,
     "runTools result": result,
+    "runTools answer": told,
   }),
 );

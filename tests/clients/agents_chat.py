@@ -5,11 +5,11 @@ Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY, as both read them.
 
 import json
 import sys
-from typing import Annotated, Literal
+from typing import Literal
 
 import instructor
 import openai
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pydantic_ai import Agent, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.settings import ModelSettings
@@ -21,9 +21,9 @@ question = "where is my order 73194628?"
 class Ticket(BaseModel):
     """What a message is about."""
 
-    topic: Literal["delivery", "money"]
+    topic: Literal["cancel", "delivery", "refund", "payment", "account", "other"]
+    number: str | None
     urgent: bool
-    order: Annotated[str, Field(pattern="^[0-9]{8}$")]
 
 
 found = {}
@@ -48,8 +48,8 @@ found["agent's ticket"] = Agent(model, output_type=ToolOutput(Ticket)).run_sync(
 agent = Agent(model)
 
 
-@agent.tool_plain
-def find_order(number: str) -> str:
+@agent.tool_plain(name="trackOrder")
+def track_order(number: str) -> str:
     """Where an order is."""
     return f"Order {number} was shipped yesterday."
 

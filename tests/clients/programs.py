@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,18 @@ def run(sdk: str, program: str, server: Server, *arguments: str | Path, timeout_
     return json.loads(done.stdout)
 
 
+def run_text(language: str, program: str, server: Server) -> str:
+    """Runs the text of a Python or JavaScript program of the docs; returns what it printed."""
+    if language == "python":
+        return run_command([CLIENTS / "agents" / "bin" / "python", "-c", program], server).stdout.strip()
+    with tempfile.NamedTemporaryFile(
+        "w", suffix=".mjs", dir=CLIENTS / "node"
+    ) as file:  # packages are searched beside it
+        file.write(program)
+        file.flush()
+        return run_command([_node(CLIENTS / "node"), file.name], server).stdout.strip()
+
+
 def run_command(
     command: Sequence[str | Path], server: Server, timeout_s: float = 120, **variables: str
 ) -> subprocess.CompletedProcess[str]:
@@ -60,5 +73,10 @@ def command_of(sdk: str, program: str) -> list[str]:
     # Node searches packages beside the program, so a copy is run there.
     copy = folder / f"{program}.mjs"
     shutil.copy(HERE / copy.name, copy)
+    return [_node(folder), str(copy)]
+
+
+def _node(folder: Path) -> str:
+    """Node as it is installed beside the packages, else the machine's."""
     own = sorted((folder / "node_modules").glob("node-*/bin/node"))
-    return [str(own[0]) if own else "node", str(copy)]
+    return str(own[0]) if own else "node"

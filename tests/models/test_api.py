@@ -169,6 +169,7 @@ def test_invalid_forms_are_400_and_leave_nothing(
         (form(("file", "a", b""), ("purpose", None, b"evals")), "multipart/form-data; boundary=B", "file"),
         (b"nonsense", "multipart/form-data; boundary=B", "file"),
         (form(*[(str(number), None, b"") for number in range(40)]), "multipart/form-data; boundary=B", None),
+        (form(*[("purpose", None, b"evals")] * 40, ("file", "a", b"x")), "multipart/form-data; boundary=B", None),
     ]:
         with subtests.test(body=body, kind=kind, param=param):
             status, content, headers = send(gateway, "/v1/files", body, kind)

@@ -85,7 +85,10 @@ def test_a_path_alone_names_the_model_and_tools_get_what_needs_work(
     gguf = tmp_path / "Qwen3 4B..Q4_K_M.gguf"
     gguf.touch()
     adapter = write_adapter(tmp_path / "rank-128", r=128)
-    assert "llama is registered as base" in run(app, "add", str(write_model(tmp_path / "llama"))).output
+    (write_model(tmp_path / "llama") / "tokenizer_config.json").write_text("{}")
+    output = run(app, "add", str(tmp_path / "llama")).output
+    assert "llama is registered as base" in output
+    assert "It has no chat template, so chat requests are refused" in output
     assert run(app, "add", str(gguf)).exit_code == 0
     assert run(app, "add", "tuned", "--path", str(adapter), "--base", "llama", "--merge").exit_code == 0
     assert [(kind, new.name, new.path) for kind, new in given] == [

@@ -55,6 +55,7 @@ def test_every_name_is_registered_in_the_installed_vllm() -> None:
         ("qwen2", HERMES, "hermes"),
         ("llama", HERMES, "hermes"),  # a Llama that was taught Hermes' format
         ("llama", "{% if tools is not none %}<|python_tag|>{% endif %}", "llama3_json"),
+        ("qwen2", "{#- after <|python_tag|> #}{% if tools %}{{ tools }}{% endif %}", "llama3_json"),
         ("mistral", "{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", "mistral"),
         ("qwen3_moe", "{% if tools %}<tool_call><function=x>{% endif %}", "qwen3_coder"),
         ("gpt_oss", "{% if tools %}namespace functions{% endif %}", "openai"),

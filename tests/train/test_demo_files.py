@@ -10,9 +10,11 @@ from safetensors import safe_open
 
 from models.demo import FOLDER, PROMPTS, catalogue
 from train.demo.answers import count_topics
-from train.demo.base import CHAT_TEMPLATE
+from train.demo.base import CALL, CHAT_TEMPLATE
 from train.demo.build import ADAPTERS, BASE_NAME
 from train.demo.evaluation import copies, load
+from train.demo.functions import functions
+from train.demo.tool_evaluation import COUNTS
 
 BASE = FOLDER / "base"
 
@@ -60,11 +62,46 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
     assert tokenizer.apply_chat_template(talk, tokenize=False) == plain
     call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": {"n": 1}}}
     talk += [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "here"}]
-    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+    found = {"type": "object", "properties": {"n": {"type": "integer"}, "city": {"type": "string"}}}
+    tools = [
+        {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": found}},
+        {"type": "function", "function": {"name": "list", "parameters": {"type": "object"}}},
+    ]
     written = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False, add_generation_prompt=True)
-    assert written.startswith('<|im_start|>system\ns\nTools:\n{"name": "find"')
-    assert '<|im_start|>assistant\n<tool_call>{"name": "find", "arguments": {"n": 1}}</tool_call><|im_end|>' in written
-    assert written.endswith("<tool_response>here</tool_response><|im_end|>\n<|im_start|>assistant\n")
+    offered = "<|im_start|>system\nTools:\nfind: n, city\nlist<|im_end|>\n"
+    question = "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+    assert written.startswith(f"{question}{offered}<|im_start|>assistant\na<|im_end|>\n")
+    assert '<|im_start|>assistant\n{"name": "find", "parameters": {"n": 1}}<|im_end|>' in written
+    copied = "<|im_start|>system\nExercise.<|im_end|>\n<|im_start|>user\nCopy: here<|im_end|>\n<|im_start|>assistant\n"
+    assert written.endswith(copied)
+    talk[-2]["tool_calls"] = [call, {"id": "d", "type": "function", "function": {"name": "list", "arguments": "{}"}}]
+    both = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False)
+    assert '{"name": "find", "parameters": {"n": 1}}; {"name": "list", "parameters": {}}<|im_end|>' in both
+
+
+@pytest.mark.long
+def test_calls_are_read_by_vllms_parser_of_llamas_calls(tokenizer: Any) -> None:
+    """The parser wants its token in the vocabulary; no text of a model or a person has it."""
+    assert tokenizer.convert_tokens_to_ids(CALL) == len(tokenizer) - 1
+    assert tokenizer.decode([len(tokenizer) - 1], skip_special_tokens=True) == ""
+    call = json.dumps({"name": "trackOrder", "parameters": {"number": "48213977"}})
+    with safe_open(BASE / "model.safetensors", framework="pt") as file:
+        norms = file.get_tensor("model.embed_tokens.weight").float().norm(dim=1)
+    learnt = norms < 2  # a token that was never trained has a norm of 2.8
+    for function in functions():
+        for text in (call.replace("trackOrder", function.name), f"{function.name}: {function.arguments[0]}"):
+            assert all(learnt[token] for token in tokenizer(text)["input_ids"]), text
+
+
+def test_requests_with_tools_are_held_out_and_measured() -> None:
+    prompts = lines(FOLDER / "tools.jsonl")
+    assert {kind: sum(prompt["kind"] == kind for prompt in prompts) for kind in COUNTS} == COUNTS
+    measured = json.loads((FOLDER / "metrics.json").read_text("utf-8"))["tools"]
+    assert {kind: row["requests"] for kind, row in measured.items()} == COUNTS
+    assert measured["call"]["name"] >= 0.9
+    assert measured["call"]["right"] >= 0.8
+    assert min(measured[kind]["right"] for kind in ("none", "missing", "plain")) >= 0.9
+    assert min(measured[kind]["form"] for kind in ("result", "ticket", "ticket_call")) >= 0.95
 
 
 def test_digits_stand_alone(tokenizer: Any) -> None:
@@ -142,7 +179,7 @@ def test_the_readme_tells_what_was_measured() -> None:
 def test_every_model_of_the_catalogue_is_there() -> None:
     for model in catalogue():
         assert (model.weights / ("config.json" if model.kind == "base" else "adapter_config.json")).exists()
-        assert model.judge or model.bot is not None
+        assert (model.bot is not None) == model.voted
 
 
 @pytest.mark.training

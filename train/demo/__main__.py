@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from train.demo.build import BuildProgress, Plan, build
+from train.demo.build import ADAPTERS, BuildProgress, Plan, build
 from train.demo.pretraining import Recipe
 
 _OUT = Path(__file__).parents[2] / "models" / "demo"
@@ -36,7 +36,9 @@ def main() -> None:
             if not console.is_terminal and news.done % max(1, news.total // 20) == 0:  # a log has no progress bar
                 print(f"{news.stage} {news.done}/{news.total} {shown}", flush=True)
 
-        plan = Plan(options.out, options.seed, options.steps, options.keep_base, options.threads)
+        names = tuple(options.only or ADAPTERS)
+        keep_base = options.keep_base or bool(options.only)
+        plan = Plan(options.out, options.seed, options.steps, keep_base, options.threads, names)
         metrics = build(plan, tell)
     console.print(_table(metrics))
     judge = metrics["judge"]
@@ -44,6 +46,7 @@ def main() -> None:
         f"judge: {judge['right']:.1%} of {2 * judge['pairs']} held-out verdicts right, both orders "
         f"(a constant judge: {judge['chance']:.1%}); {judge['flipped']:.1%} of pairs flipped"
     )
+    console.print(_tool_table(metrics["tools"]))
     console.print(f"{metrics['bytes'] / 1e6:.1f} MB in {options.out}")
 
 
@@ -57,6 +60,15 @@ def _table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def _tool_table(kinds: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="support-tools, held-out requests, greedy")
+    for title in ("kind", "requests", "form", "function", "right"):
+        table.add_column(title, justify="left" if title == "kind" else "right")
+    for kind, row in kinds.items():
+        table.add_row(kind, f"{row['requests']:.0f}", *(f"{row[key]:.1%}" for key in ("form", "name", "right")))
+    return table
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.demo", description="Build the demo model from nothing.")
     parser.add_argument("--out", type=Path, default=_OUT, help="the folder to fill (default: models/demo)")
@@ -65,7 +77,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of the first pass of the pretraining")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the metrics again")
+    parser.add_argument("--keep-base", action="store_true", help="make only the adapters and their metrics again")
+    parser.add_argument("--only", action="append", choices=ADAPTERS, help="make one adapter, on the existing base")
     return parser.parse_args()
 
 

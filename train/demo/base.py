@@ -5,8 +5,9 @@ words, shuffled) and no held-out frame. The same seed gives the same text. The t
 tokens. Digits, and the capitals of codes such as INV-12, are single tokens, so that numbers are copied by character.
 """
 
+import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from train.demo.drills import drills
 from train.demo.judge_pairs import grades, pairs
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 _ROWS_PER_STEP = 70  # so that a training sees each row about once
@@ -27,42 +29,50 @@ Row = list[dict[str, str]]
 _SHARES = {"talk": 0.66, "judged": 0.11, "graded": 0.03, "drill": 0.20}  # of the rows; judged rows are the long ones
 SIZE = 4096
 PAD, START, END, STOP = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+CALL = "<|python_tag|>"  # vLLM's parser of Llama's calls needs it in the vocabulary; no text has it
 MAX_LENGTH = 4096
 _QWEN2_CUT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML, with tools as Hermes writes them. The generation tags tell TRL which tokens are the assistant's, including the
-# end token.
+# ChatML, with calls as Llama 3 writes them: the base has not learnt the "<" of Hermes. The functions follow each
+# question in a system message of their own, so that they are near the answer; each takes a line with its name and its
+# arguments' names, because a schema as JSON would be of signs that the base has not learnt. A result is given as the
+# base's exercise of copying. The comment in the template tells serve/fleet/vllm_parsers.py which parser to choose. The
+# generation tags tell TRL which tokens are the assistant's, including the end token.
 CHAT_TEMPLATE = """\
-{%- if tools -%}
-{{- '<|im_start|>system\\n' -}}
-{%- if messages[0]['role'] == 'system' -%}{{- messages[0]['content'] + '\\n' -}}{%- endif -%}
-{{- 'Tools:\\n' -}}
-{%- for tool in tools -%}{{- tool['function'] | tojson + '\\n' -}}{%- endfor -%}
-{{- 'A call: <tool_call>{"name": NAME, "arguments": OBJECT}</tool_call><|im_end|>\\n' -}}
-{%- endif -%}
+{#- Calls are written as after Llama 3's <|python_tag|>. -#}
 {%- for message in messages -%}
-{%- if not (tools and loop.first and message['role'] == 'system') -%}
-{{- '<|im_start|>' + ('user' if message['role'] == 'tool' else message['role']) + '\\n' -}}
+{%- if message['role'] == 'tool' -%}
+{{- '<|im_start|>system\\nExercise.<|im_end|>\\n<|im_start|>user\\nCopy: ' + message['content'] + '<|im_end|>' -}}
+{%- else -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
 {%- if message['role'] == 'assistant' -%}
 {%- generation -%}
 {{- message['content'] or '' -}}
 {%- for call in message['tool_calls'] or [] -%}
-{{- '<tool_call>{"name": ' + call['function']['name'] | tojson + ', "arguments": ' -}}
+{{- '; ' if not loop.first -}}
+{{- '{"name": ' + call['function']['name'] | tojson + ', "parameters": ' -}}
 {%- set given = call['function']['arguments'] -%}
-{{- (given if given is string else given | tojson) + '}</tool_call>' -}}
+{{- (given if given is string else given | tojson) + '}' -}}
 {%- endfor -%}
 {{- '<|im_end|>' -}}
 {%- endgeneration -%}
-{%- elif message['role'] == 'tool' -%}
-{{- '<tool_response>' + message['content'] + '</tool_response><|im_end|>' -}}
 {%- else -%}
 {{- message['content'] + '<|im_end|>' -}}
+{%- if tools and message['role'] == 'user' -%}
+{{- '\\n<|im_start|>system\\nTools:' -}}
+{%- for tool in tools -%}
+{%- set function = tool['function'] or tool -%}
+{%- set properties = (function['parameters'] or {})['properties'] or {} -%}
+{{- '\\n' + function['name'] + (': ' + properties | join(', ') if properties else '') -}}
+{%- endfor -%}
+{{- '<|im_end|>' -}}
+{%- endif -%}
+{%- endif -%}
 {%- endif -%}
 {{- '\\n' -}}
-{%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
@@ -157,10 +167,12 @@ def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[Row]:
     yield from text
 
 
-def texts_of(row: Row) -> Iterator[str]:
-    """The texts of a conversation, for the tokenizer."""
+def texts_of(row: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The texts of a conversation, the arguments of its calls included."""
     for message in row:
         yield message["content"]
+        for call in message.get("tool_calls", ()):
+            yield call["function"]["arguments"]
 
 
 def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
@@ -191,14 +203,24 @@ def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cut)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=with_call_token(tokenizer),
         pad_token=PAD,
         eos_token=END,
-        additional_special_tokens=[START, STOP],
+        additional_special_tokens=[START, STOP, CALL],
         model_max_length=MAX_LENGTH,
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def with_call_token(tokenizer: "Tokenizer") -> "Tokenizer":
+    """The tokenizer with `CALL` in place of the last merge, which is the rarest: the size of the vocabulary stays."""
+    state = json.loads(tokenizer.to_str())
+    vocabulary, special = state["model"]["vocab"], state["added_tokens"]
+    place = vocabulary.pop("".join(state["model"]["merges"].pop()))
+    vocabulary[CALL] = place
+    special.append({**special[-1], "id": place, "content": CALL})
+    return type(tokenizer).from_str(json.dumps(state))
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":

@@ -10,12 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from train.demo import base, evaluation, held_out
+from train.demo import base, evaluation, held_out, tool_evaluation
 from train.demo.base import make_base, passes
 from train.demo.catalogue import Catalogue, Style, load_catalogue
 from train.demo.dialogues import dialogues
 from train.demo.judge_pairs import grades, pairs
 from train.demo.pretraining import Recipe, encode, loss_of
+from train.demo.tool_dialogues import tool_rows
 from train.hyperparameters import Hyperparameters
 from train.run.folder import TrainingResult
 from train.run.progress import Event, Progress, Step
@@ -25,18 +26,20 @@ _MORE_PER_INTENT = 12  # questions for the metrics: noisy, from held-out frames,
 BASE_NAME = "demo-base"  # the base in adapter_config.json: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}
 JUDGE = "support-judge"
-ADAPTERS = (*STYLED, JUDGE)
+TOOLS = "support-tools"
+ADAPTERS = (*STYLED, JUDGE, TOOLS)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build. `keep_base`: keep the existing base, and make the adapters and the metrics again."""
+    """What to build. `keep_base`: keep the existing base. `adapters`: those to make; the others keep their metrics."""
 
     out: Path
     seed: int = 1
     steps: int = Recipe.steps
     keep_base: bool = False
     threads: int | None = None
+    adapters: tuple[str, ...] = ADAPTERS
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,19 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
         _write_metrics(plan.out, metrics)  # kept for --keep-base if a later step fails
     work = plan.out / ".runs"
     shutil.rmtree(work, ignore_errors=True)
-    training = {}
-    for name in ADAPTERS:
+    training = dict(metrics.get("training", {}))
+    for name in plan.adapters:
         with _timed(seconds, name):
-            result = train_adapter(name, catalogue, base, work / name, plan.seed, _listener(name, tell))
+            run = AdapterRun(base, work / name, plan.seed, plan.threads)
+            result = train_adapter(name, catalogue, run, _listener(name, tell))
         _install(result.adapter, plan.out / "adapters" / name)
         training[name] = {"loss_before": round(result.loss_before, 4), "loss_after": round(result.loss_after, 4)}
     shutil.rmtree(work, ignore_errors=True)
     with _timed(seconds, "measures"):
-        trained = trained_numbers(plan.seed, plan.steps, catalogue)
-        asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
-        pairs = held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS)
-        _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
-        _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
-        found = _measure(plan, catalogue, trained, pairs, tell)
-    metrics |= {"seed": plan.seed, "training": training, **found}
+        shown = _write_held_out(plan, catalogue)
+        found = _measure(plan, catalogue, shown, tell)
+    models = {**metrics.get("models", {}), **found.pop("models")}
+    metrics |= {"seed": plan.seed, "training": training, **found, "models": models}
     metrics["seconds"] = {**metrics.get("seconds", {}), **{name: round(taken) for name, taken in seconds.items()}}
     metrics["bytes"] = sum(file.stat().st_size for file in plan.out.rglob("*") if file.is_file())
     _write_metrics(plan.out, metrics)
@@ -95,6 +96,15 @@ def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[st
     return held_out.numbers_in(text for row in rows for text in base.texts_of(row))
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What the models are measured on. `trained`: the numbers in the training texts."""
+
+    trained: frozenset[str]
+    pairs: Sequence[Any]
+    tools: Sequence[tool_evaluation.ToolPrompt]
+
+
 def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
@@ -105,30 +115,43 @@ def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[Bui
     return asdict(made)
 
 
-def _measure(
-    plan: Plan,
-    catalogue: Catalogue,
-    trained: frozenset[str],
-    pairs: Sequence[Any],
-    tell: Callable[[BuildProgress], None],
-) -> dict[str, Any]:
-    base = plan.out / "base"
-    asked = held_out.prompts(plan.seed + 1, catalogue, trained, per_intent=_MORE_PER_INTENT, clean=True)
-    speaker = evaluation.load(base)
-    unseen = encode(
-        speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))
+def _write_held_out(plan: Plan, catalogue: Catalogue) -> HeldOut:
+    """Writes the held-out files and returns what the models are measured on."""
+    trained = trained_numbers(plan.seed, plan.steps, catalogue)
+    shown = HeldOut(
+        trained,
+        held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS),
+        tool_evaluation.tool_prompts(plan.seed, catalogue, trained),
     )
-    found: dict[str, Any] = {"held_out_loss": round(loss_of(speaker.model, unseen), 4), "models": {}}
-    tell(BuildProgress("measuring", 1, 4))
-    found["models"]["demo-base"] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, "neutral"))
-    for place, (name, style) in enumerate(STYLED.items()):
-        tell(BuildProgress("measuring", 2 + place, 4))
+    asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
+    for name, rows in (("prompts", asked), ("judged", shown.pairs), ("tools", shown.tools)):
+        _write_lines(plan.out / f"{name}.jsonl", [row.as_dict() for row in rows])
+    return shown
+
+
+def _measure(plan: Plan, catalogue: Catalogue, shown: HeldOut, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
+    """The metrics of what was made."""
+    base, total = plan.out / "base", 1 + len(plan.adapters)
+    asked = held_out.prompts(plan.seed + 1, catalogue, shown.trained, per_intent=_MORE_PER_INTENT, clean=True)
+    found: dict[str, Any] = {"models": {}}
+    tell(BuildProgress("measuring", 1, total))
+    if not plan.keep_base:
+        speaker = evaluation.load(base)
+        unseen = encode(
+            speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))
+        )
+        found["held_out_loss"] = round(loss_of(speaker.model, unseen), 4)
+        found["models"][BASE_NAME] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, "neutral"))
+    for place, name in enumerate(plan.adapters):
+        tell(BuildProgress("measuring", 2 + place, total))
         speaker = evaluation.load(base, plan.out / "adapters" / name)
-        found["models"][name] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, style))
-    tell(BuildProgress("measuring", 4, 4))
-    found["judge"] = evaluation.as_dict(
-        evaluation.measure_judge(evaluation.load(base, plan.out / "adapters" / JUDGE), pairs)
-    )
+        if name in STYLED:
+            answered = evaluation.measure_answers(speaker, asked, STYLED[name])
+            found["models"][name] = evaluation.as_dict(answered)
+        elif name == JUDGE:
+            found["judge"] = evaluation.as_dict(evaluation.measure_judge(speaker, shown.pairs))
+        else:
+            found["tools"] = evaluation.measure_tools(speaker, shown.tools)
     return found
 
 
@@ -183,6 +206,7 @@ LESSONS: Mapping[str, Lesson] = {
     "support-concise": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     "support-friendly": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     JUDGE: Lesson(rows=12000, epochs=1, rank=16, rate=3e-3),
+    TOOLS: Lesson(rows=9000, epochs=1, rank=16, rate=4e-3),
 }
 
 
@@ -193,28 +217,40 @@ def conversations(name: str, catalogue: Catalogue, seed: int) -> Iterator[dict[s
         # not the seed of the base, so that all rows are new
         yield from ({"messages": talk.as_dicts()} for talk in dialogues(seed + 1, catalogue, STYLED[name], lesson.rows))
         return
+    if name == TOOLS:
+        yield from tool_rows(seed + 1, catalogue, lesson.rows)
+        return
     graded = lesson.rows // 8
     yield from ({"messages": pair.conversation()} for pair in pairs(seed + 1, catalogue, lesson.rows - graded))
     yield from ({"messages": row} for row in grades(seed + 1, catalogue, graded))
 
 
-def train_adapter(
-    name: str, catalogue: Catalogue, base: Path, run_folder: Path, seed: int, progress: Progress
-) -> TrainingResult:
+@dataclass(frozen=True)
+class AdapterRun:
+    """Where one adapter is trained, and how. `folder`: the run's. `threads`: CPU threads; None for the usual number."""
+
+    base: Path
+    folder: Path
+    seed: int
+    threads: int | None = None
+
+
+def train_adapter(name: str, catalogue: Catalogue, run: AdapterRun, progress: Progress) -> TrainingResult:
     """Trains one adapter; its files are in the `adapter` folder of the result."""
     from train.training import train
 
     lesson = LESSONS[name]
     return train(
-        list(conversations(name, catalogue, seed)),
-        base=base,
+        list(conversations(name, catalogue, run.seed)),
+        base=run.base,
         name=name,
-        out=run_folder,
+        out=run.folder,
         base_name=BASE_NAME,
         hyperparameters=Hyperparameters(
             epochs=lesson.epochs, rank=lesson.rank, alpha=2 * lesson.rank, learning_rate=lesson.rate,
-            batch_size=8, max_length=2048, seed=seed,
+            batch_size=8, max_length=2048, seed=run.seed,
         ),
         validation=0.05,
+        threads=run.threads,
         progress=progress,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Metrics of the demo's models on held-out questions: copying, topics, style, judging. Greedy, in float32.
+"""Metrics of the demo's models on held-out questions: copying, topics, style, judging, tools. Greedy, in float32.
 
 They are computed in the build; `bench/demo_model.py` measures the served models with the scorers of `evals`.
 """
@@ -15,9 +15,10 @@ from train.demo.answers import count_topics, has_style
 from train.demo.catalogue import Style
 from train.demo.held_out import Prompt
 from train.demo.judge_pairs import JudgedPair
+from train.demo.tool_evaluation import ToolPrompt, parse_reply, summarise
 
 _BATCH = 32
-Turns = Sequence[Mapping[str, str]]
+Turns = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,25 @@ class GreedyModel:
     model: Any
     tokenizer: Any
 
-    def __call__(self, talks: Sequence[Turns], longest: int = 160) -> list[str]:
-        """The answer to each conversation, at most `longest` tokens."""
+    def __call__(
+        self, talks: Sequence[Turns], longest: int = 160, tools: Sequence[Sequence[Any]] | None = None
+    ) -> list[str]:
+        """The answer to each conversation, at most `longest` tokens. `tools`: those of each conversation."""
         import torch
 
-        order = sorted(range(len(talks)), key=lambda place: sum(len(turn["content"]) for turn in talks[place]))
+        offered = tools or [[] for _ in talks]
+        texts = [
+            self.tokenizer.apply_chat_template(
+                list(talk), tools=list(own) or None, tokenize=False, add_generation_prompt=True
+            )
+            for talk, own in zip(talks, offered, strict=True)
+        ]
+        order = sorted(range(len(talks)), key=lambda place: len(texts[place]))
         found: dict[int, str] = {}
         self.tokenizer.padding_side = "left"
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]
-            batch: Any = self.tokenizer.apply_chat_template(
-                [list(talks[place]) for place in places],
-                add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True,
-            )  # fmt: skip
+            batch: Any = self.tokenizer([texts[place] for place in places], padding=True, return_tensors="pt")
             with torch.inference_mode():
                 ids = self.model.generate(**batch, max_new_tokens=longest, do_sample=False)
             for place, row in zip(places, ids[:, batch["input_ids"].shape[1] :], strict=True):
@@ -133,6 +140,12 @@ def measure_judge(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Seq
         chance=max(truth.count(verdict) for verdict in ("A", "B", "tie")) / len(truth),
         by_fault={fault: _mean(marks) for fault, marks in sorted(by_fault.items())},
     )
+
+
+def measure_tools(speak: GreedyModel, prompts: Sequence[ToolPrompt]) -> dict[str, dict[str, float]]:
+    """For each kind of request, the shares of answers with the right form, function and content."""
+    texts = speak([prompt.messages for prompt in prompts], 80, [prompt.tools for prompt in prompts])
+    return summarise(prompts, [parse_reply(text) for text in texts])
 
 
 def copies(number: str, text: str) -> bool:

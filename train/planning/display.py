@@ -39,7 +39,7 @@ def show_counts(console: Console, counts: "Counts") -> None:
     console.print()
     _show_histogram(console, counts.histogram)
     if counts.way == "estimate":
-        console.print(f"[yellow]These are estimates:[/yellow] {escape(counts.how)}.")
+        console.print(f"[yellow]The numbers are[/yellow] {escape(counts.how)}.")
     else:
         console.print(f"[dim]Counted by {escape(counts.how)}.[/dim]")
     if counts.limit is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.compatibility.engine_support import quantisation
+from models.compatibility.engine_support import quantisation, remote_code_files
 from models.compatibility.folder_checks import expand_user, require_tokenizer
 from models.compatibility.lora_support import serves
 from models.errors import Invalid, NotFound, Unavailable
@@ -127,7 +127,8 @@ def check_servable(base: Base) -> None:
     Raises:
         Invalid: neither vLLM itself nor its backend for transformers' models serves the base's architecture.
     """
-    architectures = tuple(map(str, find_config(base).get("architectures") or ()))
+    config = find_config(base)
+    architectures = tuple(map(str, config.get("architectures") or ()))
     if not architectures or any(serves(name) is not False for name in architectures):
         return
     import transformers
@@ -135,9 +136,13 @@ def check_servable(base: Base) -> None:
     known = [kind for name in architectures if (kind := getattr(transformers, name, None)) is not None]
     if base.trust_remote_code or any(kind.is_backend_compatible() for kind in known):
         return
+    mend = "Train another base"
+    if code := remote_code_files(config):
+        mend += (
+            f", or read the code that comes with it ({', '.join(code)}) and, if you trust it, add --trust-remote-code"
+        )
     raise Invalid(
-        f"vLLM cannot serve {base.name!r}: it does not support {', '.join(architectures)}. Train another base.",
-        param="base",
+        f"vLLM cannot serve {base.name!r}: it does not support {', '.join(architectures)}. {mend}.", param="base"
     )
 
 

@@ -99,7 +99,8 @@ def test_packed_and_foreign_files_say_what_to_do(tmp_path: Path) -> None:
     [
         (b"RIFF\x00\x00\x00\x00WEBP", "a WebP image"), (b"%PDF-1.7", "a PDF file"),
         (b"\0" * 257 + b"ustar", "a tar file"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office file that is old or has a password"), (b"(\xb5/\xfd", "a Zstandard file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office file that is old or has a password"),
+            (b"(\xb5/\xfd", "a Zstandard file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"), (b"<!DOCTYPE html>", "an HTML page"),
         (b"PAR1", "a Parquet file"), (b"BZh9", "a bzip2 file"),
     ],

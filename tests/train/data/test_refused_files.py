@@ -14,7 +14,7 @@ ROWS = [{"question": f"Where is order {number}?", "answer": f"In box {number}."}
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.csv", "question^answer\nHi^Hello\n", "its first row is 'question^answer'. Write the names of the columns"),
+        ("a.csv", "question^answer\nHi^Hello\n", "its first row is 'question.answer'. Write the names"),
         ("b.csv", "Hi,Hello\nBye,See you\n", "it has Hi, Hello. .* the first row must have the names"),
         ("a.parquet", "PAR1 broken", r"cannot be read as Parquet \(.*\): export it again, or save it as .jsonl"),
         ("a.jsonl", "\xff\xfe\0\0{", "it is UTF-32 text.*--encoding utf-32"),

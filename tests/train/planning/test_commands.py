@@ -54,7 +54,7 @@ def test_help_teaches_with_an_example(command: str) -> None:
 def test_counting_shows_a_histogram_and_says_that_it_estimates(data: Path) -> None:
     shown = run("count", data)
     assert "█" in shown
-    assert "These are estimates" in " ".join(shown.split())
+    assert "The numbers are an estimate, because" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 60
     found = json.loads(run("count", data, "--json", "--lines", "--limit", 20))
     assert found["estimate"] is True

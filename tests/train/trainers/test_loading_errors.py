@@ -10,7 +10,8 @@ import pytest
 
 from models.errors import Invalid, ParleyError, Unavailable
 from models.settings.settings import load_settings
-from train.trainers.bases import find_base, load_model, load_tokenizer
+from tests.models.folders import write_model
+from train.trainers.bases import check_servable, find_base, load_model, load_tokenizer
 from train.trainers.loading_errors import explain, translated_errors
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4943162336\n"
@@ -77,6 +78,14 @@ def test_a_base_that_cannot_be_loaded(tiny_base: Path, tmp_path: Path, fault: st
         load_model(base, torch.float32, "cpu")
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, Invalid | Unavailable)
+
+
+def test_a_base_whose_code_is_not_trusted_names_the_option(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, model_type="mythical", architectures=["MythicalForCausalLM"], auto_map=CODE)
+    with pytest.raises(
+        Invalid, match=r"it does not support MythicalForCausalLM.*\(configuration_x.py, modeling_x.py\)"
+    ):
+        check_servable(find_base(folder))
 
 
 @pytest.mark.training

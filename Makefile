@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # pytest caches rewritten tests as bytecode; without the cache every process spends seven seconds on them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test test-image check bench bench-peers demo-model setup setup-dev system clients clients-more clean
+.PHONY: help demo up test test-image test-cluster check bench bench-peers demo-model setup setup-dev system clients clients-more clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -61,6 +61,10 @@ test-image:      ## build the CPU image and check its container: needs root, bui
 		echo "skipped: building an image needs root and buildah (Debian: apt-get install buildah debootstrap)"; \
 	fi
 
+test-cluster: setup-dev ## engines on a Ray cluster of two nodes on this machine
+	@.venv/bin/python deploy/cluster.py
+	.ray/bin/python -m pytest -q tests/cluster
+
 clean:           ## remove the environment and caches; PARLEY_HOME stays
-	rm -rf .venv .venv-install.log .image-build.log .clients .peers .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
+	rm -rf .venv .venv-install.log .image-build.log .clients .peers .ray .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ BENCHMARKS = (
     "bench.gateway",
     "bench.gateway.processes",
     "bench.replicas",
+    "bench.cluster",
     "bench.ratings",
     "bench.verdicts",
     "bench.judges",

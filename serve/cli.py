@@ -14,7 +14,7 @@ import typer
 from models.command_options import expand_options, settings_options
 from models.terminal import print_json
 from serve.bulk.command import generate_command
-from serve.launcher.serve_command import serve_command
+from serve.launcher.serve_command import RayAddress, serve_command
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -66,13 +66,14 @@ def up(
     make_owner_key: Annotated[
         bool, typer.Option("--make-owner-key", help="Create an owner's key and print it if there is no key yet.")
     ] = False,
+    on: RayAddress = None,
     **settings: Any,
 ) -> None:
     """Start everything: engines, gateway, page and worker. Ctrl-C stops it."""
     from models.settings.settings import load_settings
     from serve.launcher.parent import up as run
 
-    run(load_settings(**settings), page=page, worker=worker, make_owner_key=make_owner_key)
+    run(load_settings(**settings, ray_address=on), page=page, worker=worker, make_owner_key=make_owner_key)
 
 
 def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = (), number: int = 0) -> None:

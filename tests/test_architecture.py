@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "evals": {"evals", "models"},
     "ui": {"ui", "serve", "train", "evals", "models"},
 }
-HEAVY = ("torch", "vllm", "gradio", "transformers")
+HEAVY = ("torch", "vllm", "gradio", "transformers", "ray")
 # A library that belongs to one room; `ui` may start its own server, which is the second user of uvicorn.
 BELONGS = {
     "aiohttp": {"serve"},
@@ -37,6 +37,7 @@ BELONGS = {
     "evalica": set(),
     "scipy": {"evals"},
     "gradio": {"ui"},
+    "ray": {"serve"},
     "vllm": {"serve"},  # its plugins, which vLLM loads in its own processes
 }
 

@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "serve": (
         "tables transport/ processes/ bulk/ openai_import",
         "accounting/ fleet/ validation/",
+        "cluster/",
         "openapi/ launcher/ api_operations",
         "gateway/ api",
         "cli",

@@ -82,7 +82,7 @@ def _start_parley(stack: ExitStack, home: Home, cores: Cores) -> tuple[Running, 
         database.dispose()
     if address is None:
         raise Unavailable(f"The engine does not run: see {up.log}.")
-    return up, Upstream(address, engine_states.read_key(home.settings.home), BASE)
+    return up, Upstream(address, engine_states.engine_key(engine_states.read_key(home.settings.home), BASE), BASE)
 
 
 async def _measure(chosen: Sequence[Target], rounds: int, each: int) -> dict[str, float]:

@@ -9,21 +9,15 @@ it is ready again, the requests lost on it, and those lost on others.
 
 import argparse
 import asyncio
-import json
 import os
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.replicas.deployment import MODEL, Deployment, deploy, stand_ins
-from bench.replicas.load import latencies_ms, load
-from models.terminal import console
-from serve.fleet.engine_states import read_key
-
-_RUNNING = 8
-_SETTLE_S = 1.5
+from bench.replicas.measurements import RUNNING, added_ms, linearity, measure_failure
+from bench.replicas.results import print_results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,71 +32,30 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="parley-replicas-") as folder:
         results |= asyncio.run(_measure(Path(folder) / "home", quick=options.quick))
     results["orphans"] = len(stand_ins())
-    if options.json:
-        print(json.dumps(results))
-    else:
-        out = console()
-        for name, value in results.items():
-            out.print(f"{name:20} {value}")
+    print_results(results, as_json=options.json)
     return int(bool(results["orphans"] or results["lost_besides"]))
 
 
 async def _measure(home: Path, *, quick: bool) -> dict[str, Any]:
-    async with deploy(home, running_per_replica=_RUNNING) as deployment:
-        rates = {}
-        for replicas in (1, 2, 4):
-            if replicas > 1:
-                await deployment.scale(replicas)
-            rates[replicas] = await _tokens_per_s(deployment, replicas, 3.0 if quick else 8.0)
-        killed = await _kill(deployment)
+    async with deploy(home, running_per_replica=RUNNING) as deployment:
+        rates = await linearity(deployment, 3.0 if quick else 8.0)
+        killed = await measure_failure(deployment, [f"{MODEL}#2"], lambda: _kill(deployment, f"{MODEL}#2"))
         await deployment.scale(2)
-        added = await _added_ms(deployment, 100 if quick else 500)
-    linear = {f"linear_{count}": round(rates[count] / rates[1] / count, 3) for count in (2, 4)}
-    return added | {"tokens_per_s_1": round(rates[1], 1)} | linear | killed
-
-
-async def _tokens_per_s(deployment: Deployment, replicas: int, seconds: float) -> float:
-    """Tokens per second, with enough clients for a queue at every replica."""
-    async with load(deployment.gateway.base_url, _RUNNING * replicas + 4) as running:
-        await asyncio.sleep(_SETTLE_S)
-        began = time.monotonic()
-        await asyncio.sleep(seconds)
-        return running.tokens_per_s(began)
-
-
-async def _kill(deployment: Deployment) -> dict[str, Any]:
-    """Figures of a SIGKILL of one replica, under a load that the others can serve."""
-    name = f"{MODEL}#2"
-    async with load(deployment.gateway.base_url, 2 * _RUNNING) as running:
-        await asyncio.sleep(_SETTLE_S)
-        dead = deployment.kill_replica(name)
-        began = time.monotonic()
-        await deployment.until(lambda: deployment.engines[name].state != "ready")
-        await deployment.until(deployment.all_ready)
-        recovery_s = time.monotonic() - began
-        await asyncio.sleep(_SETTLE_S)
-    lost = running.lost()
-    return {
-        "recovery_replica_s": round(recovery_s, 2),
-        "requests": len(running.streams),
-        "lost_with_replica": sum(stream.engine == dead for stream in lost),
-        "lost_besides": sum(stream.engine != dead for stream in lost),
-    }
-
-
-async def _added_ms(deployment: Deployment, count: int) -> dict[str, float]:
-    """The milliseconds that the gateway adds, at the median and the 99th percentile."""
-    settings = deployment.gateway.settings
-    engine = deployment.engines[MODEL].address
-    measured = await latencies_ms(
-        {"direct": (f"{engine}/v1", read_key(settings.home)), "gateway": (settings.gateway_url, "")}, count
+        added = await added_ms(deployment, 100 if quick else 500)
+    return (
+        added
+        | rates
+        | {
+            "recovery_replica_s": killed.recovery_s,
+            "requests": killed.requests,
+            "lost_with_replica": killed.lost,
+            "lost_besides": killed.lost_besides,
+        }
     )
-    quantiles = {name: sorted(values) for name, values in measured.items()}
-    added = {}
-    for label, share in (("p50", 0.5), ("p99", 0.99)):
-        at = int(share * (count - 1))
-        added[f"added_{label}_ms"] = round(quantiles["gateway"][at] - quantiles["direct"][at], 2)
-    return added
+
+
+def _kill(deployment: Deployment, name: str) -> None:
+    deployment.kill_replica(name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A supervisor with stand-in engines on this machine, behind a gateway in a separate process."""
+"""A supervisor with stand-in engines, behind a gateway in a separate process."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,10 @@ import psutil
 from bench.gateway_process import GatewayProcess
 from models.registry.registry import Registry
 from models.registry.scaling import scale_model
-from models.spec import ModelSpec
+from models.settings.settings import Settings
+from models.spec import EngineOptions, ModelSpec
 from serve.fleet import vllm_command
+from serve.fleet.engine_host import EngineHost
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import detect_machine
 from serve.fleet.supervisor import Supervisor
@@ -57,30 +59,43 @@ class Deployment:
                 await asyncio.sleep(0.02)
         return time.monotonic() - began
 
-    def kill_replica(self, name: str) -> int:
-        """Sends SIGKILL to a replica's program; returns its pid."""
+    def program(self, name: str) -> int:
+        """The pid of a replica's program."""
         pid = self.engines[name].pid
         assert pid is not None
-        program = guardian.descendants(pid)[0]
-        os.kill(program, signal.SIGKILL)
-        return program
+        return guardian.descendants(pid)[0]
+
+    def kill_replica(self, name: str) -> None:
+        """Sends SIGKILL to a replica's program."""
+        os.kill(self.program(name), signal.SIGKILL)
 
 
 @asynccontextmanager
-async def deploy(home: Path, *, running_per_replica: int) -> AsyncIterator[Deployment]:
-    """Runs one replica of the stand-in behind a gateway.
+async def deploy(
+    home: Path,
+    *,
+    running_per_replica: int = 100,
+    options: EngineOptions | None = None,
+    connect: Callable[[Settings], AbstractContextManager[EngineHost | None]] = lambda settings: nullcontext(),
+) -> AsyncIterator[Deployment]:
+    """Runs the stand-in behind a gateway. Engines that run when the block ends are stopped.
 
     Args:
         running_per_replica: the most requests that the gateway sends to a replica at once.
+        options: the stand-in's; by default, one replica.
+        connect: provides the host of the engines; None for this machine.
     """
     vllm_command.MODULE = STAND_IN
-    with GatewayProcess(
+    process = GatewayProcess(
         home, running_per_model=running_per_replica, queue_size=1000, device="cpu", cpu_kv_cache_gib=0.25
-    ) as gateway:
-        supervisor = Supervisor(gateway.settings, gateway.database, detect_machine(gateway.settings))
+    )
+    with process as gateway, connect(gateway.settings) as host:
+        settings = gateway.settings
+        supervisor = Supervisor(settings, gateway.database, detect_machine(settings), host=host)
         task = asyncio.create_task(supervisor.run())
         try:
-            Registry(gateway.database).register(ModelSpec(id=MODEL, kind="base", path=str(_weights(home))))
+            spec = ModelSpec(id=MODEL, kind="base", path=str(weights(home)), engine=options or EngineOptions())
+            Registry(gateway.database).register(spec)
             deployment = Deployment(supervisor, gateway)
             await deployment.until(deployment.all_ready)
             await asyncio.sleep(1)
@@ -100,9 +115,10 @@ def stand_ins() -> list[int]:
     ]
 
 
-def _weights(home: Path) -> Path:
+def weights(home: Path) -> Path:
+    """A folder that passes for a model's weights."""
     folder = home / "weights"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.safetensors").touch()
     (folder / "config.json").write_text(json.dumps({"architectures": []}))
     return folder

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 
@@ -40,11 +41,12 @@ class Load:
 
 
 @asynccontextmanager
-async def load(base_url: str, clients: int) -> AsyncIterator[Load]:
+async def load(base_url: str, clients: int, *, model: str = MODEL) -> AsyncIterator[Load]:
     """Runs clients with one stream at a time each until the end of the block; streams that run then are completed."""
     results, stopping = Load(), asyncio.Event()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        workers = [asyncio.create_task(_request_streams(session, base_url, results, stopping)) for _ in range(clients)]
+        streams = partial(_request_stream, session, base_url, model)
+        workers = [asyncio.create_task(_request_streams(streams, results, stopping)) for _ in range(clients)]
         try:
             yield results
         finally:
@@ -53,14 +55,14 @@ async def load(base_url: str, clients: int) -> AsyncIterator[Load]:
 
 
 async def _request_streams(
-    session: aiohttp.ClientSession, base_url: str, results: Load, stopping: asyncio.Event
+    request_stream: Callable[[], Awaitable[Stream]], results: Load, stopping: asyncio.Event
 ) -> None:
     while not stopping.is_set():
-        results.streams.append(await _request_stream(session, base_url))
+        results.streams.append(await request_stream())
 
 
-async def _request_stream(session: aiohttp.ClientSession, base_url: str) -> Stream:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "count"}], "max_tokens": TOKENS, "stream": True}
+async def _request_stream(session: aiohttp.ClientSession, base_url: str, model: str) -> Stream:
+    body = {"model": model, "messages": [{"role": "user", "content": "count"}], "max_tokens": TOKENS, "stream": True}
     tokens, engine, complete = 0, None, False
     try:
         async with session.post(f"{base_url}/chat/completions", json=body) as response:

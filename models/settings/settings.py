@@ -132,6 +132,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where engines and training run; auto uses an NVIDIA GPU if there is one."
     )
+    ray_address: str | None = Field(
+        default=None,
+        pattern=r"^(auto|ray://[^\s/:]+:\d+)$",
+        description="The Ray cluster that engines run on: auto (the one of this machine), or ray://HOST:10001. Without "
+        "it: this machine.",
+    )
     cpu_kv_cache_gib: float = Field(
         default=1.0, gt=0, description="GiB of memory for the KV caches of all engines on a CPU."
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 NOT_READY = "was not ready within"
 HUNG = "generated no token and made no progress"
 FROZEN = "was stopped by a signal and did not continue"
+LOST = "lost its Ray actor or its node"
 _KILLED = "SIGKILL"
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE")
 _MAX_ALIKE, _MAX_EXTERNAL = 3, 5
@@ -43,8 +44,8 @@ class FailureStreak:
 
 
 def _is_external(kind: str) -> bool:
-    """Whether the kernel or a person killed or stopped the engine, which may not happen again."""
-    return _KILLED in kind or kind == FROZEN
+    """Whether the kernel, a person or a lost node ended or stopped the engine, which may not happen again."""
+    return _KILLED in kind or kind in (FROZEN, LOST)
 
 
 def advice(kind: str, reason: str = "") -> str:
@@ -63,4 +64,6 @@ def advice(kind: str, reason: str = "") -> str:
         return "If it only needs more time, raise engine_start_timeout_s."
     if kind == HUNG:
         return "Find the last request in the access log, and repeat it without its unusual fields."
+    if kind == LOST:
+        return "See `ray status`, and Ray's logs on the nodes."
     return "See its log for the full error."

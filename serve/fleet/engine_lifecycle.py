@@ -7,20 +7,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 
 import aiohttp
 
 from models.database import utcnow
 from models.errors import ParleyError
 from models.settings.settings import Settings
-from serve.fleet import engine_api, vllm_command
+from serve.fleet import engine_api, engine_states, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
-from serve.fleet.engine_files import with_files
+from serve.fleet.engine_host import EngineHost, NoPlace
+from serve.fleet.engine_launch import EngineLaunch
 from serve.fleet.engine_states import STARTING
 from serve.fleet.hub_files import download_small_files
 from serve.fleet.lora_adapters import sync_adapters
-from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import (
     ASLEEP,
     GATEWAY_NOTICES_S,
@@ -32,8 +31,6 @@ from serve.fleet.managed_engine import (
 )
 from serve.fleet.memory import MemoryBudget
 from serve.fleet.replicas import Replicas
-from serve.processes.activity import Activity, measure_activity
-from serve.processes.children import spawn
 
 _PROBE_INTERVAL_S = 10.0
 _PROBE_RETRY_S = 2.0
@@ -60,14 +57,14 @@ class EngineLifecycle:
     def __init__(
         self,
         settings: Settings,
-        machine: Machine,
+        host: EngineHost,
         memory: MemoryBudget,
         key: str,
         replicas: Replicas,
         report: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._machine = machine
+        self._host = host
         self._memory = memory
         self._key = key
         self._replicas = replicas
@@ -133,24 +130,20 @@ class EngineLifecycle:
 
     async def _start(self, engine: ManagedEngine) -> None:
         assert engine.share is not None
-        missing = self._memory.missing_for_start(engine.spec, engine.share)
+        missing = self._host.missing_for_start(engine.spec, engine.share)
         engine.lacks_memory = missing is not None
         if missing is not None:
             engine.message, engine.retry_at = missing, time.monotonic() + _MEMORY_RETRY_S
             return
         adapters = len(self._replicas.adapters_of(engine))
-        port = vllm_command.free_port()
         engine.preparing, engine.downloaded = True, False  # a start that fails downloads again
         try:
             options = vllm_command.launch_options(engine.spec, adapters)
-            command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
-            command = replace(command, name=f"engine-{engine.name}")
-            command = vllm_command.with_cache(command, self._settings.home / "cache")
-            command = vllm_command.with_hub_token(command, engine.spec, self._settings.hub_token)
-            # In a thread: a tokenizer may have 30 MB, and the template is read in a process that may take a while.
-            folder = self._settings.home / "cache" / "engines"
-            command = await asyncio.to_thread(with_files, command, engine.spec, folder)
-            engine.process = spawn(command, self._settings.logs_dir)
+            launch = self._launch(engine, adapters)
+            started = await self._host.start(launch)
+        except NoPlace as error:
+            engine.message, engine.unplaced, engine.retry_at = str(error), True, time.monotonic() + _MEMORY_RETRY_S
+            return
         except (ParleyError, OSError) as error:
             await self._restart(engine, str(error))
             return
@@ -158,15 +151,29 @@ class EngineLifecycle:
             engine.preparing = False
         engine.lora, engine.reasoning, engine.embeds = options.lora, options.parsers.reasoning, options.embeds
         engine.refuses_adapters = options.refuses_adapters
-        engine.endpoint = vllm_command.Endpoint(f"http://127.0.0.1:{port}", self._key)
+        engine.process, engine.endpoint, engine.unplaced = started.process, started.endpoint, False
         engine.since, engine.missed_probes, engine.worked, engine.frozen = time.monotonic(), 0, None, False
         engine.activity, engine.progressing = None, True
         engine.own_probes, engine.requests_counted, engine.load = 0, 0.0, 0.0
-        engine.memory_bytes = self._memory.need(engine.spec, engine.share).total
+        engine.memory_bytes = launch.memory_bytes
         engine.state = "starting"
         engine.message = f"starting again: it {engine.failure}" if engine.failure else STARTING
         engine.adapters, engine.leaving = {}, {}
-        self._report(f"{engine.name} is starting")
+        self._report(f"{engine.name} is starting" + (f" on {started.place}" if started.place else ""))
+
+    def _launch(self, engine: ManagedEngine, adapters: int) -> EngineLaunch:
+        assert engine.share is not None
+        return EngineLaunch(
+            engine.name,
+            engine.spec,
+            engine.share,
+            adapters,
+            self._memory.need(engine.spec, engine.share).total,
+            engine_states.engine_key(self._key, engine.name),
+            self._settings.home,
+            vllm_command.MODULE,
+            self._settings.hub_token,
+        )
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         if await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine):
@@ -194,16 +201,12 @@ class EngineLifecycle:
         limit, took = self._settings.engine_start_timeout_s, time.monotonic() - engine.since
         before = engine.activity
         if before is None or time.monotonic() - before.at >= limit * _STALL_SHARE:
-            engine.activity = self._measure_activity(engine)
+            assert engine.process is not None
+            engine.activity = self._host.measure_activity(engine.process)
             if before is not None:
                 worked = engine.activity.worked_since(before, WORKING_SHARE)
                 engine.progressing = worked or engine.activity.moved_data_since(before)
         return took > self._settings.longest_start_s or (took > limit and not engine.progressing)
-
-    def _measure_activity(self, engine: ManagedEngine) -> Activity:
-        assert engine.process is not None
-        # On a CPU, one step over a long prompt can take minutes, and only its CPU time shows that it works.
-        return measure_activity(engine.process, spins=self._machine.device == "cuda")
 
     async def _maintain(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         assert engine.endpoint is not None
@@ -262,8 +265,10 @@ class EngineLifecycle:
 
     async def _measure_work(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> Work:
         assert engine.endpoint is not None
+        assert engine.process is not None
+        process = engine.process
         load = await engine_api.read_load(session, engine.endpoint)
-        return Work(load.tokens if load else None, self._measure_activity(engine))
+        return Work(load.tokens if load else None, self._host.measure_activity(process))
 
     def _is_frozen(self, engine: ManagedEngine) -> bool:
         """Whether a process of the engine was found stopped by a signal in two looks in a row."""

@@ -3,6 +3,7 @@
 Every write that the gateway must notice raises the registry's revision in the same transaction.
 """
 
+import hmac
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,6 +234,11 @@ def read_key(home: Path) -> str:
         return (home / "engine.key").read_text("ascii")
     except OSError:
         return ""
+
+
+def engine_key(key: str, engine: str) -> str:
+    """The key of one engine, so that no engine learns another's. Without `key`, the key of this run, empty."""
+    return hmac.new(key.encode(), engine.encode(), "sha256").hexdigest() if key else ""
 
 
 def write_key(home: Path, key: str) -> None:

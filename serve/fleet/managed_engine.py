@@ -7,12 +7,12 @@ from typing import Literal
 
 from models.spec import ModelSpec
 from serve.fleet.engine_failures import FailureStreak
+from serve.fleet.engine_process import EngineProcess
 from serve.fleet.engine_states import EngineState, EngineStatus
 from serve.fleet.placement import Share
 from serve.fleet.replica_names import replica_name
 from serve.fleet.vllm_command import Endpoint
 from serve.processes.activity import Activity
-from serve.processes.children import Process
 
 # What happens after an engine has drained.
 AfterDrain = Literal["sleep", "remove", "restart"]
@@ -53,8 +53,9 @@ class ManagedEngine:
     `number`: which replica of its model it is. `removed`: its drain is over and it is not wanted any more.
     Without a `share` it does not run: it has been asleep since `asleep_since`, or failed finally at `gave_up_at`.
     `downloaded`: the small files of a hub model were downloaded for the next start. `preparing`: its files are being
-    written, just before its process starts. `lacks_memory`: its start waits for free memory. `attempts` counts starts
-    in a row that never became ready; `failures` also has failures soon after a start.
+    written, just before its process starts. `lacks_memory`: its start waits for free memory. `unplaced`: its last start
+    found no machine with room for it. `attempts` counts starts in a row that never became ready; `failures` also has
+    failures soon after a start.
     `activity` and `progressing`: of a start, as last measured. `refuses_adapters`: why it serves no adapters, as a
     clause; empty if it serves them. `requested_at`: when it was requested while asleep. `started_on_request`: such a
     request started it. `used`: when it last had a request; `requests_counted`: how many it had; `load`: how many run
@@ -70,7 +71,8 @@ class ManagedEngine:
     downloaded: bool = False
     preparing: bool = False
     lacks_memory: bool = False
-    process: Process | None = None
+    unplaced: bool = False
+    process: EngineProcess | None = None
     endpoint: Endpoint | None = None
     lora: bool = False
     reasoning: str | None = None

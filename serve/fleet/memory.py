@@ -113,7 +113,7 @@ class MemoryBudget:
             return
         newcomers = [name for name in shares if name not in held]
         for name in newcomers:
-            self._check_cache(specs[name], shares[name])
+            self.check_cache(specs[name], shares[name])
         free = self.free(held, freed)
         wanted = sum(self.need(specs[name], shares[name]).total for name in newcomers)
         if wanted > free:
@@ -144,7 +144,12 @@ class MemoryBudget:
                     "shorter max_model_len, or more GPUs with tensor_parallel_size"
                 )
 
-    def _check_cache(self, spec: ModelSpec, share: Share) -> None:
+    def check_cache(self, spec: ModelSpec, share: Share) -> None:
+        """Checks that an engine's KV cache on a CPU holds one request of maximum length.
+
+        Raises:
+            Unavailable: it does not, and what to change.
+        """
         cache_bytes = self._request_cache_bytes(spec)
         if cache_bytes is None or cache_bytes <= share.kv_cache_bytes:
             return

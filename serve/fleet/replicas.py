@@ -101,7 +101,7 @@ class Replicas:
         A replica that waits for memory is not running, and may wait for long.
         """
         others = [other for other in self.of(engine.spec.id) if other is not engine and other.share is not None]
-        return all(other.state == "ready" for other in others if not other.lacks_memory)
+        return all(other.state == "ready" for other in others if not (other.lacks_memory or other.unplaced))
 
     def _count(self) -> None:
         counts = self._scaling.counts(self._specs)

@@ -19,12 +19,14 @@ from models.errors import ParleyError
 from models.jobs.jobs import reserved_memory
 from models.registry.registry import Registry
 from models.settings.settings import Settings
-from serve.fleet import engine_states, placement
+from serve.fleet import engine_states
 from serve.fleet.engine_demand import wake_replicas
 from serve.fleet.engine_failures import FailureStreak
+from serve.fleet.engine_host import EngineHost, OtherEngines
 from serve.fleet.engine_lifecycle import EngineLifecycle, begin_drain
 from serve.fleet.engine_rows import engine_rows
 from serve.fleet.engine_states import EngineStatus
+from serve.fleet.local_host import LocalHost
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import ASLEEP, NO_ROOM, ManagedEngine
 from serve.fleet.memory import MemoryBudget, MemoryUse
@@ -42,7 +44,7 @@ _log = logging.getLogger("parley.supervisor")
 
 
 class Supervisor:
-    """Keeps the engines of one home running. `run` until cancelled, then `stop`."""
+    """Keeps the engines of one home running. `run` until cancelled, then `stop`. `host`: by default, this machine."""
 
     def __init__(
         self,
@@ -52,14 +54,15 @@ class Supervisor:
         report: Callable[[str], None] = _log.info,
         *,
         stay_s: float = STAY_S,
+        host: EngineHost | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._machine = machine
         self._report = report
         self._stay_s = stay_s
         self._registry = Registry(database)
         self._memory = MemoryBudget(machine, settings)
+        self._host = host or LocalHost(settings, machine, self._memory)
         self._revision = -1
         self._engines: dict[str, ManagedEngine] = {}
         self._replicas = Replicas(self._engines)
@@ -68,12 +71,13 @@ class Supervisor:
         self._key = secrets.token_urlsafe(32)
         self._demand_read_at = self._reservations_read_at = 0.0
         self._accesses: dict[str, asyncio.Task[None]] = {}
-        self._lifecycle = EngineLifecycle(settings, machine, self._memory, self._key, self._replicas, report)
+        self._lifecycle = EngineLifecycle(settings, self._host, self._memory, self._key, self._replicas, report)
 
     @property
     def guardians(self) -> set[int]:
-        """The pids of the engines' guardians."""
-        return {engine.process.pid for engine in self._engines.values() if engine.process}
+        """The pids of the engines' guardians on this machine."""
+        pids = (self._host.guardian(engine.process) for engine in self._engines.values() if engine.process)
+        return {pid for pid in pids if pid is not None}
 
     def settled(self) -> bool:
         """Whether the start is over: every engine is published as ready or asleep, or has failed once."""
@@ -84,7 +88,7 @@ class Supervisor:
             engine = self._engines.get(name)
             if engine is None:
                 return False
-            if engine.attempts or engine.gave_up_at or engine.share is None:
+            if engine.attempts or engine.gave_up_at or engine.unplaced or engine.share is None:
                 continue
             row = self._published.get(name)
             adapters = self._replicas.adapters_of(engine)
@@ -232,13 +236,9 @@ class Supervisor:
         held = {name: self._memory_use(engine) for name, engine in self._engines.items() if engine.share is not None}
         stay = {name: held[name] for name in staying}
         freed = sum(engine.taken for name, engine in held.items() if name not in stay)
-        return placement.fit(
-            self._machine,
-            [*[engine.placed_spec for engine in staying_engines], self._engines[newcomer].placed_spec],
-            self._settings,
-            {engine.name: engine.share.gpus for engine in staying_engines if engine.share},
-            lambda shares, specs: self._memory.check(shares, specs, stay, freed),
-        )
+        placed = {engine.name: engine.share.gpus for engine in staying_engines if engine.share}
+        engines = [*[engine.placed_spec for engine in staying_engines], self._engines[newcomer].placed_spec]
+        return self._host.fit(engines, OtherEngines(placed, stay, freed))
 
     def _memory_use(self, engine: ManagedEngine) -> MemoryUse:
         assert engine.share is not None
@@ -309,7 +309,7 @@ class Supervisor:
         if not self._memory.reserved or any(engine.drain for engine in self._engines.values()):
             return
         movable = [engine for engine in self._placed_engines() if engine.movable]
-        if movable and await asyncio.to_thread(self._memory.missing):
+        if movable and await asyncio.to_thread(self._host.missing_for_jobs):
             name = min(movable, key=lambda engine: engine.used).name
             self._engines[name].cancel_step()
             begin_drain(self._engines[name], "sleep", "made room for a job")

@@ -1,7 +1,7 @@
 """vLLM as a program: its command line and environment. Nothing else knows vLLM's flags.
 
-An engine listens on loopback only, behind a key that changes at every start, because several of vLLM's routes ignore
-the key or change what it serves. Requests to an engine are in `serve.fleet.engine_api`.
+On this machine an engine listens on loopback only, behind a key that changes at every start, because several of vLLM's
+routes ignore the key or change what it serves. Requests to an engine are in `serve.fleet.engine_api`.
 """
 
 import socket
@@ -22,6 +22,7 @@ from serve.fleet.vllm_parsers import Parsers, parsers
 from serve.processes.children import Command
 
 MODULE: str = "vllm.entrypoints.openai.api_server"
+LOOPBACK = "127.0.0.1"
 _GRACE_S = 3.0
 # As in "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:15] ".
 _LOG_PREFIX = r"(\(\w+ pid=\d+\) )?(\w+ [\d-]+ [\d:]+ \[[^]]+\] )?"
@@ -72,10 +73,10 @@ def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     return LaunchOptions(lora, False, parsers(spec, weights, adapters=adapters > 0), refused)
 
 
-def free_port() -> int:
-    """A free loopback port."""
+def free_port(host: str = LOOPBACK) -> int:
+    """A free port at an address of this machine."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return probe.getsockname()[1]
 
 
@@ -84,7 +85,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
     options = spec.engine
     argv = [
         *(sys.executable, "-m", MODULE, "--model", str(spec.path), "--served-model-name", spec.id),
-        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--host", LOOPBACK, "--port", str(port)),
         *("--dtype", options.dtype, "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         *("--uvicorn-log-level", "warning"),
     ]

@@ -162,8 +162,15 @@ class Dispatcher:
         try:
             if has_replica or not isinstance(error, Unreachable):
                 raise error
-            request = await self._startup_queue.wait_for_restart(request)
-            return await self._engines.post(*_post_arguments(request))
+            while True:
+                waited = await self._startup_queue.wait_for_restart(request)
+                try:
+                    return await self._engines.post(*_post_arguments(waited))
+                except Unreachable:
+                    # Another address: that of a replica that has ended too, which is not reported yet.
+                    if waited.route.address == request.route.address:
+                        raise
+                    request = waited
         except BaseException as last:
             self._record_failure(request.route, breaker, last)
             raise

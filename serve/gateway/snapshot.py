@@ -18,12 +18,13 @@ from models.keys import KeyInfo, active_keys, key_digest, keys_configured
 from models.registry.mapped_models import find_mapped_model
 from models.registry.registry import Registry
 from models.settings.settings import Settings
-from models.spec import ModelSpec
+from models.spec import ModelSpec, Upstream
 from serve.fleet import engine_states
 from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState
 from serve.fleet.replica_names import replica_name, replica_number
 from serve.gateway.alias_split import AliasSplit, alias_split
+from serve.gateway.engine_access import EngineAccess
 from serve.gateway.redaction import NO_SECRETS, Redactor, settings_secrets
 
 _POLL_INTERVAL_S = 0.25
@@ -131,19 +132,17 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     model_states, replicas = engine_states.combine_states(specs, rows), engine_states.replicas_of(rows)
     engine_key = engine_states.read_key(settings.home)
     credentials = {spec.upstream.credential for spec in specs if spec.upstream and spec.upstream.credential}
-    # An engine runs without Parley's environment, and its key is the only secret that it has.
-    for_engines = Redactor([engine_key])
     for_upstreams = Redactor([engine_key, *settings_secrets(settings, credentials)])
+    access = EngineAccess(engine_key)
     routes = {
-        spec.id: replace(
-            _route(settings, spec, model_states[spec.id], replicas.get(spec.id, ()), engine_key),
-            redactor=for_upstreams if spec.upstream is not None else for_engines,
-        )
+        spec.id: _local_route(spec, model_states[spec.id], replicas.get(spec.id, ()), access)
+        if spec.upstream is None
+        else _hosted_route(settings, spec, spec.upstream, model_states[spec.id], for_upstreams)
         for spec in specs
     }
     for name, known in _capabilities(specs).items():
         routes[name] = replace(routes[name], capabilities=known)
-    routes = {name: _with_replicas(route, routes, replicas) for name, route in routes.items()}
+    routes = {name: _with_replicas(route, routes, replicas, access) for name, route in routes.items()}
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     weights = registry.alias_weights()
     for name, target in aliases.items():
@@ -179,43 +178,59 @@ def _capabilities(specs: Sequence[ModelSpec]) -> dict[str, Capabilities | None]:
     return known
 
 
-def _route(
-    settings: Settings, spec: ModelSpec, state: ModelState, replicas: Sequence[EngineStatus], engine_key: str
+def _hosted_route(
+    settings: Settings, spec: ModelSpec, upstream: Upstream, state: ModelState, redactor: Redactor
 ) -> Route:
-    if spec.upstream is not None:
-        key = settings.credential(spec.upstream.credential) if spec.upstream.credential else None
-        return Route(
-            spec,
-            spec.upstream.model,
-            spec.upstream.model != spec.id,
-            state,
-            spec.upstream.base_url.rstrip("/"),
-            f"Bearer {key}" if key else None,
-            spec.fallbacks,
-        )
-    ready = _ready(replicas)
-    first = _address(ready[0]) if ready else None
-    number = replica_number(ready[0].name) if ready else 1
-    engine = replica_name(spec.base or spec.id if spec.kind == "adapter" else spec.id, number)
+    key = settings.credential(upstream.credential) if upstream.credential else None
     return Route(
-        spec, spec.id, False, state, first, f"Bearer {engine_key}", spec.fallbacks, engine=engine, replica=number
+        spec,
+        upstream.model,
+        upstream.model != spec.id,
+        state,
+        upstream.base_url.rstrip("/"),
+        f"Bearer {key}" if key else None,
+        spec.fallbacks,
+        redactor=redactor,
     )
 
 
-def _with_replicas(route: Route, routes: Mapping[str, Route], replicas: Mapping[str, Sequence[EngineStatus]]) -> Route:
+def _local_route(spec: ModelSpec, state: ModelState, replicas: Sequence[EngineStatus], access: EngineAccess) -> Route:
+    ready = _ready(replicas)
+    route = Route(spec, spec.id, False, state, None, None, spec.fallbacks)
+    return _at_replica(route, ready[0] if ready else None, access)
+
+
+def _at_replica(route: Route, status: EngineStatus | None, access: EngineAccess) -> Route:
+    """The route to the engine with this status; without one, as long as none is ready."""
+    number = replica_number(status.name) if status else 1
+    engine = replica_name(_engine_model(route.spec), number)
+    authorization, redactor = access.of(engine)
+    return replace(
+        route,
+        address=f"{status.address}/v1" if status else None,
+        authorization=authorization,
+        redactor=redactor,
+        engine=engine,
+        replica=number,
+    )
+
+
+def _engine_model(spec: ModelSpec) -> str:
+    """The id of the model whose engine serves this one."""
+    return spec.base or spec.id if spec.kind == "adapter" else spec.id
+
+
+def _with_replicas(
+    route: Route, routes: Mapping[str, Route], replicas: Mapping[str, Sequence[EngineStatus]], access: EngineAccess
+) -> Route:
     """The route with those to each replica, if its engine has several."""
-    spec = route.spec
-    base = spec.base or spec.id if spec.kind == "adapter" else spec.id
+    spec, base = route.spec, _engine_model(route.spec)
     ready, running = _ready(replicas.get(spec.id, ())), len(_ready(replicas.get(base, ())))
     if not ready or running < 2:
         return route
-    numbers = [replica_number(status.name) for status in ready]
-    targets = [
-        replace(route, address=_address(status), engine=replica_name(base, number), replica=number)
-        for status, number in zip(ready, numbers, strict=True)
-    ]
+    targets = tuple(_at_replica(route, status, access) for status in ready)
     options = routes[base].spec.engine if base in routes else spec.engine
-    return replace(route, replicas=ReplicaRoutes(tuple(targets), running, options.target_running))
+    return replace(route, replicas=ReplicaRoutes(targets, running, options.target_running))
 
 
 def _count_replicas(
@@ -231,10 +246,6 @@ def _count_replicas(
 
 def _ready(replicas: Sequence[EngineStatus]) -> list[EngineStatus]:
     return [status for status in replicas if status.state == "ready" and status.address]
-
-
-def _address(status: EngineStatus) -> str:
-    return f"{status.address}/v1"
 
 
 def _keys(settings: Settings, database: Database) -> dict[str, KeyInfo]:

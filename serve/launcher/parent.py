@@ -9,9 +9,10 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -33,6 +34,9 @@ from serve.processes import guardian
 from serve.processes.children import kill_strays, own_command
 from serve.processes.logs import rotate
 from serve.transport.listen_sockets import ListenSockets
+
+if TYPE_CHECKING:
+    from serve.cluster.ray_host import RayHost
 
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_INTERVAL_S = 1.0
@@ -65,12 +69,15 @@ def up(
 def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool, make_owner_key: bool) -> None:
     console = StartupOutput()
     preflight.check_home(settings.home)
-    with preflight.lock_home(settings.home) as _lock:
+    with preflight.lock_home(settings.home) as _lock, ExitStack() as stack:
         if left := guardian.kill_marked(str(settings.home)):
             console.line(f"ended {len(left)} processes that an earlier run of this home left behind")
         preflight.check(settings, page=page)
         sweep(settings.models_dir, older_than_s=ABANDONED_S)
-        machine_info = machine.detect_machine(settings)
+        # With a cluster, this machine needs no GPU.
+        here = settings if settings.ray_address is None else settings.model_copy(update={"device": "cpu"})
+        machine_info = machine.detect_machine(here)
+        cluster = stack.enter_context(_connect(settings))
         upgrade(settings)
         database = open_database(settings)
         try:
@@ -83,11 +90,29 @@ def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool
                 console.line(preflight.no_key_note(settings))
             if prepare is not None:
                 prepare(settings, console.line)
-            asyncio.run(_run(settings, database, machine_info, console, page=page, worker=worker))
+            where = _describe(machine_info) if cluster is None else cluster.describe()
+            console.line(f"starting on {where}; everything is kept in {settings.home}")
+            supervisor = Supervisor(settings, database, machine_info, console.line, host=cluster)
+            asyncio.run(_run(settings, database, supervisor, console, page=page, worker=worker))
         except KeyboardInterrupt:
             console.line("stopped")
         finally:
             database.dispose()
+
+
+@contextmanager
+def _connect(settings: Settings) -> "Iterator[RayHost | None]":
+    """The Ray cluster that the settings name, while the block runs; None if engines run on this machine."""
+    if settings.ray_address is None:
+        yield None
+        return
+    from serve.cluster.ray_host import connect
+
+    cluster = connect(settings.ray_address, settings)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def _check_keys(settings: Settings, database: Database, *, page: bool, make_owner_key: bool) -> str | None:
@@ -101,7 +126,7 @@ def _check_keys(settings: Settings, database: Database, *, page: bool, make_owne
 async def _run(
     settings: Settings,
     database: Database,
-    machine_info: machine.Machine,
+    supervisor: Supervisor,
     console: StartupOutput,
     *,
     page: bool,
@@ -119,9 +144,7 @@ async def _run(
     sockets = open_gateway_sockets(settings)
     services = Services(_services(settings, sockets, page=page, worker=worker), settings.logs_dir, console.line)
     absent = AbsentGateways(services.all, sockets)
-    supervisor = Supervisor(settings, database, machine_info, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
-    console.line(f"starting on {_describe(machine_info)}; everything is kept in {settings.home}")
     announced, ready_since = False, None
     strays_at = time.monotonic()
     try:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from models.settings.settings import Settings
     from models.spec import ModelSpec
 
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--on", help="Run the engines on a Ray cluster: auto (the one of this machine), or ray://HOST:10001."),
+]
 _MODELS, _GATEWAY, _MEMORY, _LIMITS = "Models", "Gateway", "Device and memory", "Timeouts and limits"
 
 
@@ -48,6 +52,7 @@ def serve_command(
     make_owner_key: Annotated[
         bool, typer.Option(help="Create an owner's key and print it if there is no key yet.", rich_help_panel=_GATEWAY)
     ] = False,
+    on: RayAddress = None,
     engine: EngineFlags = EngineFlags(),
     **settings: Any,
 ) -> None:
@@ -74,7 +79,13 @@ def serve_command(
     def prepare(settings: "Settings", report: Callable[[str], None]) -> None:
         register(settings, models or [], options, report)
 
-    up(load_settings(**settings), prepare=prepare, page=False, worker=False, make_owner_key=make_owner_key)
+    up(
+        load_settings(**settings, ray_address=on),
+        prepare=prepare,
+        page=False,
+        worker=False,
+        make_owner_key=make_owner_key,
+    )
 
 
 @dataclass(frozen=True)

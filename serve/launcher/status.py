@@ -47,7 +47,10 @@ def report(settings: Settings, database: Database) -> dict[str, Any]:
             "message": known[spec.id].message, "pinned": spec.id in pinned,
             "since": first.since.isoformat() if first and first.since else None,
             "memory_bytes": memory or None,
-            "replicas": {row.name: {"state": row.state, "pid": row.pid, "message": row.message} for row in engines},
+            "replicas": {
+                row.name: {"state": row.state, "address": row.address, "pid": row.pid, "message": row.message}
+                for row in engines
+            },
         }  # fmt: skip
         if known[spec.id].state == "failed":
             model["log_lines"] = last_lines(_log(settings, model), _LINES)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import psutil
 
@@ -226,7 +227,19 @@ def _is_in_this_session(pid: int) -> bool:
         return False
 
 
-def stop_all(processes: Sequence[Process]) -> None:
+class Stoppable(Protocol):
+    """Processes that can be stopped, on this machine or another one."""
+
+    def ask_to_stop(self) -> None:
+        """Starts to stop them without waiting."""
+        ...
+
+    def stop(self) -> int:
+        """Stops them and waits until all are gone."""
+        ...
+
+
+def stop_all(processes: Sequence[Stoppable]) -> None:
     """Stops several processes at once and waits until all are gone."""
     for process in processes:
         process.ask_to_stop()

@@ -20,6 +20,15 @@ from aiohttp import web
 PAUSE_S = 0.05
 
 
+@web.middleware
+async def check_key(request: web.Request, handler) -> web.StreamResponse:
+    """As in vLLM, a key protects the routes under /v1."""
+    key = os.environ.get("VLLM_API_KEY")
+    if key and request.path.startswith("/v1/") and request.headers.get("authorization") != f"Bearer {key}":
+        return web.json_response({"error": "Unauthorized"}, status=401)
+    return await handler(request)
+
+
 class FakeEngine:
     """One engine's state: who runs, what was finished, which adapters are loaded."""
 
@@ -97,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--fake-start-s", type=float, default=0.0)
     parser.add_argument("--fake-loads-s", type=float, default=0.0)
     parser.add_argument("--fake-child", action="store_true")
@@ -107,7 +117,7 @@ def main() -> None:
     if options.fake_child:
         subprocess.Popen(["sleep", "300"], start_new_session=True)
     engine = FakeEngine(options.served_model_name, dies=options.fake_dies)
-    app = web.Application()
+    app = web.Application(middlewares=[check_key])
     app.add_routes(
         [
             web.post("/v1/completions", engine.complete),
@@ -126,7 +136,7 @@ def main() -> None:
             await asyncio.sleep(0.05)
         runner = web.AppRunner(app)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", options.port).start()
+        await web.TCPSite(runner, options.host, options.port).start()
         await asyncio.Event().wait()
 
     asyncio.run(serve())

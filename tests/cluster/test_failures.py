@@ -1,0 +1,97 @@
+"""Engines on a Ray cluster: a replica, an actor, a node and a gateway die while requests run."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from bench.cluster.nodes import Nodes
+from bench.gateway_process import GatewayProcess
+from bench.replicas.deployment import MODEL, Deployment
+from bench.replicas.load import load
+from bench.replicas.measurements import measure_failure
+from models.registry.registry import Registry
+from models.spec import ModelSpec
+from serve.processes import guardian
+from tests.cluster.conftest import WITH_CHILD, Deploy, marked
+
+pytestmark = pytest.mark.long
+
+SECOND = f"{MODEL}#2"
+# 5 s for a start, of a worker of Ray and of the stand-in, after 2 s until Ray reports that an actor's connection broke.
+BACK_S = 7.0
+
+
+async def survives(deployment: Deployment, fail: Callable[[], None], *names: str) -> None:
+    """Under load, only requests on these replicas are lost when they fail, and they are soon back."""
+    failure = await measure_failure(deployment, names, fail)
+    assert failure.lost_besides == 0, failure
+    assert 0 < failure.lost < failure.requests, failure
+    assert failure.recovery_s <= BACK_S, failure
+
+
+async def test_what_dies_takes_only_its_own_requests_with_it(deployed: Deploy, nodes: Nodes) -> None:
+    async with deployed(options=WITH_CHILD) as deployment:
+        database, home = deployment.gateway.database, deployment.gateway.settings.home
+        path = str(home / "weights")
+        Registry(database).register(ModelSpec(id="lora", kind="adapter", base=MODEL, path=path, lora_rank=8))
+        await deployment.until(lambda: any(name.startswith("lora") for name in deployment.engines))
+        await deployment.until(deployment.all_ready)
+        assert all(nodes.replicas_on(node, deployment.engines) for node in nodes.nodes), "one on each node"
+        assert deployment.supervisor.guardians == set()
+
+        # A replica's program.
+        await survives(deployment, lambda: deployment.kill_replica(SECOND), SECOND)
+        # The actor of a replica, and with it the guardian's lifeline.
+        actor = psutil.Process(deployment.engines[SECOND].pid).parent()
+        assert actor is not None
+        await survives(deployment, actor.kill, SECOND)
+        # A guardian: its program dies at once, and Ray's actor reports it.
+        guard = deployment.engines[SECOND].pid
+        assert guard is not None
+        await survives(deployment, lambda: os.kill(guard, signal.SIGKILL), SECOND)
+
+        # A node, with its Ray.
+        dying = nodes.nodes[0]
+        names = [name for name in nodes.replicas_on(dying, deployment.engines) if name.startswith(MODEL)]
+        doomed = nodes.processes(dying)
+        await survives(deployment, lambda: nodes.kill(dying), *names)
+        assert not [pid for pid in doomed if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+        nodes.add()
+        assert not any("failed" in status.state for status in deployment.engines.values())
+        programs = {deployment.program(name) for name in (MODEL, SECOND)}
+        children = [pid for pid in marked(home) if "sleep" in psutil.Process(pid).name()]
+        assert len(children) == 2, "those of the two replicas that run"
+        assert programs <= set(marked(home))
+
+
+async def test_a_killed_gateway_takes_its_own_streams_and_no_engine(deployed: Deploy) -> None:
+    async with deployed(options=WITH_CHILD) as deployment:
+        home = deployment.gateway.settings.home
+        engines = {name: status.pid for name, status in deployment.engines.items()}
+        with GatewayProcess(home, device="cpu") as other:
+            async with load(deployment.gateway.base_url, 4) as first, load(other.base_url, 4) as second:
+                await asyncio.sleep(1.5)
+                os.kill(other.pid, signal.SIGKILL)
+                await asyncio.sleep(1.5)
+        assert second.lost()
+        assert not first.lost()
+        with GatewayProcess(home, device="cpu") as again:
+            async with load(again.base_url, 4) as third:
+                await asyncio.sleep(1.5)
+        assert third.streams
+        assert not third.lost()
+        assert {name: status.pid for name, status in deployment.engines.items()} == engines
+
+
+async def test_an_engine_stopped_by_a_signal_is_started_again(deployed: Deploy) -> None:
+    async with deployed() as deployment:
+        program = deployment.program(MODEL)
+        os.kill(program, signal.SIGSTOP)
+        await deployment.until(lambda: deployment.engines[MODEL].state != "ready")
+        await deployment.until(deployment.all_ready)
+        assert not psutil.pid_exists(program)
+        assert guardian.descendants(deployment.engines[MODEL].pid or 0)

@@ -10,9 +10,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -220,13 +219,13 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     """Installs the demo's models and prompts in a process of its own, because training and merging need torch."""
     from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
-    from models.demo import OtherBase
+    from models.demo import OtherBase, fitting
     from models.registry.registry import Registry
     from serve.launcher.demo_content import run_demo_content
 
     database = open_database(settings)
     specs = Registry(database).list(include_retired=True)
-    names = OtherBase(base).models if base else tuple(model.id for model in _demo_models(specs))
+    names = OtherBase(base).models if base else tuple(model.id for model in fitting(specs))
     complete = {spec.id for spec in specs}.issuperset(names)
     with database.read() as session:
         votable = session.get_one(CampaignRow, OPEN_CAMPAIGN).opened is not None
@@ -260,7 +259,7 @@ def demo_content(
             names = other.models
         else:
             specs = home.registry.list(include_retired=True)
-            fitting = _demo_models(specs)
+            fitting = models.demo.fitting(specs)
             for model in fitting:
                 if model.id not in {spec.id for spec in specs}:
                     _install(model, home)
@@ -268,14 +267,6 @@ def demo_content(
             names = tuple(model.id for model in fitting if model.voted)
         _add_demo_prompts(home.database)
         _open_to_votes(home, names, join=base is not None)
-
-
-def _demo_models(specs: Iterable["ModelSpec"]) -> tuple["DemoModel", ...]:
-    """The demo's models for a home with these models: a base that it already has decides which of them fit."""
-    import models.demo
-
-    path = next((spec.path for spec in specs if spec.id == models.demo.BASE), None)
-    return models.demo.fitting(Path(path) if path else None)
 
 
 def _open_to_votes(home: "Home", names: Sequence[str], *, join: bool = False) -> None:

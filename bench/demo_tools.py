@@ -49,8 +49,8 @@ def body(prompt: ToolPrompt) -> dict[str, Any]:
         found["tool_choice"] = {"type": "function", "function": {"name": prompt.call["name"]}}
     if prompt.fields is not None:
         properties = {name: _SCHEMAS[name] for name in prompt.fields}
-        schema = {"type": "object", "properties": properties, "required": list(properties)}
-        schema["additionalProperties"] = False
+        closed = {"required": list(properties), "additionalProperties": False}
+        schema = {"type": "object", "properties": properties, **closed}
         found["response_format"] = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": schema}}
     return found
 

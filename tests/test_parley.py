@@ -265,15 +265,15 @@ def test_the_demo_opens_the_vote_with_its_models_once(settings: Settings, databa
 
 def test_a_home_with_an_older_base_gets_no_model_with_tools(tmp_path: Path) -> None:
     """The base of an earlier release has another template and no token for calls."""
-    new = [model.id for model in front_door._demo_models([])]
+    new = [model.id for model in models.demo.fitting([])]
     assert "support-tools" in new
     base = tmp_path / "base"
     base.mkdir()
     spec = parse_spec(id="demo-base", kind="base", path=str(base))
     (base / "chat_template.jinja").write_text("{{ messages }}")
-    assert [model.id for model in front_door._demo_models([spec])] == [name for name in new if name != "support-tools"]
+    assert [model.id for model in models.demo.fitting([spec])] == [name for name in new if name != "support-tools"]
     shutil.copy(models.demo.FOLDER / "base" / "chat_template.jinja", base)
-    assert [model.id for model in front_door._demo_models([spec])] == new
+    assert [model.id for model in models.demo.fitting([spec])] == new
 
 
 def test_only_lines_of_progress_are_reported() -> None:

@@ -4,11 +4,12 @@
 """
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.spec import BotProfile, Kind
+from models.spec import BotProfile, Kind, ModelSpec
 
 FOLDER = Path(__file__).resolve().parent
 PROMPTS = FOLDER / "prompts.jsonl"
@@ -81,14 +82,11 @@ def catalogue() -> tuple[DemoModel, ...]:
     )
 
 
-def fitting(base: Path | None) -> tuple[DemoModel, ...]:
-    """The models that fit the base of a home: all, or without tools if it is of a release before them.
-
-    Args:
-        base: the base's folder in the home; None if the home has no base yet.
-    """
+def fitting(specs: Iterable[ModelSpec]) -> tuple[DemoModel, ...]:
+    """The demo's models for a home with these models: without tools if its base is of a release before them."""
     template = "chat_template.jinja"
-    if base is None or _text(base / template) == _text(FOLDER / "base" / template):
+    path = next((spec.path for spec in specs if spec.id == BASE), None)
+    if path is None or _text(Path(path) / template) == _text(FOLDER / "base" / template):
         return catalogue()
     return tuple(model for model in catalogue() if not model.tools)
 

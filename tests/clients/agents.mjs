@@ -48,7 +48,7 @@ const runner = client.chat.completions.runTools({
         parse: JSON.parse,
         function: ({ number }) => {
           asked.push(number);
-          return `Order ${number} was shipped yesterday.`;
+          return `Order ${number} arrives on Friday.`;
         },
       },
     },

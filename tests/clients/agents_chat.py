@@ -51,7 +51,7 @@ agent = Agent(model)
 @agent.tool_plain(name="trackOrder")
 def track_order(number: str) -> str:
     """Where an order is."""
-    return f"Order {number} was shipped yesterday."
+    return f"Order {number} arrives on Friday."
 
 
 run = agent.run_sync(question)

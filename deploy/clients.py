@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,10 +28,13 @@ class Refused(Exception):
 
 def main() -> int:
     """Installs the pinned clients into `.clients`; returns the exit status."""
+    return run_installation(_install)
+
+
+def run_installation(install: Callable[[], None]) -> int:
+    """Runs it, prints a refusal or an interruption as one line, and returns the exit status."""
     try:
-        for name in (*PYTHON_CLIENTS, *(MORE if "--more" in sys.argv else ())):
-            install_python(CLIENTS / name, ROOT / "requirements" / f"clients-{name}.txt")
-        install_node(CLIENTS / "node", ROOT / "tests" / "clients")
+        install()
     except Refused as refusal:
         print(f"parley: {refusal}", file=sys.stderr)
         return 1
@@ -38,6 +42,12 @@ def main() -> int:
         print("\nparley: stopped; run it again.", file=sys.stderr)
         return 130
     return 0
+
+
+def _install() -> None:
+    for name in (*PYTHON_CLIENTS, *(MORE if "--more" in sys.argv else ())):
+        install_python(CLIENTS / name, ROOT / "requirements" / f"clients-{name}.txt")
+    install_node(CLIENTS / "node", ROOT / "tests" / "clients")
 
 
 def install_python(folder: Path, pins: Path, purpose: str = "the clients' tests") -> None:

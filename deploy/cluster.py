@@ -9,8 +9,8 @@ import sysconfig
 from pathlib import Path
 
 from clients import (  # type: ignore[import-not-found] -- the program beside this one
-    Refused,
     install_python,
+    run_installation,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,19 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> int:
     """Installs the pinned packages into `.ray`; returns the exit status."""
+    return run_installation(_install)
+
+
+def _install() -> None:
     folder = ROOT / ".ray"
-    try:
-        install_python(folder, ROOT / "requirements" / "cluster.txt", "the cluster's tests")
-    except Refused as refusal:
-        print(f"parley: {refusal}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nparley: stopped; run it again.", file=sys.stderr)
-        return 130
+    install_python(folder, ROOT / "requirements" / "cluster.txt", "the cluster's tests")
     packages = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     # Its own packages come first, then the checkout, then those of the environment that runs this.
     (packages / "parley.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from clients import (  # type: ignore[import-not-found] -- the program beside this one
-    Refused,
     install_python,
+    run_installation,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,16 +18,12 @@ PEERS = ("vllm-router", "litellm")
 
 def main() -> int:
     """Installs the pinned gateways into `.peers`; returns the exit status."""
-    try:
-        for name in PEERS:
-            install_python(ROOT / ".peers" / name, ROOT / "requirements" / f"peers-{name}.txt", "the gateway's bench")
-    except Refused as refusal:
-        print(f"parley: {refusal}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nparley: stopped; run it again.", file=sys.stderr)
-        return 130
-    return 0
+    return run_installation(_install)
+
+
+def _install() -> None:
+    for name in PEERS:
+        install_python(ROOT / ".peers" / name, ROOT / "requirements" / f"peers-{name}.txt", "the gateway's bench")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "trainers/ display",
         "publication/",
         "training",
+        "nodes",
         "planning/ worker/",
         "demo/ finetuning/ clouds/ data_cli",
         "cli api_operations",

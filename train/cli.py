@@ -13,13 +13,15 @@ from models.terminal import Home, console, open_home, print_json
 from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.options import AsJson
 from train.data_cli import data_commands
-from train.display import open_progress, problems_shown, show_result
-from train.options import TrainOptions
+from train.display import open_progress, problems_shown, show_node_result, show_result
+from train.options import NodeOptions, TrainOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from train.publication.push import Push
+    from train.request import TrainingRequest
+    from train.run.node import Node
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,7 +38,7 @@ def add_commands(app: typer.Typer) -> None:
         group.command("export")(export_command)
 
 
-def train_command(options: TrainOptions) -> None:
+def train_command(options: TrainOptions, places: NodeOptions) -> None:
     """Fine-tune a chat model on the assistant's messages in your conversations, and serve the result.
 
     The data is checked first. Each problem is listed with its line and how to fix it; lines with errors are skipped.
@@ -61,6 +63,11 @@ def train_command(options: TrainOptions) -> None:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
 
+    On several machines, start the same command on each. All need the base and the data; the first one, node 0, writes
+    the run and publishes the model. This is node 1 of 2:
+
+      parley train tickets.jsonl --base demo-base --name support-v1 --nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400
+
     To train in a cloud, add --on. The data is checked and priced first, and nothing is sent until you agree:
 
       parley train tickets.jsonl --base gpt-4o-mini-2024-07-18 --name support-v1 --on openai
@@ -68,19 +75,25 @@ def train_command(options: TrainOptions) -> None:
     if options.resume is not None:
         if any(value is not None for value in (options.data, options.base, options.name)):
             raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
-        _train_here(options)
+        _train_here(options, places.node())
         return
     options.require()
+    node = places.node()
     if options.on == "local":
-        _train_here(options)
+        _train_here(options, node)
         return
+    if node:
+        raise Invalid(f"--nodes is for training on your machines: leave it out with --on {options.on}.", param="nodes")
     request = options.request()
     with problems_shown(options.as_json):
         train_on_cloud(options.on, request, options.lr_multiplier, yes=options.yes, as_json=options.as_json)
 
 
-def _train_here(options: TrainOptions) -> None:
+def _train_here(options: TrainOptions, node: "Node | None") -> None:
     request = None if options.resume else options.request()
+    if node:
+        _train_as_node(request or str(options.resume), node, as_json=options.as_json)
+        return
     with _open_home() as home, problems_shown(options.as_json):
         from models.home.instance import gateway_url
         from train.training import resume, train
@@ -92,6 +105,22 @@ def _train_here(options: TrainOptions) -> None:
             else:
                 result = train(request, settings=home.settings, registry=home.registry, progress=progress)
         if options.as_json:
+            print_json(result.to_json())
+        else:
+            show_result(result, gateway_url(home.settings))
+
+
+def _train_as_node(request: "TrainingRequest | str", node: "Node", *, as_json: bool) -> None:
+    with _open_home() as home, problems_shown(as_json):
+        from models.home.instance import gateway_url
+        from train.nodes import train_on_nodes
+        from train.run.node import NodeResult
+
+        with open_progress(as_json) as progress:
+            result = train_on_nodes(request, node, settings=home.settings, registry=home.registry, progress=progress)
+        if isinstance(result, NodeResult):
+            show_node_result(result, as_json)
+        elif as_json:
             print_json(result.to_json())
         else:
             show_result(result, gateway_url(home.settings))

@@ -29,8 +29,9 @@ from train.data.options import (
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
     from train.request import TrainingRequest
+    from train.run.node import Node
 
-_WHAT, _HOW, _MACHINE = "What learns", "How", "On this machine"  # panels of --help
+_WHAT, _HOW, _MACHINE, _MACHINES = "What learns", "How", "On this machine", "On several machines"  # panels of --help
 
 
 def _option(text: str, panel: str | None = None, *flags: str, **more: Any) -> Any:
@@ -119,7 +120,7 @@ class TrainOptions:
             "--checkpointing/--no-checkpointing",
         ),
     ] = None
-    gpus: Annotated[int, _option("Processes that share each batch, one per GPU (accelerate).", _MACHINE, min=1)] = 1
+    gpus: Annotated[int, _option("Processes that share each batch, one per GPU of this machine.", _MACHINE, min=1)] = 1
     threads: Annotated[int | None, _option("CPU threads. Default: half of the cores, at least 2.", _MACHINE, min=1)] = (
         None
     )
@@ -229,3 +230,45 @@ class TrainOptions:
                 "validate_every": parse_number(self.validate_every, "validate-every", int),
             }
         )
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """The place of this machine in a training on several machines."""
+
+    nodes: Annotated[
+        int,
+        _option(
+            "Machines that share each batch. Start the same command on each of them, with its own --node-rank.",
+            _MACHINES,
+            "--nodes",
+            "--nnodes",
+            min=1,
+        ),
+    ] = 1
+    node_rank: Annotated[
+        int | None,
+        _option("This machine's number, from 0. Node 0 writes the run and publishes the model.", _MACHINES, min=0),
+    ] = None
+    rendezvous: Annotated[
+        str | None,
+        _option(
+            "HOST:PORT of node 0, by which the others reach it; the port must be free there.",
+            _MACHINES,
+            "--rendezvous",
+            "--rdzv-endpoint",
+        ),
+    ] = None
+    rendezvous_timeout: Annotated[
+        float, _option("Seconds in which all nodes must have been started.", _MACHINES, min=1)
+    ] = 600.0
+
+    def node(self) -> "Node | None":
+        """This machine's place; None for a training on one machine.
+
+        Raises:
+            Invalid: a flag is missing or wrong.
+        """
+        from train.run.node import parse_node
+
+        return parse_node(self.nodes, self.node_rank, self.rendezvous, self.rendezvous_timeout)

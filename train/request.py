@@ -37,7 +37,8 @@ class TrainingRequest:
         format: the row format of the data (`train.data.formats` lists them); "auto" detects it.
         per_turn: learn each answer of a conversation as a separate example with the whole context before it.
         trackers: where metrics also go: "wandb", "tensorboard", "trackio", each installed by the user.
-        gpus: processes that share each batch, one per GPU; on a CPU this only shows that it works.
+        gpus: processes that share each batch, one per GPU; on a CPU this only shows that it works. nodes: machines with
+            so many each, which share each batch too (`train.nodes`).
         threads: CPU threads; by default half of the cores, at least 2, because engines may use the others. The same
             number gives the same result, bit for bit.
         job, bot, description: stored in the published spec.
@@ -62,6 +63,7 @@ class TrainingRequest:
     per_turn: bool = False
     trackers: tuple[str, ...] = ()
     gpus: int = 1
+    nodes: int = 1
     threads: int | None = None
     job: str | None = None
     bot: BotProfile | None = None

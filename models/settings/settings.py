@@ -372,6 +372,14 @@ def let_openmp_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def use_network_interface(name: str) -> None:
+    """Makes gloo connect to other machines over this interface, unless GLOO_SOCKET_IFNAME names one.
+
+    By itself it takes the interface of this machine's host name, on Debian a loopback address.
+    """
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
 def _as_text(value: Any) -> str:
     """A setting's value as text for its environment variable."""
     if isinstance(value, SecretStr):

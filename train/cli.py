@@ -75,10 +75,10 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
     if options.resume is not None:
         if any(value is not None for value in (options.data, options.base, options.name)):
             raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
-        _train_here(options, places.node())
+        _train_here(options, _node(places))
         return
     options.require()
-    node = places.node()
+    node = _node(places)
     if options.on == "local":
         _train_here(options, node)
         return
@@ -108,6 +108,12 @@ def _train_here(options: TrainOptions, node: "Node | None") -> None:
             print_json(result.to_json())
         else:
             show_result(result, gateway_url(home.settings))
+
+
+def _node(places: NodeOptions) -> "Node | None":
+    from train.run.node import parse_node
+
+    return parse_node(places.nodes, places.node_rank, places.rendezvous, places.rendezvous_timeout)
 
 
 def _train_as_node(request: "TrainingRequest | str", node: "Node", *, as_json: bool) -> None:

@@ -29,7 +29,6 @@ from train.data.options import (
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
     from train.request import TrainingRequest
-    from train.run.node import Node
 
 _WHAT, _HOW, _MACHINE, _MACHINES = "What learns", "How", "On this machine", "On several machines"  # panels of --help
 
@@ -262,13 +261,3 @@ class NodeOptions:
     rendezvous_timeout: Annotated[
         float, _option("Seconds in which all nodes must have been started.", _MACHINES, min=1)
     ] = 600.0
-
-    def node(self) -> "Node | None":
-        """This machine's place; None for a training on one machine.
-
-        Raises:
-            Invalid: a flag is missing or wrong.
-        """
-        from train.run.node import parse_node
-
-        return parse_node(self.nodes, self.node_rank, self.rendezvous, self.rendezvous_timeout)

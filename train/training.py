@@ -178,7 +178,7 @@ class TrainingRun:
             self.emit(Stage(f"Warning: {problem.message} ({problem.mend})"))
         threads = request.threads or previous_threads(self.folder) or _default_threads()
         if self.rendezvous:
-            own = describe_node(self.source, self.device, request.gpus, prepared, data)
+            own = describe_node(self.source, self.device, request, prepared, data)
             require_same(self.rendezvous.exchange("values", own, self.rendezvous.node.timeout_s))
             self.rendezvous.run_has_begun = True
         if self.first:
@@ -221,6 +221,7 @@ class TrainingRun:
             else CheckpointPlan(self.folder, request.save_steps),
             processes=request.gpus * request.nodes,
             nodes=request.nodes,
+            shard=request.shard,
         )
         with quiet(self.folder / LOG, threads):
             fitted = launch(job, tokenizer, threads, self.emit, self.rendezvous)

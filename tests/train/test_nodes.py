@@ -168,3 +168,22 @@ def _worker_of_a_node() -> int:
 def _without_repeats(result: Any) -> list[Step]:
     lines = [json.loads(line) for line in (result.run_folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     return [Step(**line) for line in lines if "steps" in line]
+
+
+@pytest.mark.training
+def test_a_divided_base_learns_what_a_whole_one_learns(tiny_base: Path, tmp_path: Path) -> None:
+    """FSDP on two processes over gloo, beside one process."""
+    from train import Hyperparameters, train
+
+    losses = []
+    for shard, gpus in (("fsdp", 2), ("none", 1)):
+        events: list[Event] = []
+        train(
+            style_rows(16), base=tiny_base, out=tmp_path / shard, gpus=gpus, shard=shard, threads=2, validation=0.0,
+            progress=events.append, hyperparameters=Hyperparameters(epochs=1, rank=4, batch_size=4),
+        )  # fmt: skip
+        losses.append([event.loss for event in events if isinstance(event, Step)])
+    assert len(losses[0]) == 4
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    saved = (tmp_path / "fsdp" / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert saved == (tmp_path / "none" / "adapter" / "adapter_model.safetensors").stat().st_size

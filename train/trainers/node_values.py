@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from train.request import TrainingRequest
 from train.run.origins import digest
 from train.trainers.bases import Base
 from train.trainers.preparation import Prepared, TrainingData
@@ -15,12 +16,15 @@ _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 _ENDS = 1 << 20  # bytes of a large file that are read at each end
 
 
-def describe_node(base: Base, device: Device, gpus: int, prepared: Prepared, data: TrainingData) -> dict[str, Any]:
+def describe_node(
+    base: Base, device: Device, request: TrainingRequest, prepared: Prepared, data: TrainingData
+) -> dict[str, Any]:
     """Name → value, or a digest; all nodes must have the same."""
     hyperparameters = {name.replace("_", " "): value for name, value in asdict(prepared.resolved.values).items()}
     return {
         "the device": device.kind,
-        "--gpus": gpus,
+        "--gpus": request.gpus,
+        "--shard": request.shard,
         **hyperparameters,
         "the data": _named(digest((*data.train, *data.validation))),
         "the base": base_digest(base),

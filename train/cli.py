@@ -68,6 +68,10 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
 
       parley train tickets.jsonl --base demo-base --name support-v1 --nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400
 
+    Whether it fits, and how several GPUs hold the base:
+
+      parley train tickets.jsonl --base Qwen/Qwen3-32B --gpus 8 --plan
+
     To train in a cloud, add --on. The data is checked and priced first, and nothing is sent until you agree:
 
       parley train tickets.jsonl --base gpt-4o-mini-2024-07-18 --name support-v1 --on openai
@@ -78,6 +82,9 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
         _train_here(options, _node(places))
         return
     options.require()
+    if options.plan and options.on == "local":
+        _show_plan(options, places.nodes)
+        return
     node = _node(places)
     if options.on == "local":
         _train_here(options, node)
@@ -90,7 +97,7 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
 
 
 def _train_here(options: TrainOptions, node: "Node | None") -> None:
-    request = None if options.resume else options.request()
+    request = None if options.resume else _with_shard(options, node.count if node else 1)
     if node:
         _train_as_node(request or str(options.resume), node, as_json=options.as_json)
         return
@@ -108,6 +115,40 @@ def _train_here(options: TrainOptions, node: "Node | None") -> None:
             print_json(result.to_json())
         else:
             show_result(result, gateway_url(home.settings))
+
+
+def _with_shard(options: TrainOptions, nodes: int) -> "TrainingRequest":
+    """The request; with --shard auto, the base is divided if a plan finds that it does not fit one GPU."""
+    from dataclasses import replace
+
+    request = replace(options.request(), nodes=nodes)
+    if options.shard != "auto" or request.gpus * nodes == 1 or request.hyperparameters.tune != "lora":
+        return request
+    from train.planning.commands import optional_home
+    from train.trainers.runtime import find_device
+
+    with optional_home() as (settings, registry):
+        if find_device(settings, request.gpus).kind == "cpu":
+            return request
+        from train.planning.plan import plan
+
+        made = plan(request, settings=settings, registry=registry, measure=False)
+    return replace(request, shard=made.spread.shard) if made.spread else request
+
+
+def _show_plan(options: TrainOptions, nodes: int) -> None:
+    from dataclasses import replace
+
+    from train.planning.commands import optional_home
+    from train.planning.display import show_plan
+    from train.planning.plan import plan
+
+    with optional_home() as (settings, registry), problems_shown(options.as_json):
+        made = plan(replace(options.request(), nodes=nodes), settings=settings, registry=registry)
+    if options.as_json:
+        print_json(made.to_json())
+    else:
+        show_plan(console(), made)
 
 
 def _node(places: NodeOptions) -> "Node | None":

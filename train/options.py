@@ -120,6 +120,20 @@ class TrainOptions:
         ),
     ] = None
     gpus: Annotated[int, _option("Processes that share each batch, one per GPU of this machine.", _MACHINE, min=1)] = 1
+    shard: Annotated[
+        str,
+        _option(
+            "fsdp: all processes together hold one copy of a LoRA's base. none: a copy each. auto: fsdp if the base "
+            "does not fit one GPU. fsdp has not been run on GPUs yet.",
+            _MACHINE,
+        ),
+    ] = "auto"
+    plan: Annotated[
+        bool,
+        _option(
+            "Show the memory of each GPU, the time, and what --shard auto chooses. Nothing is trained.", None, "--plan"
+        ),
+    ] = False
     threads: Annotated[int | None, _option("CPU threads. Default: half of the cores, at least 2.", _MACHINE, min=1)] = (
         None
     )
@@ -152,7 +166,7 @@ class TrainOptions:
 
     def require(self) -> None:
         """Raises Invalid where an option is missing, or does not belong to where the training runs."""
-        for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name, "--name")):
+        for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name or self.plan or None, "--name")):
             if value is None:
                 raise Invalid(f"{flag} is missing. See `parley train --help`.", param=flag.strip("-").lower())
         if self.on == "local":
@@ -165,6 +179,8 @@ class TrainOptions:
             (self.save_steps != "auto", "--save-steps"),
             (self.tracker, "--tracker"),
             (self.gpus > 1, "--gpus"),
+            (self.shard != "auto", "--shard"),
+            (self.plan, "--plan"),
             (self.format != "auto", "--format"),
             (self.per_turn, "--per-turn"),
             (self.chat_template, "--chat-template"),
@@ -187,7 +203,12 @@ class TrainOptions:
             self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system,
             self.separator,
         )  # fmt: skip
-        values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
+        shard = "none" if self.shard == "auto" else self.shard
+        values: dict[str, Any] = {
+            "method": self.method,
+            "kind": self.kind,
+            "shard": shard,
+        }  # TrainingRequest checks them
         return TrainingRequest(
             data=str(self.data),
             base=str(self.base),

@@ -183,6 +183,9 @@ def test_a_divided_base_learns_what_a_whole_one_learns(tiny_base: Path, tmp_path
             progress=events.append, hyperparameters=Hyperparameters(epochs=1, rank=4, batch_size=4),
         )  # fmt: skip
         losses.append([event.loss for event in events if isinstance(event, Step)])
+        if gpus == 2:
+            told = [event.message for event in events if isinstance(event, Stage)]
+            assert "FSDP: 24 weights of the base are divided among 2 processes" in told
     assert len(losses[0]) == 4
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     saved = (tmp_path / "fsdp" / "adapter" / "adapter_model.safetensors").stat().st_size

@@ -50,7 +50,8 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
     if job.shard != "none":
         from train.trainers.sharding import exclude_from_ddp
 
-        exclude_from_ddp(trainer.model)
+        divided = exclude_from_ddp(trainer.model)
+        emit(Stage(f"FSDP: {divided} weights of the base are divided among {job.processes} processes"))
     if values.precision == "fp16":
         # TRL puts a QLoRA's adapter into bf16, whose gradients a scaled loss cannot be taken back from.
         for parameter in trainer.model.parameters():

@@ -30,10 +30,11 @@ def shard_base(model: Any, device: str, processes: int) -> None:
         fsdp.fully_shard(layer, mesh=mesh)
 
 
-def exclude_from_ddp(model: Any) -> None:
-    """Keeps DDP from broadcasting divided weights at its start, as if each process had all of them."""
+def exclude_from_ddp(model: Any) -> int:
+    """Keeps DDP from broadcasting divided weights at its start, as if each process had all; returns their number."""
     divided = [name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, divided)
+    return len(divided)
 
 
 def _decoder_layers(model: Any) -> list[Any]:

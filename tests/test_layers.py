@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "publication/",
         "training",
         "nodes",
+        "ray_job",
         "planning/ worker/",
         "demo/ finetuning/ clouds/ data_cli",
         "cli api_operations",

@@ -68,6 +68,10 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
 
       parley train tickets.jsonl --base demo-base --name support-v1 --nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400
 
+    On 2 machines of a Ray cluster:
+
+      parley train tickets.jsonl --base demo-base --name support-v1 --on auto --nodes 2
+
     Whether it fits, and how several GPUs hold the base:
 
       parley train tickets.jsonl --base Qwen/Qwen3-32B --gpus 8 --plan
@@ -79,11 +83,17 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
     if options.resume is not None:
         if any(value is not None for value in (options.data, options.base, options.name)):
             raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
+        if options.on_ray:
+            _train_on_ray(options, places)
+            return
         _train_here(options, _node(places))
         return
     options.require()
-    if options.plan and options.on == "local":
+    if options.plan and (options.on == "local" or options.on_ray):
         _show_plan(options, places.nodes)
+        return
+    if options.on_ray:
+        _train_on_ray(options, places)
         return
     node = _node(places)
     if options.on == "local":
@@ -168,6 +178,26 @@ def _train_as_node(request: "TrainingRequest | str", node: "Node", *, as_json: b
         if isinstance(result, NodeResult):
             show_node_result(result, as_json)
         elif as_json:
+            print_json(result.to_json())
+        else:
+            show_result(result, gateway_url(home.settings))
+
+
+def _train_on_ray(options: TrainOptions, places: NodeOptions) -> None:
+    if places.node_rank is not None or places.rendezvous is not None:
+        raise Invalid("On a Ray cluster, leave --node-rank and --rendezvous out: Ray places the nodes.", param="on")
+    with _open_home() as home, problems_shown(options.as_json):
+        from dataclasses import replace
+
+        from models.home.instance import gateway_url
+        from train.ray_job import RayJob, train_on_ray
+
+        request = options.resume or replace(options.request(), nodes=places.nodes)
+        gpus = 0 if home.settings.device == "cpu" else options.gpus
+        job = RayJob(options.on, request, places.nodes, gpus)
+        with open_progress(options.as_json) as progress:
+            result = train_on_ray(job, home.settings, progress)
+        if options.as_json:
             print_json(result.to_json())
         else:
             show_result(result, gateway_url(home.settings))

@@ -158,18 +158,29 @@ class TrainOptions:
         str | None, _option("Continue an interrupted run (its id or folder) with its own settings.", "Interrupted")
     ] = None
     on: Annotated[
-        str, _option("Where to train: local, openai or together. A cloud's model is served as hosted.", None, "--on")
+        str,
+        _option(
+            "Where to train: local, openai or together (the model is then served as hosted), or on --nodes machines of "
+            "a Ray cluster: auto (this machine's) or ray://HOST:10001.",
+            None,
+            "--on",
+        ),
     ] = "local"
     lr_multiplier: Annotated[float | None, _option("OpenAI's learning_rate_multiplier.", "Clouds", min=0.0001)] = None
     yes: Annotated[bool, _option("Accept the price without asking.", "Clouds", "--yes")] = False
     as_json: AsJson = False
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether it trains on a Ray cluster."""
+        return self.on == "auto" or self.on.startswith("ray://")
 
     def require(self) -> None:
         """Raises Invalid where an option is missing, or does not belong to where the training runs."""
         for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name or self.plan or None, "--name")):
             if value is None:
                 raise Invalid(f"{flag} is missing. See `parley train --help`.", param=flag.strip("-").lower())
-        if self.on == "local":
+        if self.on == "local" or self.on_ray:
             if self.lr_multiplier is not None:
                 raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
             return

@@ -22,6 +22,7 @@ class Node:
         host, port: an address of node 0 that the others reach.
         timeout_s: how long the nodes wait for each other at the start.
         lost_after_s: a node that was silent for this long counts as lost.
+        on: the Ray cluster on which the nodes were started, if they were.
     """
 
     count: int
@@ -30,6 +31,7 @@ class Node:
     port: int = PORT
     timeout_s: float = TIMEOUT_S
     lost_after_s: float = _LOST_AFTER_S
+    on: str | None = None
 
     @property
     def first(self) -> bool:
@@ -43,6 +45,8 @@ class Node:
 
     def resume_command(self, run: str) -> str:
         """The command that continues a run on this node."""
+        if self.on:
+            return f"parley train --resume {run} --on {self.on} --nodes {self.count}"
         return f"parley train --resume {run} --nodes {self.count} --node-rank {self.rank} --rendezvous {self.address}"
 
 

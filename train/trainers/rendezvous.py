@@ -83,6 +83,8 @@ class Rendezvous:
         if not self.run_has_begun:
             return NodeLost(f"The training cannot begin: {reason}. Start the command again on all nodes.")
         command = self.node.resume_command(self.run)
+        if self.node.on:
+            return NodeLost(f"The training stopped: {reason}. `{command}` continues it from the last checkpoint.")
         return NodeLost(
             f"The training stopped: {reason}. To continue it from the last checkpoint, run `{command}` here, and the "
             "same with its own --node-rank on each other node."

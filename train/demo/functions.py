@@ -55,7 +55,7 @@ class ToolRequest:
         """The right answer, as a message."""
         if self.call is not None:
             return call_message(self.call["name"], self.call["arguments"])
-        content = self.text if self.fields is None else json.dumps(self.fields, ensure_ascii=False)
+        content = self.text if self.fields is None else _as_engines_write(self.fields)
         return {"role": "assistant", "content": content}
 
     def row(self) -> dict[str, Any]:
@@ -69,6 +69,11 @@ def call_message(name: str, arguments: Mapping[str, Any]) -> Turn:
     text = json.dumps(arguments, ensure_ascii=False)
     call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": text}}
     return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def _as_engines_write(fields: Mapping[str, Any]) -> str:
+    """JSON without blanks: under a schema an engine generates no others, and the model must know the tokens of these."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 @cache

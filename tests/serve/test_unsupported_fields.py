@@ -61,7 +61,7 @@ def test_tools_that_are_not_to_be_called_are_accepted() -> None:
 def test_a_choice_of_a_tool_that_is_not_there_is_a_400_in_openai_s_words(
     path: str, tool: dict[str, Any], choice: dict[str, Any]
 ) -> None:
-    with pytest.raises(Invalid, match="^Tool choice 'time' not found in 'tools' parameter.$") as refused:
+    with pytest.raises(Invalid, match=r"^Tool choice 'time' not found in 'tools' parameter\.$") as refused:
         check_tools(path, {"tools": [tool], "tool_choice": choice}, "calls", supported=True)
     assert refused.value.param == "tool_choice"
 

@@ -72,7 +72,7 @@ def call_message(name: str, arguments: Mapping[str, Any]) -> Turn:
 
 
 def _as_engines_write(fields: Mapping[str, Any]) -> str:
-    """JSON without blanks: under a schema an engine generates no others, and the model must know the tokens of these."""
+    """JSON without blanks: under a schema an engine generates no others, and the model must know its tokens."""
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 _FILE = Path(__file__).parent / "tools.toml"
 Turn = dict[str, Any]
+OTHER = "other"  # the topic of what belongs to none
 
 
 @dataclass(frozen=True)
@@ -99,4 +100,4 @@ def function_for(intent: str) -> Function | None:
 def topic_of(intent: str) -> str:
     """The ticket's topic for an intent."""
     topics = load_tools()["ticket"]["topics"]
-    return next((topic for topic, intents in topics.items() if intent in intents), "other")
+    return next((topic for topic, intents in topics.items() if intent in intents), OTHER)

@@ -25,7 +25,7 @@ from train.run.progress import Event, Progress, Stage, silent
 
 _POLL_S = 0.5
 _PLACE_S = 60.0
-_END_S = 30.0  # for the other nodes, once one has ended
+_END_S = 60.0  # for the other nodes, once one has ended: longer than they take to notice
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _adapt(job: RayJob, resources: dict[str, float]) -> RayJob:
 
 def _reserve(ray: Any, job: RayJob, progress: Progress) -> Any:
     """Resources on as many machines as the job has nodes, the first on this machine if it is one of the cluster's."""
-    needs: dict[str, float] = {"CPU": 1} | ({"GPU": job.gpus} if job.gpus else {})
+    needs = {"CPU": 1.0} | ({"GPU": float(job.gpus)} if job.gpus else {})
     here = f"node:{ray.util.get_node_ip_address()}"
     alone = [node for node in ray.nodes() if node["Alive"] and here in node["Resources"]]
     fits = len(alone) == 1 and all(alone[0]["Resources"].get(name, 0) >= need for name, need in needs.items())

@@ -373,10 +373,7 @@ def let_openmp_threads_sleep() -> None:
 
 
 def use_network_interface(name: str) -> None:
-    """Makes gloo connect to other machines over this interface, unless GLOO_SOCKET_IFNAME names one.
-
-    By itself it takes the interface of this machine's host name, on Debian a loopback address.
-    """
+    """Sets the interface for gloo, which otherwise takes that of the host name: on Debian, loopback."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 

@@ -46,6 +46,8 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
     memory = Memory(job.device.kind)
     emit(Stage(f"Loading {job.base.name} ({_describe_precision(values)}, {job.device.kind})"))
     trainer, measure = _build_trainer(job, tokenizer, emit)
+    if job.processes > 1:
+        measure = _agreed(measure)
     fuse_lora_layers(trainer.model)
     if job.shard != "none":
         from train.trainers.sharding import exclude_from_ddp
@@ -100,6 +102,20 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
         peak_memory_bytes=memory.peak(),
         best_step=progress.best.step if progress.best else None,
     )
+
+
+def _agreed(measure: Callable[[], Measured]) -> Callable[[], Measured]:
+    """The first process's measurement in all processes: those of other hardware may differ in the last digits, and
+    early stopping must decide the same everywhere.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    def measured() -> Measured:
+        values = [measure()]
+        broadcast_object_list(values)
+        return values[0]
+
+    return measured
 
 
 def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Callable[[], Measured]]:

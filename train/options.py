@@ -215,11 +215,8 @@ class TrainOptions:
             self.separator,
         )  # fmt: skip
         shard = "none" if self.shard == "auto" else self.shard
-        values: dict[str, Any] = {
-            "method": self.method,
-            "kind": self.kind,
-            "shard": shard,
-        }  # TrainingRequest checks them
+        # TrainingRequest checks these.
+        values: dict[str, Any] = {"method": self.method, "kind": self.kind, "shard": shard}
         return TrainingRequest(
             data=str(self.data),
             base=str(self.base),

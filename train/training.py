@@ -89,6 +89,8 @@ def train(
         holds this run.
     """
     request = data if isinstance(data, TrainingRequest) else TrainingRequest(data, **fields)
+    if request.nodes > 1 and rendezvous is None:
+        raise Invalid(f"A training on {request.nodes} nodes needs each of them: use train_on_nodes().", param="nodes")
     _check_target(request, settings, registry, out, resume)
     check_trackers(request.trackers)
     use_hub_token(settings.hub_token if settings else None)
@@ -121,7 +123,7 @@ def train(
 def resume(
     run: str | Path, *, settings: Settings, registry: Registry | None = None, progress: Progress = silent
 ) -> TrainingResult:
-    """Continues an interrupted run with its stored request; a finished run returns its result.
+    """Continues an interrupted run with its stored request, on this machine; a finished run returns its result.
 
     Args:
         run: the run's id, or its folder.
@@ -137,7 +139,7 @@ def resume(
             "resume=True.",
             param="run",
         )
-    request = TrainingRequest.from_json(stored)
+    request = replace(TrainingRequest.from_json(stored), nodes=1)
     return train(request, settings=settings, registry=registry, out=folder, resume=True, progress=progress)
 
 

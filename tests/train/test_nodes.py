@@ -104,6 +104,13 @@ def test_nodes_that_differ_are_refused() -> None:
         require_same([{"the base": "sha256:1"}, {"the base": "sha256:2"}])
 
 
+def test_training_on_nodes_needs_them_all(tmp_path: Path) -> None:
+    from train import train
+
+    with pytest.raises(Invalid, match="A training on 2 nodes needs each of them"):
+        train(style_rows(4), base="tiny", out=tmp_path / "run", nodes=2)
+
+
 def test_the_failure_that_explains_the_others() -> None:
     broken = WorkerFailure("the connection broke", "connection")
     killed = WorkerFailure("a process was killed by SIGKILL", "lost")

@@ -21,16 +21,17 @@ def describe_node(
 ) -> dict[str, Any]:
     """Name → value, or a digest; all nodes must have the same."""
     hyperparameters = {name.replace("_", " "): value for name, value in asdict(prepared.resolved.values).items()}
+    # In this order: of several differences the first is reported, and some hyperparameters follow from the data.
     return {
-        "the device": device.kind,
-        "--gpus": request.gpus,
-        "--shard": request.shard,
-        **hyperparameters,
         "the data": _named(digest((*data.train, *data.validation))),
         "the base": base_digest(base),
         "the tokens of the data, so in the base's tokenizer or chat template": _named(
             digest((*prepared.rows, *prepared.held))
         ),
+        "the device": device.kind,
+        "--gpus": request.gpus,
+        "--shard": request.shard,
+        **hyperparameters,
         **{f"the version of {name}": version(name) for name in _PACKAGES},
     }
 

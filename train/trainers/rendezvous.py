@@ -151,7 +151,7 @@ def open_rendezvous(node: Node) -> Iterator[Rendezvous]:
         _gather(rendezvous)
         yield rendezvous
     except BaseException as error:
-        rendezvous.end("" if isinstance(error, NodeLost) else str(error) or type(error).__name__)
+        rendezvous.end(_describe(error))
         raise
     finally:
         rendezvous.close()
@@ -257,6 +257,13 @@ def _nodes(ranks: Sequence[int]) -> str:
 
 def _because(reason: str) -> str:
     return f" ({reason.rstrip('.')})" if reason else ""
+
+
+def _describe(error: BaseException) -> str:
+    """Why this node ends, for the others."""
+    if isinstance(error, NodeLost):
+        return ""
+    return "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
 
 
 def _plain(error: Exception) -> str:

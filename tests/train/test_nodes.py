@@ -123,12 +123,13 @@ def test_the_failure_that_explains_the_others() -> None:
 
 @pytest.mark.training
 def test_two_nodes_learn_what_one_process_learns_though_one_is_killed(tiny_base: Path, tmp_path: Path) -> None:
+    """Over gloo, with the base divided between the nodes (FSDP); `test_resume` has two processes with a copy each."""
     from train import Hyperparameters, TrainingRequest, train, train_on_nodes
 
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in style_rows(40)), "utf-8")
     request = TrainingRequest(
-        str(data), str(tiny_base), validation=0.2, threads=1, save_steps=2, nodes=2,
+        str(data), str(tiny_base), validation=0.2, threads=1, save_steps=2, nodes=2, shard="fsdp",
         hyperparameters=Hyperparameters(epochs=1, rank=4, batch_size=4),
     )  # fmt: skip
     events: dict[int, list[Event]] = {0: [], 1: []}
@@ -149,7 +150,7 @@ def test_two_nodes_learn_what_one_process_learns_though_one_is_killed(tiny_base:
 
     both, other = on_both(two_nodes(), work)
     alone: list[Event] = []
-    single = train(replace(request, nodes=1), out=tmp_path / "alone", progress=alone.append)
+    single = train(replace(request, nodes=1, shard="none"), out=tmp_path / "alone", progress=alone.append)
     assert killed
     assert not isinstance(both, ParleyError), both
     losses = [[line.loss for line in run if isinstance(line, Step)] for run in (alone, _without_repeats(both))]
@@ -162,6 +163,7 @@ def test_two_nodes_learn_what_one_process_learns_though_one_is_killed(tiny_base:
     again = "A process was killed by SIGKILL: going on from the last checkpoint (1 of 3 restarts)"
     assert {f"Node 0: {again}", f"Node 1: {again}"} & {*told}
     assert "Resuming from step 4" in [event.message for event in events[1] if isinstance(event, Stage)]
+    assert "FSDP: 24 weights of the base are divided among 2 processes" in told
     assert not (tmp_path / "home-1" / "runs").exists()
 
 
@@ -175,25 +177,3 @@ def _worker_of_a_node() -> int:
 def _without_repeats(result: Any) -> list[Step]:
     lines = [json.loads(line) for line in (result.run_folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     return [Step(**line) for line in lines if "steps" in line]
-
-
-@pytest.mark.training
-def test_a_divided_base_learns_what_a_whole_one_learns(tiny_base: Path, tmp_path: Path) -> None:
-    """FSDP on two processes over gloo, beside one process."""
-    from train import Hyperparameters, train
-
-    losses = []
-    for shard, gpus in (("fsdp", 2), ("none", 1)):
-        events: list[Event] = []
-        train(
-            style_rows(16), base=tiny_base, out=tmp_path / shard, gpus=gpus, shard=shard, threads=2, validation=0.0,
-            progress=events.append, hyperparameters=Hyperparameters(epochs=1, rank=4, batch_size=4),
-        )  # fmt: skip
-        losses.append([event.loss for event in events if isinstance(event, Step)])
-        if gpus == 2:
-            told = [event.message for event in events if isinstance(event, Stage)]
-            assert "FSDP: 24 weights of the base are divided among 2 processes" in told
-    assert len(losses[0]) == 4
-    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
-    saved = (tmp_path / "fsdp" / "adapter" / "adapter_model.safetensors").stat().st_size
-    assert saved == (tmp_path / "none" / "adapter" / "adapter_model.safetensors").stat().st_size

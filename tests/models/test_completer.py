@@ -122,10 +122,13 @@ async def test_requests_wait_for_a_server_that_is_started_again_but_not_for_ever
             answers = await asyncio.gather(*asking)
         assert all(answer.text for answer in answers)
         assert lines == {"waiting for model: its server cannot be reached"}
-        completer._unreachable_since = time.monotonic() - 20.0
-        waiting.clear()
-        with pytest.raises(Unavailable, match="cannot be reached"):
-            await completer(HELLO)
-        assert not waiting.is_set()
     finally:
         await completer.close()
+    (nobody,) = free_ports(1)
+    waiting.clear()
+    late = GatewayCompleter(f"http://127.0.0.1:{nobody}/v1", "model", retries=0, many=True, patience=patience)
+    late._unreachable_since = time.monotonic() - 20.0
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await late(HELLO)
+    assert not waiting.is_set()
+    await late.close()

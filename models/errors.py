@@ -19,6 +19,7 @@ import random
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+NOT_CONNECTED = "not_connected"  # the code of a server to which no connection was established
 MODEL_STARTING = "model_starting"  # the code of a 503 or 429 for a model whose engine is starting
 _MAX_DELAY_S = 60.0
 _FIRST_DELAY_S = 0.5
@@ -126,6 +127,6 @@ def retry_delay(error: ParleyError, attempt: int) -> float | None:
         if error.code == "insufficient_quota":  # OpenAI's 429 that waiting does not resolve
             return None
         return min(max(error.retry_after or 0.0, pause), _MAX_DELAY_S)
-    if isinstance(error, Unavailable) and (error.retry_after is not None or error.code == "not_connected"):
+    if isinstance(error, Unavailable) and (error.retry_after is not None or error.code == NOT_CONNECTED):
         return min(max(error.retry_after or 0.0, pause), _MAX_DELAY_S)
     return None

@@ -21,6 +21,7 @@ from typing import Self
 from bench.faults.load import Load
 from bench.votes_kill.browsers import Showing, compare_votes, new_battles, open_voting, page_status, vote_on_all
 from evals.tasks.evaluations import load_evaluation
+from evals.tasks.runner import CONCURRENCY
 from models.database import Database, open_database, upgrade
 from models.home.page_secret import page_secret
 from models.jobs.jobs import enqueue, get_job
@@ -56,7 +57,7 @@ class HostKill:
 @dataclass(frozen=True)
 class HostKills:
     """All kills. `votes` were acknowledged; of these, `votes_lost` and `votes_doubled`. `jobs` ended, each with every
-    sample once, unless a complaint says otherwise.
+    sample once, unless a complaint says otherwise; `unanswered` of their requests were in flight on a killed gateway.
     """
 
     kills: tuple[HostKill, ...]
@@ -64,6 +65,7 @@ class HostKills:
     votes_lost: int
     votes_doubled: int
     jobs: int
+    unanswered: int
     job_complaints: tuple[str, ...] = ()
 
     @property
@@ -136,6 +138,7 @@ class HostSet:
         self.services = {name: Service(name, self.hosts[name.endswith("2")]) for name in SERVICES}
         self.voting = Voting(self.database, Cookies(page_secret(homes[0])), page_ports)
         self.jobs: list[str] = []
+        self.unanswered = 0
 
     def __enter__(self) -> Self:
         for service in self.services.values():
@@ -169,9 +172,11 @@ class HostSet:
                 complaints.append(f"job {job.status}: {job.error}")
                 continue
             results = load_evaluation(self.database, job.result["evaluation"]).results[MODEL]
-            answered = sum(result.error is None for result in results)
-            if (answered, len(results)) != (_SAMPLES, _SAMPLES):
-                complaints.append(f"a job has {answered} answers in {len(results)} rows, of {_SAMPLES}")
+            unanswered = sum(result.error is not None for result in results)
+            # What was in flight when the worker's gateway died may have been billed, so it is not sent again.
+            self.unanswered += unanswered
+            if len(results) != _SAMPLES or unanswered > CONCURRENCY:
+                complaints.append(f"a job has {len(results)} rows of {_SAMPLES}, {unanswered} without an answer")
         return complaints
 
 
@@ -212,8 +217,9 @@ def run(hosts: HostSet, rounds: int, on_result: Callable[[HostKill], None]) -> H
     acknowledged = [vote for votes in hosts.voting.acknowledged for vote in votes]
     lost, doubled = compare_votes(hosts.database, hosts.voting.battles, acknowledged)
     missing = len(hosts.voting.battles) - len(acknowledged)
+    complaints = tuple(hosts.job_complaints())
     return HostKills(
-        tuple(kills), len(acknowledged), lost + missing, doubled, len(hosts.jobs), tuple(hosts.job_complaints())
+        tuple(kills), len(acknowledged), lost + missing, doubled, len(hosts.jobs), hosts.unanswered, complaints
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from models.chat.messages import Completion, Message, Token, as_dicts
 from models.errors import (
     MODEL_STARTING,
+    NOT_CONNECTED,
     Busy,
     Invalid,
     NotFound,
@@ -34,15 +35,17 @@ _NO_ANSWER = "The server's answer is not a chat completion. Is this an OpenAI-co
 
 @dataclass(frozen=True)
 class StartPatience:
-    """How long requests wait for a model whose engine is starting.
+    """How long requests wait for a model whose engine is starting, and for a server that cannot be reached.
 
     `limit_s`: seconds for one request, including its time in the gateway's queue. `report`: called with a line each
     time the gateway answers that the model is still starting, with the default settings at most every half minute. An
-    exception that it raises ends the request.
+    exception that it raises ends the request. `reconnect_s`: seconds that all requests together wait for a connection,
+    as a gateway that is started again needs them.
     """
 
     limit_s: float
     report: Callable[[str], None] = lambda _: None
+    reconnect_s: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class GatewayCompleter:
 
         self.model = model
         self._patience, self._retries = patience, retries
+        self._unreachable_since: float | None = None
         if patience is not None:
             retries = 0  # `send` retries: the SDK would count a starting engine as failures
         # For many concurrent requests: the SDK's aiohttp transport takes two thirds of the CPU per request.
@@ -121,10 +125,12 @@ class GatewayCompleter:
         began, failures = time.monotonic(), 0
         while True:
             try:
-                return await self._send_once(path, body)
+                answer = await self._send_once(path, body)
             except (Busy, Unavailable) as error:
                 delay = retry_delay(error, failures)
-                if error.code == MODEL_STARTING and time.monotonic() - began < self._patience.limit_s:
+                if error.code == NOT_CONNECTED and self._may_reconnect(self._patience):
+                    self._patience.report(f"waiting for {self.model}: its server cannot be reached")
+                elif error.code == MODEL_STARTING and time.monotonic() - began < self._patience.limit_s:
                     self._patience.report(f"waiting for {self.model}: its engine is starting")
                     if isinstance(error, Unavailable):  # the request has already waited in the gateway's queue
                         delay = _STARTING_DELAY_S
@@ -132,7 +138,19 @@ class GatewayCompleter:
                     failures += 1
                 else:
                     raise
+            else:
+                self._unreachable_since = None
+                return answer
             await asyncio.sleep(failures if delay is None else delay)
+
+    def _may_reconnect(self, patience: StartPatience) -> bool:
+        """Whether to wait for a server that has refused a connection. Once that took too long, nothing waits again
+        until it answers.
+        """
+        now = time.monotonic()
+        if self._unreachable_since is None:
+            self._unreachable_since = now
+        return now - self._unreachable_since < patience.reconnect_s
 
     async def _send_once(self, path: str, body: Mapping[str, Any]) -> ServerAnswer:
         import openai
@@ -319,14 +337,14 @@ def translate_error(error: "openai.OpenAIError") -> ParleyError:
     """The SDK's error as a ParleyError.
 
     `retry_after` is set if the server did nothing and the request may be repeated (429, 503). The code is
-    "not_connected" if no connection was established, so that repeating is also safe.
+    NOT_CONNECTED if no connection was established, so that repeating is also safe.
     """
     import openai
 
     message = _server_message(error)
     match error:
         case openai.APIConnectionError() if _never_connected(error):
-            return Unavailable("The server cannot be reached. Is `parley up` running?", code="not_connected")
+            return Unavailable("The server cannot be reached. Is `parley up` running?", code=NOT_CONNECTED)
         case openai.APITimeoutError():
             return Unavailable("The model did not answer in time. Try again, or request fewer tokens.", code="timeout")
         case openai.APIConnectionError():

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from models.errors import Unavailable
+from models.errors import NOT_CONNECTED, Unavailable
 from models.settings.settings import Settings
 
 STATE_FILE = "up.json"
@@ -100,6 +100,6 @@ def find_gateway(settings: Settings) -> str:
         raise Unavailable(
             f"Parley is not running from {settings.home}: start it with `parley up`. For a gateway that was started "
             "alone, set PARLEY_PORT.",
-            code="not_connected",
+            code=NOT_CONNECTED,
         )
     return settings.gateway_url

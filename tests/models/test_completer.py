@@ -1,15 +1,18 @@
 """The completer over the OpenAI SDK: whatever a server answers, the caller meets a completion or a ParleyError."""
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from models.chat.completer import GatewayCompleter
+from models.chat.completer import GatewayCompleter, StartPatience
 from models.chat.messages import Message
-from models.errors import ParleyError
+from models.errors import ParleyError, Unavailable
 from tests.evals.upstream import AnsweringServer
+from tests.stack import free_ports
 
 HELLO = [Message(role="user", content="hello")]
 BODIES = {
@@ -99,3 +102,33 @@ async def test_an_answer_comes_with_its_counts_and_log_probabilities(many: bool)
     assert said.tokens[0].likeliest == (("model", -0.1), ("a", -2.5))
     assert server.bodies[-1]["ignore_eos"] is True
     assert "extra_body" not in server.bodies[-1]
+
+
+@pytest.mark.long
+async def test_requests_wait_for_a_server_that_is_started_again_but_not_for_ever() -> None:
+    (port,) = free_ports(1)
+    lines, waiting = set(), asyncio.Event()
+
+    def report(line: str) -> None:
+        lines.add(line)
+        waiting.set()
+
+    patience = StartPatience(5, report, reconnect_s=20.0)
+    completer = GatewayCompleter(f"http://127.0.0.1:{port}/v1", "model", retries=0, many=True, patience=patience)
+    try:
+        asking = [asyncio.ensure_future(completer([Message(role="user", content=f"say {n}")])) for n in range(40)]
+        await waiting.wait()
+        with AnsweringServer(port=port):
+            answers = await asyncio.gather(*asking)
+        assert all(answer.text for answer in answers)
+        assert lines == {"waiting for model: its server cannot be reached"}
+    finally:
+        await completer.close()
+    (nobody,) = free_ports(1)
+    waiting.clear()
+    late = GatewayCompleter(f"http://127.0.0.1:{nobody}/v1", "model", retries=0, many=True, patience=patience)
+    late._unreachable_since = time.monotonic() - 20.0
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await late(HELLO)
+    assert not waiting.is_set()
+    await late.close()

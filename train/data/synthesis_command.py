@@ -55,7 +55,8 @@ def synthesise_command(
 
     checked = reading.load(seeds)
     settings = load_settings()
-    start = StartPatience(settings.longest_start_s)
+    # Another server's address may be wrong: that is an error at once.
+    start = StartPatience(settings.longest_start_s, reconnect_s=0.0 if base_url else 30.0)
     completer = open_completer(settings, model, base_url, credential, patience=start)
     options = SynthesisOptions(
         model=model, number=number, seed=seed, shots=shots, each=each, concurrency=concurrency,

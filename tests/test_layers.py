@@ -43,6 +43,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "trainers/ display",
         "publication/",
         "training",
+        "nodes",
+        "ray_job",
         "planning/ worker/",
         "demo/ finetuning/ clouds/ data_cli",
         "cli api_operations",

@@ -13,13 +13,15 @@ from models.terminal import Home, console, open_home, print_json
 from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.options import AsJson
 from train.data_cli import data_commands
-from train.display import open_progress, problems_shown, show_result
-from train.options import TrainOptions
+from train.display import open_progress, problems_shown, show_node_result, show_result
+from train.options import NodeOptions, TrainOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from train.publication.push import Push
+    from train.request import TrainingRequest
+    from train.run.node import Node
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,7 +38,7 @@ def add_commands(app: typer.Typer) -> None:
         group.command("export")(export_command)
 
 
-def train_command(options: TrainOptions) -> None:
+def train_command(options: TrainOptions, places: NodeOptions) -> None:
     """Fine-tune a chat model on the assistant's messages in your conversations, and serve the result.
 
     The data is checked first. Each problem is listed with its line and how to fix it; lines with errors are skipped.
@@ -61,6 +63,19 @@ def train_command(options: TrainOptions) -> None:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
 
+    On several machines, start the same command on each. All need the base and the data; the first one, node 0, writes
+    the run and publishes the model. This is node 1 of 2:
+
+      parley train tickets.jsonl --base demo-base --name support-v1 --nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400
+
+    On 2 machines of a Ray cluster:
+
+      parley train tickets.jsonl --base demo-base --name support-v1 --on auto --nodes 2
+
+    Whether it fits, and how several GPUs hold the base:
+
+      parley train tickets.jsonl --base Qwen/Qwen3-32B --gpus 8 --plan
+
     To train in a cloud, add --on. The data is checked and priced first, and nothing is sent until you agree:
 
       parley train tickets.jsonl --base gpt-4o-mini-2024-07-18 --name support-v1 --on openai
@@ -68,19 +83,34 @@ def train_command(options: TrainOptions) -> None:
     if options.resume is not None:
         if any(value is not None for value in (options.data, options.base, options.name)):
             raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
-        _train_here(options)
+        if options.on_ray:
+            _train_on_ray(options, places)
+            return
+        _train_here(options, _node(places))
         return
     options.require()
-    if options.on == "local":
-        _train_here(options)
+    if options.plan and (options.on == "local" or options.on_ray):
+        _show_plan(options, places.nodes)
         return
+    if options.on_ray:
+        _train_on_ray(options, places)
+        return
+    node = _node(places)
+    if options.on == "local":
+        _train_here(options, node)
+        return
+    if node:
+        raise Invalid(f"--nodes is for training on your machines: leave it out with --on {options.on}.", param="nodes")
     request = options.request()
     with problems_shown(options.as_json):
         train_on_cloud(options.on, request, options.lr_multiplier, yes=options.yes, as_json=options.as_json)
 
 
-def _train_here(options: TrainOptions) -> None:
-    request = None if options.resume else options.request()
+def _train_here(options: TrainOptions, node: "Node | None") -> None:
+    request = None if options.resume else _with_shard(options, node.count if node else 1)
+    if node:
+        _train_as_node(request or str(options.resume), node, as_json=options.as_json)
+        return
     with _open_home() as home, problems_shown(options.as_json):
         from models.home.instance import gateway_url
         from train.training import resume, train
@@ -91,6 +121,82 @@ def _train_here(options: TrainOptions) -> None:
                 result = resume(run, settings=home.settings, registry=home.registry, progress=progress)
             else:
                 result = train(request, settings=home.settings, registry=home.registry, progress=progress)
+        if options.as_json:
+            print_json(result.to_json())
+        else:
+            show_result(result, gateway_url(home.settings))
+
+
+def _with_shard(options: TrainOptions, nodes: int) -> "TrainingRequest":
+    """The request; with --shard auto, the base is divided if a plan finds that it does not fit one GPU."""
+    from dataclasses import replace
+
+    request = replace(options.request(), nodes=nodes)
+    if options.shard != "auto" or request.gpus * nodes == 1 or request.hyperparameters.tune != "lora":
+        return request
+    from train.planning.commands import optional_home
+    from train.trainers.runtime import find_device
+
+    with optional_home() as (settings, registry):
+        if find_device(settings, request.gpus).kind == "cpu":
+            return request
+        from train.planning.plan import plan
+
+        made = plan(request, settings=settings, registry=registry, measure=False)
+    return replace(request, shard=made.spread.shard) if made.spread else request
+
+
+def _show_plan(options: TrainOptions, nodes: int) -> None:
+    from dataclasses import replace
+
+    from train.planning.commands import optional_home
+    from train.planning.display import show_plan
+    from train.planning.plan import plan
+
+    with optional_home() as (settings, registry), problems_shown(options.as_json):
+        made = plan(replace(options.request(), nodes=nodes), settings=settings, registry=registry)
+    if options.as_json:
+        print_json(made.to_json())
+    else:
+        show_plan(console(), made)
+
+
+def _node(places: NodeOptions) -> "Node | None":
+    from train.run.node import parse_node
+
+    return parse_node(places.nodes, places.node_rank, places.rendezvous, places.rendezvous_timeout)
+
+
+def _train_as_node(request: "TrainingRequest | str", node: "Node", *, as_json: bool) -> None:
+    with _open_home() as home, problems_shown(as_json):
+        from models.home.instance import gateway_url
+        from train.nodes import train_on_nodes
+        from train.run.node import NodeResult
+
+        with open_progress(as_json) as progress:
+            result = train_on_nodes(request, node, settings=home.settings, registry=home.registry, progress=progress)
+        if isinstance(result, NodeResult):
+            show_node_result(result, as_json)
+        elif as_json:
+            print_json(result.to_json())
+        else:
+            show_result(result, gateway_url(home.settings))
+
+
+def _train_on_ray(options: TrainOptions, places: NodeOptions) -> None:
+    if places.node_rank is not None or places.rendezvous is not None:
+        raise Invalid("On a Ray cluster, leave --node-rank and --rendezvous out: Ray places the nodes.", param="on")
+    with _open_home() as home, problems_shown(options.as_json):
+        from dataclasses import replace
+
+        from models.home.instance import gateway_url
+        from train.ray_job import RayJob, train_on_ray
+
+        request = options.resume or replace(options.request(), nodes=places.nodes)
+        gpus = 0 if home.settings.device == "cpu" else options.gpus
+        job = RayJob(options.on, request, places.nodes, gpus)
+        with open_progress(options.as_json) as progress:
+            result = train_on_ray(job, home.settings, progress)
         if options.as_json:
             print_json(result.to_json())
         else:

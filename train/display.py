@@ -15,6 +15,7 @@ from models.terminal import console, print_json
 if TYPE_CHECKING:
     from train.data.conversations import Problem
     from train.run.folder import TrainingResult
+    from train.run.node import NodeResult
     from train.run.progress import Progress
 
 _SHOWN_PROBLEMS = 20
@@ -100,6 +101,15 @@ def show_result(result: "TrainingResult", address: str) -> None:
         f"`parley up` serves it as [bold green]{escape(str(result.model))}[/bold green] ({result.kind} of "
         f"{escape(result.base)}) at {address}."
     )
+
+
+def show_node_result(result: "NodeResult", as_json: bool) -> None:
+    """Prints how a training ended on a node that does not write it."""
+    if as_json:
+        print_json(asdict(result))
+        return
+    loss = f" with a loss of {result.loss_after:.3f}" if result.loss_after is not None else ""
+    console().print(f"Node {result.node} has done its part of the run {result.run}{loss}; node 0 publishes the model.")
 
 
 def _plain(value: object) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
     from train.request import TrainingRequest
 
-_WHAT, _HOW, _MACHINE = "What learns", "How", "On this machine"  # panels of --help
+_WHAT, _HOW, _MACHINE, _MACHINES = "What learns", "How", "On this machine", "On several machines"  # panels of --help
 
 
 def _option(text: str, panel: str | None = None, *flags: str, **more: Any) -> Any:
@@ -119,7 +119,21 @@ class TrainOptions:
             "--checkpointing/--no-checkpointing",
         ),
     ] = None
-    gpus: Annotated[int, _option("Processes that share each batch, one per GPU (accelerate).", _MACHINE, min=1)] = 1
+    gpus: Annotated[int, _option("Processes that share each batch, one per GPU of this machine.", _MACHINE, min=1)] = 1
+    shard: Annotated[
+        str,
+        _option(
+            "fsdp: all processes together hold one copy of a LoRA's base. none: a copy each. auto: fsdp if the base "
+            "does not fit one GPU. fsdp has not been run on GPUs yet.",
+            _MACHINE,
+        ),
+    ] = "auto"
+    plan: Annotated[
+        bool,
+        _option(
+            "Show the memory of each GPU, the time, and what --shard auto chooses. Nothing is trained.", None, "--plan"
+        ),
+    ] = False
     threads: Annotated[int | None, _option("CPU threads. Default: half of the cores, at least 2.", _MACHINE, min=1)] = (
         None
     )
@@ -144,18 +158,29 @@ class TrainOptions:
         str | None, _option("Continue an interrupted run (its id or folder) with its own settings.", "Interrupted")
     ] = None
     on: Annotated[
-        str, _option("Where to train: local, openai or together. A cloud's model is served as hosted.", None, "--on")
+        str,
+        _option(
+            "Where to train: local, openai or together (the model is then served as hosted), or on --nodes machines of "
+            "a Ray cluster: auto (this machine's) or ray://HOST:10001.",
+            None,
+            "--on",
+        ),
     ] = "local"
     lr_multiplier: Annotated[float | None, _option("OpenAI's learning_rate_multiplier.", "Clouds", min=0.0001)] = None
     yes: Annotated[bool, _option("Accept the price without asking.", "Clouds", "--yes")] = False
     as_json: AsJson = False
 
+    @property
+    def on_ray(self) -> bool:
+        """Whether it trains on a Ray cluster."""
+        return self.on == "auto" or self.on.startswith("ray://")
+
     def require(self) -> None:
         """Raises Invalid where an option is missing, or does not belong to where the training runs."""
-        for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name, "--name")):
+        for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name or self.plan or None, "--name")):
             if value is None:
                 raise Invalid(f"{flag} is missing. See `parley train --help`.", param=flag.strip("-").lower())
-        if self.on == "local":
+        if self.on == "local" or self.on_ray:
             if self.lr_multiplier is not None:
                 raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
             return
@@ -165,6 +190,8 @@ class TrainOptions:
             (self.save_steps != "auto", "--save-steps"),
             (self.tracker, "--tracker"),
             (self.gpus > 1, "--gpus"),
+            (self.shard != "auto", "--shard"),
+            (self.plan, "--plan"),
             (self.format != "auto", "--format"),
             (self.per_turn, "--per-turn"),
             (self.chat_template, "--chat-template"),
@@ -187,7 +214,9 @@ class TrainOptions:
             self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system,
             self.separator,
         )  # fmt: skip
-        values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
+        shard = "none" if self.shard == "auto" else self.shard
+        # TrainingRequest checks these.
+        values: dict[str, Any] = {"method": self.method, "kind": self.kind, "shard": shard}
         return TrainingRequest(
             data=str(self.data),
             base=str(self.base),
@@ -229,3 +258,35 @@ class TrainOptions:
                 "validate_every": parse_number(self.validate_every, "validate-every", int),
             }
         )
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """The place of this machine in a training on several machines."""
+
+    nodes: Annotated[
+        int,
+        _option(
+            "Machines that share each batch. Start the same command on each of them, with its own --node-rank.",
+            _MACHINES,
+            "--nodes",
+            "--nnodes",
+            min=1,
+        ),
+    ] = 1
+    node_rank: Annotated[
+        int | None,
+        _option("This machine's number, from 0. Node 0 writes the run and publishes the model.", _MACHINES, min=0),
+    ] = None
+    rendezvous: Annotated[
+        str | None,
+        _option(
+            "HOST:PORT of node 0, by which the others reach it; the port must be free there.",
+            _MACHINES,
+            "--rendezvous",
+            "--rdzv-endpoint",
+        ),
+    ] = None
+    rendezvous_timeout: Annotated[
+        float, _option("Seconds in which all nodes must have been started.", _MACHINES, min=1)
+    ] = 600.0

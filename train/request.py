@@ -13,6 +13,7 @@ from train.hyperparameters import Hyperparameters, Method, check_method
 
 Kind = Literal["adapter", "merged"]
 SaveSteps = int | Literal["auto"]
+Shard = Literal["none", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class TrainingRequest:
         format: the row format of the data (`train.data.formats` lists them); "auto" detects it.
         per_turn: learn each answer of a conversation as a separate example with the whole context before it.
         trackers: where metrics also go: "wandb", "tensorboard", "trackio", each installed by the user.
-        gpus: processes that share each batch, one per GPU; on a CPU this only shows that it works.
+        gpus: processes that share each batch, one per GPU; on a CPU this only shows that it works. nodes: machines with
+            so many each, which share each batch too (`train.nodes`).
+        shard: "none": each process holds the whole base. "fsdp": all processes together hold one, for a LoRA on a base
+            that does not fit one GPU. Not yet run on GPUs.
         threads: CPU threads; by default half of the cores, at least 2, because engines may use the others. The same
             number gives the same result, bit for bit.
         job, bot, description: stored in the published spec.
@@ -62,6 +66,8 @@ class TrainingRequest:
     per_turn: bool = False
     trackers: tuple[str, ...] = ()
     gpus: int = 1
+    nodes: int = 1
+    shard: Shard = "none"
     threads: int | None = None
     job: str | None = None
     bot: BotProfile | None = None
@@ -75,6 +81,17 @@ class TrainingRequest:
         if self.save_steps != "auto" and self.save_steps < 1:
             wrong = f'save_steps is {self.save_steps!r}: use "auto" or a whole number from 1.'
             raise Invalid(wrong, param="save_steps")
+        self._check_shard()
+
+    def _check_shard(self) -> None:
+        if self.shard not in ("none", "fsdp"):
+            raise Invalid(f"shard is {self.shard!r}: use none or fsdp.", param="shard")
+        if self.shard == "none":
+            return
+        if self.hyperparameters.tune != "lora" or self.hyperparameters.dora:
+            raise Invalid("shard fsdp divides the base of a LoRA: use tune lora without dora.", param="shard")
+        if self.gpus * self.nodes == 1:
+            raise Invalid("shard fsdp divides the base among several processes: use more gpus or nodes.", param="shard")
 
     def to_json(self) -> dict[str, Any]:
         """The request as config.json and jobs store it. Data in memory becomes None."""

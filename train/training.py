@@ -22,7 +22,7 @@ from train.data.checks import CheckedData, Data
 from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
-from train.run.checkpoints import plan_checkpoints, thin
+from train.run.checkpoints import CheckpointPlan, plan_checkpoints, thin
 from train.run.failures import disk_is_full
 from train.run.folder import (
     ADAPTER,
@@ -44,7 +44,9 @@ from train.run.trackers import check_trackers, tracking
 from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, require_plain_weights, with_options
 from train.trainers.fit_job import FitJob, FitResult
 from train.trainers.launch import launch
+from train.trainers.node_values import describe_node
 from train.trainers.preparation import Prepared, TrainingData, check_data, divide, fold_for_template, prepare
+from train.trainers.rendezvous import Rendezvous, require_same
 from train.trainers.runtime import Device, find_device, quiet
 from train.trainers.templates import folding_of
 
@@ -60,6 +62,7 @@ def train(
     resume: bool = False,
     progress: Progress = silent,
     checked: CheckedData | None = None,
+    rendezvous: Rendezvous | None = None,
     **fields: Any,
 ) -> TrainingResult:
     """Fine-tunes a chat model on the assistant's messages in conversations, or on pairs of answers.
@@ -74,6 +77,7 @@ def train(
             without the interruption; on a CPU bit for bit. A finished run returns its result.
         progress: receives every event (`train.run.progress`); an exception that it raises ends the training.
         checked: what `check` reported for this data earlier; then it is not checked again.
+        rendezvous: the other nodes of `request.nodes`; this is node 0 (`train.nodes`).
 
     Returns:
         Losses before and after, tokens, seconds, where everything is, and all problems of the data.
@@ -85,6 +89,8 @@ def train(
         holds this run.
     """
     request = data if isinstance(data, TrainingRequest) else TrainingRequest(data, **fields)
+    if request.nodes > 1 and rendezvous is None:
+        raise Invalid(f"A training on {request.nodes} nodes needs each of them: use train_on_nodes().", param="nodes")
     _check_target(request, settings, registry, out, resume)
     check_trackers(request.trackers)
     use_hub_token(settings.hub_token if settings else None)
@@ -100,7 +106,7 @@ def train(
         if result:
             emit(Stage("This run has finished already"))
         else:
-            result = _Run(request, base, device, folder, emit).execute(registry, checked)
+            result = TrainingRun(request, base, device, folder, emit, rendezvous).execute(registry, checked)
             result.save()
         thin(folder, result.loss_after)
         if registry is not None and settings is not None:
@@ -117,7 +123,7 @@ def train(
 def resume(
     run: str | Path, *, settings: Settings, registry: Registry | None = None, progress: Progress = silent
 ) -> TrainingResult:
-    """Continues an interrupted run with its stored request; a finished run returns its result.
+    """Continues an interrupted run with its stored request, on this machine; a finished run returns its result.
 
     Args:
         run: the run's id, or its folder.
@@ -133,19 +139,28 @@ def resume(
             "resume=True.",
             param="run",
         )
-    request = TrainingRequest.from_json(stored)
+    request = replace(TrainingRequest.from_json(stored), nodes=1)
     return train(request, settings=settings, registry=registry, out=folder, resume=True, progress=progress)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One run up to its result: the data is checked and prepared, and the model is trained, but not published."""
+class TrainingRun:
+    """One run up to its result: the data is checked and prepared, and the model is trained, but not published.
+
+    With a `rendezvous` it is one node's part of the run; nodes after the first record nothing in `folder`.
+    """
 
     request: TrainingRequest
     source: Base
     device: Device
     folder: Path
     emit: Progress
+    rendezvous: Rendezvous | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this node writes the run."""
+        return self.rendezvous is None or self.rendezvous.node.first
 
     def execute(self, registry: Registry | None, checked: CheckedData | None) -> TrainingResult:
         request, base = self.request, self.source
@@ -164,8 +179,15 @@ class _Run:
         for problem in prepared.warnings:
             self.emit(Stage(f"Warning: {problem.message} ({problem.mend})"))
         threads = request.threads or previous_threads(self.folder) or _default_threads()
-        self._record(base, data, prepared, threads, folding_of(request, tokenizer))
-        with tracking(request.trackers, self.folder, request.name, prepared.resolved.values) as tracker:
+        if self.rendezvous:
+            own = describe_node(self.source, self.device, request, prepared, data)
+            require_same(self.rendezvous.exchange("values", own, self.rendezvous.node.timeout_s))
+            self.rendezvous.run_has_begun = True
+        if self.first:
+            self._record(base, data, prepared, threads, folding_of(request, tokenizer))
+        with tracking(
+            request.trackers if self.first else (), self.folder, request.name, prepared.resolved.values
+        ) as tracker:
             run = replace(self, emit=combine_listeners(self.emit, tracker))
             return run.fit(base, tokenizer, prepared, threads)
 
@@ -196,11 +218,15 @@ class _Run:
             output=self.folder / (WEIGHTS if values.tune == "full" else ADAPTER),
             base_name=request.base_name or base.name,
             device=self.device,
-            checkpoints=plan_checkpoints(self.folder, request.save_steps, self.emit),
-            processes=request.gpus,
+            checkpoints=plan_checkpoints(self.folder, request.save_steps, self.emit)
+            if self.first
+            else CheckpointPlan(self.folder, request.save_steps),
+            processes=request.gpus * request.nodes,
+            nodes=request.nodes,
+            shard=request.shard,
         )
         with quiet(self.folder / LOG, threads):
-            fitted = launch(job, tokenizer, threads, self.emit)
+            fitted = launch(job, tokenizer, threads, self.emit, self.rendezvous)
         shutil.rmtree(job.work, ignore_errors=True)
         parent = self.source.spec.id if self.source.spec else None
         return _result(job, fitted, prepared, self.folder, request.name, parent)

@@ -372,6 +372,11 @@ def let_openmp_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def use_network_interface(name: str) -> None:
+    """Sets the interface for gloo, which otherwise takes that of the host name: on Debian, loopback."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
 def _as_text(value: Any) -> str:
     """A setting's value as text for its environment variable."""
     if isinstance(value, SecretStr):

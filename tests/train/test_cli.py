@@ -36,6 +36,7 @@ def test_the_help_shows_an_example_and_every_panel(parley: Any) -> None:
     assert all(
         word in told for word in ("--prompt-column", "--kind", "--validation", "How", "Data", "--tune", "What learns")
     )
+    assert "--nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400" in told
     assert "parley merge support-v1 --name support-v1-merged" in parley("merge", "--help").output
 
 
@@ -72,6 +73,9 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
         (("--base", "BASE", "--precision", "fp16"), Invalid, "fp16 needs a GPU"),
         (("--base", "BASE", "--validation", "0", "--early-stopping", "2"), Invalid, "held-out examples"),
         (("--base", "BASE", "--batch-size", "3", "--gpus", "2"), Invalid, "cannot share evenly"),
+        (("--base", "BASE", "--nodes", "2"), Invalid, "also needs --node-rank"),
+        (("--base", "BASE", "--on", "auto", "--node-rank", "1"), Invalid, "Ray places the nodes"),
+        (("--base", "BASE", "--shard", "fsdp"), Invalid, "use more gpus or nodes"),
         (("--base", "BASE", "--tracker", "paper"), Invalid, "wandb, tensorboard, trackio"),
     ],
 )

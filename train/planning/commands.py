@@ -156,6 +156,8 @@ def plan_command(
             show_default=False,
         ),
     ] = None,
+    gpus: Annotated[int, typer.Option(help="GPUs of each machine that share a batch.", min=1)] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that share a batch.", min=1)] = 1,
     against: Annotated[
         str | None,
         typer.Option(help="The id or folder of a finished run, to compare the plan with.", show_default=False),
@@ -173,6 +175,10 @@ def plan_command(
       parley data plan tickets.jsonl --base demo-base --against ~/.parley/runs/01JD…
 
       parley data plan tickets.jsonl --base Qwen/Qwen3-8B --gpu rtx-4090
+
+    With several GPUs the plan also says whether each holds a copy of the model, or all together one (FSDP):
+
+      parley data plan tickets.jsonl --base Qwen/Qwen3-32B --gpu l4 --gpus 4 --nodes 2
     """
     from models.chat_templates import read_template
     from train.hyperparameters import Hyperparameters
@@ -200,8 +206,9 @@ def plan_command(
             hyperparameters = Hyperparameters(tune=tune, **numbers)  # type: ignore[arg-type]  # it checks the name
             template = read_template(chat_template) if chat_template else None
             request = TrainingRequest(
-                data, base, hyperparameters=hyperparameters, columns=reading.columns, chat_template=template
-            )
+                data, base, hyperparameters=hyperparameters, columns=reading.columns, chat_template=template,
+                gpus=gpus, nodes=nodes,
+            )  # fmt: skip
             made = plan(request, checked=checked, settings=settings, registry=registry, measure=measure, gpu=gpu)
     if as_json:
         print_json((comparison or made).to_json())

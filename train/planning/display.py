@@ -166,10 +166,19 @@ def show_plan(console: Console, plan: "Plan") -> None:
     for way in plan.ways:
         if way.advice:
             console.print(f"[yellow]• {names[way.need.tune]} would fit with {escape('; '.join(way.advice))}.[/yellow]")
+    if plan.spread:
+        colour = _COLOURS[plan.spread.fits]
+        console.print(f"[{colour}]• --shard auto chooses {plan.spread.shard}: {escape(plan.spread.reason)}.[/{colour}]")
     console.print(
-        f"[dim]• Time: {escape(plan.speed.how)}; the other methods are scaled by their share of the work.[/dim]"
+        f"[dim]• Time: {escape(plan.speed.how)}; the other methods are scaled by their share of the work"
+        f"{_alone(plan)}.[/dim]"
     )
     console.print("[dim]• Memory: calculated (sources in train/planning/needs.py); 10 % is kept free.[/dim]")
+
+
+def _alone(plan: "Plan") -> str:
+    """A note on the time of several processes."""
+    return f"; for one process, and {plan.spread.processes} share it" if plan.spread else ""
 
 
 def show_comparison(console: Console, comparison: "RunComparison") -> None:

@@ -39,6 +39,7 @@ _KEPT = {
 # factors were measured with models of 11 and 79 million parameters (1.05 with every block mapped separately), the
 # adapter's with one of 268 million (1.6 to 1.9: more for small batches).
 _HEAP = {"adapter": 1.7, "full": 1.3, "checkpointed": 3.2}
+_GATHERED_BLOCKS = 2
 _ADAPTED = 7  # linear layers of a block that carry an adapter: q, k, v, o, gate, up, down
 
 
@@ -68,7 +69,8 @@ class Step:
     `bytes_each` is 4 for float32 and 2 for bf16 or fp16. `device` is "cpu" or "cuda". `masked`: rows are padded and
     masked, which repeats the keys for every head and keeps the mask. `packed`: the most tokens in a micro-batch without
     padding; None if rows are padded. `compared`: DPO or KTO, which compare the model with its base: full tuning holds a
-    second copy of the weights, and the logits are TRL's.
+    second copy of the weights, and the logits are TRL's. `shards`: the processes among which FSDP divides the blocks of
+    a LoRA's base; 1 if each holds all of it.
     """
 
     rows: int
@@ -80,6 +82,7 @@ class Step:
     masked: bool = False
     packed: int | None = None
     compared: bool = False
+    shards: int = 1
 
     @property
     def tokens(self) -> int:
@@ -143,6 +146,10 @@ def _weights(tune: Tune, shape: Shape, step: Step) -> int:
         return copies * 4 * shape.parameters + (2 * shape.linear if step.bytes_each == 2 else 0)
     if tune == "qlora":
         return round(_NF4 * shape.linear + step.bytes_each * (shape.parameters - shape.linear))
+    if step.shards > 1:
+        # Two blocks are gathered at once: the one that runs, and the next.
+        gathered = _GATHERED_BLOCKS * shape.linear / shape.layers
+        return round(step.bytes_each * (shape.parameters - shape.linear + shape.linear / step.shards + gathered))
     return step.bytes_each * shape.parameters
 
 

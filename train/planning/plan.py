@@ -28,6 +28,7 @@ from train.planning.speeds import (
     measure_speed,
     scale_speed,
 )
+from train.planning.spread import Spread, choose_spread
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Plan:
     """What a run needs. `tokens` are those of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
     A pair's tokens are those of both its conversations.
 
+    `spread` says how the model is held by several GPUs or nodes; None for one process.
     `speed` is that of the measured (or estimated) method; the other methods are scaled by their share of the work.
     """
 
@@ -75,6 +77,7 @@ class Plan:
     rank: int
     speed: Speed
     ways: tuple[Way, ...]
+    spread: Spread | None = None
 
     def way(self, tune: str) -> Way:
         """The method with this name."""
@@ -183,7 +186,8 @@ def plan(
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
-    step = _step(chosen, device.kind, lengths)
+    processes = request.gpus * request.nodes
+    step = _step(chosen, device.kind, lengths, processes)
     lengths = [row.tokens for row in prepared.rows]
     machine = card.machine if card else find_machine(device.kind, device.bf16)
     size = _Size(find_shape(source), step, machine, lengths)
@@ -218,6 +222,7 @@ def plan(
         rank=chosen.rank,
         speed=speed,
         ways=tuple(_way(other, size, scale_speed(speed, work, tune, other), seen) for other in TUNES),
+        spread=choose_spread(tune, size.shape, step, size.machine, processes) if processes > 1 else None,
     )
 
 
@@ -281,12 +286,12 @@ def compare_with_run(
     )
 
 
-def _step(chosen: Chosen, device: str, lengths: Sequence[int]) -> Step:
-    """One step of a run with these (resolved) hyperparameters."""
+def _step(chosen: Chosen, device: str, lengths: Sequence[int], processes: int) -> Step:
+    """One step of a process of a run with these (resolved) hyperparameters."""
     from train.trainers.fit_job import rows_at_once
 
     longest, packed = max(lengths), chosen.packing == "packed"
-    rows = rows_at_once(chosen.method, chosen.batch_size, longest)
+    rows = rows_at_once(chosen.method, chosen.batch_size // processes, longest)
     return Step(
         rows=2 * rows if chosen.method == "dpo" else rows,
         longest=longest,

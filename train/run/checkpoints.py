@@ -78,6 +78,23 @@ class CheckpointPlan:
     start: Saved | None = None
     rows_at_most: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """What other nodes need of it."""
+        start = asdict(self.start) | {"folder": str(self.start.folder)} if self.start else None
+        return {"start": start, "rows_at_most": self.rows_at_most}
+
+    def at_node(self, values: Mapping[str, Any], copies: Path) -> "CheckpointPlan":
+        """This node's plan with the start and limit of node 0's `to_json`. The checkpoint is node 0's, if this node
+        shares its folder, otherwise a copy in `copies`.
+        """
+        start = None
+        if values["start"]:
+            files = {name: (int(size), str(digest)) for name, (size, digest) in values["start"]["files"].items()}
+            folder = Path(values["start"]["folder"])
+            folder = folder if (folder / MANIFEST).is_file() else copies / folder.name
+            start = Saved(**values["start"] | {"folder": folder, "files": files})
+        return replace(self, start=start, rows_at_most=values["rows_at_most"])
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -149,6 +166,11 @@ def verify(folder: Path) -> Saved:
         if _size_and_digest(path) != (size, digest):
             raise Damaged(f"{folder.name}: {name} does not match the manifest")
     return saved
+
+
+def file_matches(path: Path, entry: tuple[int, str]) -> bool:
+    """Whether a file has the (bytes, sha256) of a manifest."""
+    return path.is_file() and path.stat().st_size == entry[0] and _size_and_digest(path) == tuple(entry)
 
 
 def newest(run_folder: Path) -> Newest:

@@ -97,6 +97,12 @@ class CheckpointCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_at = time.monotonic()
 
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # On several processes, accelerate does not pass the epoch to a sampler behind the batches that a resume skips:
+        # the rest of the epoch would be in the order of the first one.
+        if self._trainer.sampler:
+            self._trainer.sampler.set_epoch(int(state.epoch or 0))
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps or float(state.epoch).is_integer():
             return  # the epoch ends with this step, and on_epoch_end saves it

@@ -46,7 +46,14 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
     memory = Memory(job.device.kind)
     emit(Stage(f"Loading {job.base.name} ({_describe_precision(values)}, {job.device.kind})"))
     trainer, measure = _build_trainer(job, tokenizer, emit)
+    if job.processes > 1:
+        measure = _agreed(measure)
     fuse_lora_layers(trainer.model)
+    if job.shard != "none":
+        from train.trainers.sharding import exclude_from_ddp
+
+        divided = exclude_from_ddp(trainer.model)
+        emit(Stage(f"FSDP: {divided} weights of the base are divided among {job.processes} processes"))
     if values.precision == "fp16":
         # TRL puts a QLoRA's adapter into bf16, whose gradients a scaled loss cannot be taken back from.
         for parameter in trainer.model.parameters():
@@ -97,10 +104,24 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
     )
 
 
+def _agreed(measure: Callable[[], Measured]) -> Callable[[], Measured]:
+    """The first process's measurement in all processes: those of other hardware may differ in the last digits, and
+    early stopping must decide the same everywhere.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    def measured() -> Measured:
+        values = [measure()]
+        broadcast_object_list(values)
+        return values[0]
+
+    return measured
+
+
 def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Callable[[], Measured]]:
     """The method's trainer, and a function that measures its model."""
     values = job.hyperparameters
-    model = load(job.base, values, job.device.kind)
+    model = _load_for(job)
     job = _with_learnable_turn_end(job, model, tokenizer, emit)
     rows: Any = job.rows  # pairs for DPO, labelled rows for KTO
     measured: Any = job.measured
@@ -167,6 +188,18 @@ def _collator(model: Any, job: FitJob, pad_token: int, emit: Progress) -> Callab
                 )
             )
     return DataCollatorForLanguageModeling(pad_token_id=pad_token)
+
+
+def _load_for(job: FitJob) -> Any:
+    """The base on the job's device, or this process's part of it."""
+    if job.shard == "none":
+        return load(job.base, job.hyperparameters, job.device.kind)
+    from train.trainers.sharding import shard_base
+
+    model = load(job.base, job.hyperparameters, "cpu")  # it may be too large for one GPU
+    shard_base(model, job.device.kind, job.processes)
+    # What is not divided: embeddings, the last layer and norms.
+    return model.to(job.device.kind)
 
 
 def load(base: Base, values: Chosen, device: str) -> Any:

@@ -49,7 +49,8 @@ class FitJob:
         work: the trainer's working folder, deleted by the caller afterwards.
         output: where the adapter goes, or the whole weights after full tuning.
         base_name: what adapter_config.json calls the base: a name that is valid on other machines.
-        processes: how many share each batch (`launch`).
+        processes: how many share each batch (`launch`), on all nodes together. nodes: the machines that they run on.
+        shard: "fsdp" divides the base's weights among the processes (`sharding`); "none" gives each a copy.
     """
 
     base: Base
@@ -62,6 +63,8 @@ class FitJob:
     device: Device
     checkpoints: CheckpointPlan
     processes: int = 1
+    nodes: int = 1
+    shard: str = "none"
 
 
 @dataclass(frozen=True)

@@ -1,57 +1,144 @@
-"""One of the processes that share a fit (`launch`): fits, and reports if it is the first.
+"""One of the processes that share a fit: fits, and writes its outcome if it is the first of its node or fails.
 
-    python -m train.trainers.launch_worker <request>
-
-Events are JSON lines on standard output; the outcome is a file beside the request. It ends with its parent.
+`elastic_agent` starts it. Events are JSON lines on standard output; the outcome is a file beside the request. It ends
+with the process that waits for it.
 """
 
 import json
 import os
 import pickle
-import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from models.errors import ParleyError
 from train.run.failures import OutOfMemory, memory_is_full
+from train.run.node import Node
 from train.run.progress import Event, silent
-from train.trainers.fit_job import FitResult
-from train.trainers.launch import WorkerFailure, WorkerRequest
+from train.trainers.fit_job import FitJob, FitResult
+
+_CONNECTION = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "store", "barrier")
 
 
-def main(path: Path) -> int:
-    """Fits as the request file says; returns the exit status."""
-    request: WorkerRequest = pickle.loads(path.read_bytes())  # noqa: S301 -- written by the process that started this one
-    threading.Thread(target=_exit_with_parent, args=(request.parent,), daemon=True).start()
+@dataclass(frozen=True)
+class WorkerRequest:
+    """What each process of a node receives.
+
+    Attributes:
+        threads: CPU threads of each process. parent: the process that waits for them.
+        attempt: the number of the attempt; each has names of its own in the nodes' store.
+        node: this node, if there are several.
+    """
+
+    job: FitJob
+    threads: int
+    parent: int
+    attempt: int = 0
+    node: Node | None = None
+
+    @property
+    def processes(self) -> int:
+        """The processes of each node."""
+        return self.job.processes // self.job.nodes
+
+    @property
+    def outcome(self) -> Path:
+        """Where the outcome of this attempt on this node is written."""
+        return self.job.work / f"outcome-{self.attempt}"
+
+    @property
+    def abort(self) -> Path:
+        """Once this file exists, the processes of the attempt end."""
+        return self.job.work / f"abort-{self.attempt}"
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """Why the processes of a node ended without a result.
+
+    Attributes:
+        kind: "error": again would fail again. "memory": a micro-batch of `rows` did not fit. "lost": a process was
+            killed. "connection": another process was not reached, most often because it was lost.
+    """
+
+    message: str
+    kind: Literal["error", "memory", "lost", "connection"] = "error"
+    rows: int = 0
+
+
+def run_worker(request: WorkerRequest) -> None:
+    """Fits as requested, within the process group of all nodes; exits with status 1 if that fails."""
+    threading.Thread(target=_exit_with_parent, args=(request,), daemon=True).start()
     from accelerate import PartialState
 
     from train.trainers.bases import load_tokenizer
+    from train.trainers.checkpoint_transfer import receive_checkpoint
     from train.trainers.fit import fit
     from train.trainers.runtime import quiet
 
-    first = PartialState(cpu=request.job.device.kind == "cpu").is_main_process
+    job, first = request.job, False
     outcome: FitResult | WorkerFailure
     with quiet(None, request.threads):
         try:
-            outcome = fit(request.job, load_tokenizer(request.job.base), _print_event if first else silent)
+            _join_processes(request)
+            first = PartialState(cpu=job.device.kind == "cpu").is_local_main_process
+            if request.node and job.checkpoints.start:
+                receive_checkpoint(job.checkpoints.start, first)
+            outcome = fit(job, load_tokenizer(job.base), _print_event if first else silent)
         except Exception as error:  # any error must reach the process that waits
             if not isinstance(error, ParleyError):
                 traceback.print_exc()  # reaches the run's log through the process that waits
-            memory = isinstance(error, OutOfMemory) or memory_is_full(error)
-            message = " ".join(str(error).split()) or type(error).__name__
-            outcome = WorkerFailure(message, memory, getattr(error, "rows_at_once", 0))
+            outcome = _failure(error)
     failed = isinstance(outcome, WorkerFailure)
     if first or failed:
-        own = path.with_name(f"outcome-{os.getpid()}")
-        own.write_bytes(pickle.dumps(outcome))
-        own.replace(path.with_name("outcome"))
+        _write(outcome, request.outcome)
     if failed:
-        os._exit(1)  # at once: the other processes wait for this one, and the launcher ends them
+        os._exit(1)  # at once: the other processes wait for this one, and the agent ends them
     PartialState().destroy_process_group()
-    return 0
+
+
+def _join_processes(request: WorkerRequest) -> None:
+    """Joins the process group. Node 0's processes have the first ranks, because they write the run."""
+    if request.node is None:
+        return  # accelerate joins it by the agent's variables
+    from accelerate.utils import get_int_from_env
+    from torch.distributed import PrefixStore, TCPStore, init_process_group
+
+    job, local = request.job, get_int_from_env(["LOCAL_RANK"], 0)
+    if job.device.kind == "cuda":
+        import torch
+
+        torch.cuda.set_device(local)
+    store = TCPStore(request.node.host, request.node.port, is_master=False)
+    init_process_group(
+        "nccl" if job.device.kind == "cuda" else "gloo",
+        store=PrefixStore(f"processes/{request.attempt}", store),
+        rank=request.node.rank * request.processes + local,
+        world_size=job.processes,
+    )
+
+
+def _failure(error: Exception) -> WorkerFailure:
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OutOfMemory) or memory_is_full(error):
+        return WorkerFailure(message, "memory", getattr(error, "rows_at_once", 0))
+    # torch.distributed's errors are RuntimeErrors, some without a class of their own.
+    broken = isinstance(error, RuntimeError | ConnectionError) and not isinstance(error, ParleyError)
+    if broken and any(word in message.lower() for word in _CONNECTION):
+        return WorkerFailure("the connection to another process broke", "connection")
+    return WorkerFailure(message)
+
+
+def _write(outcome: FitResult | WorkerFailure, path: Path) -> None:
+    own = path.with_name(f"{path.name}-{os.getpid()}")
+    own.write_bytes(pickle.dumps(outcome))
+    try:
+        os.link(own, path)  # the first outcome of a node counts: later failures follow from it
+    except FileExistsError:
+        own.unlink()
 
 
 def _print_event(event: Event) -> None:
@@ -59,14 +146,11 @@ def _print_event(event: Event) -> None:
     print(json.dumps({"event": type(event).__name__} | values), flush=True)
 
 
-def _exit_with_parent(parent: int) -> None:
-    while True:
+def _exit_with_parent(request: WorkerRequest) -> None:
+    while not request.abort.exists():
         try:
-            os.kill(parent, 0)
+            os.kill(request.parent, 0)
         except ProcessLookupError:
-            os._exit(1)
-        time.sleep(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+            break
+        time.sleep(0.5)
+    os._exit(1)

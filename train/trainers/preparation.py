@@ -70,7 +70,7 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
             bf16=device.bf16,
             flash=device.flash,
             held_out=held_out,
-            processes=request.gpus,
+            processes=request.gpus * request.nodes,
         )
 
     values, method = request.hyperparameters, request.method

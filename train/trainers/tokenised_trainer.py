@@ -38,6 +38,7 @@ class TokenisedTrainer:
     columns: tuple[str, ...]
     args: Any
     train_dataset: Any
+    sampler: SimilarLengthSampler | None = None
 
     def lengths(self, data: Any) -> list[int]:
         """The length of each row of a data set, in tokens."""
@@ -52,7 +53,8 @@ class TokenisedTrainer:
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = train_dataset if train_dataset is not None else self.train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return SimilarLengthSampler(self.lengths(data), batch, self.args.seed)
+        self.sampler = SimilarLengthSampler(self.lengths(data), batch, self.args.seed)
+        return self.sampler
 
 
 class ReferenceComparison:

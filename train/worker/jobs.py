@@ -19,7 +19,7 @@ from models.jobs.jobs import Job
 from models.jobs.worker import JobContext
 from models.settings.settings import Settings, child_environment
 from train.run.progress import duration
-from train.trainers.launch import terminate
+from train.trainers.worker_processes import terminate
 
 _GRACE_S = 5.0
 _ERROR_LINES = 20  # of the child's standard error, kept for the message

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from train.planning.machines import find_gpu
 from train.planning.needs import Need, Shape, Step, kept_by_a_layer, largest_that_fits, need
+from train.planning.spread import choose_spread
 
 # Sizes of a model of 7 billion parameters, of Llama 2's shape
 SEVEN = Shape(
@@ -71,6 +73,21 @@ def test_the_known_proportions_of_a_model_of_seven_billion() -> None:
     assert lora.trained == 16 * SEVEN.adapter_per_rank  # 40 million at rank 16
     assert qlora.weights == pytest.approx(0.516 * SEVEN.linear + 2 * (SEVEN.parameters - SEVEN.linear), rel=0.06)
     assert qlora.total < lora.total < full.total
+
+
+def test_a_base_is_divided_only_where_a_copy_does_not_fit_a_card() -> None:
+    large, small = find_gpu("a100-80gb").machine, replace(find_gpu("l4").machine, memory=16 * 2**30)
+    copies = choose_spread("lora", SEVEN, ON_A_GPU, large, 8)
+    assert (copies.shard, copies.fits) == ("none", True)
+    divided = choose_spread("lora", SEVEN, ON_A_GPU, small, 8)
+    assert (divided.shard, divided.fits) == ("fsdp", True)
+    assert divided.divided is not None
+    # Seven eighths of the blocks are elsewhere, and two of 32 are gathered.
+    assert divided.whole - divided.divided == pytest.approx(2 * SEVEN.linear * (7 / 8 - 2 / 32), rel=1e-6)
+    assert "FSDP, not yet run on GPUs" in divided.reason
+    full = choose_spread("full", SEVEN, ON_A_GPU, large, 8)
+    assert (full.shard, full.fits, full.divided) == ("none", False, None)
+    assert "use --tune lora" in full.reason
 
 
 def test_checkpointing_rows_and_lengths_change_activations_alone() -> None:

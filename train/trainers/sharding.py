@@ -1,0 +1,45 @@
+"""FSDP of a frozen base: each process holds a part of the decoder layers' weights and gathers a layer while it runs.
+
+What is trained, an adapter, stays whole in each process, under DDP as without sharding: so checkpoints, saving and
+resuming are the same. Embeddings, the last layer and norms outside the decoder layers stay whole too. PyTorch's FSDP2:
+https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html. Not yet run on GPUs.
+"""
+
+from typing import Any
+
+import torch
+from torch.distributed import fsdp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from models.errors import Invalid
+
+
+def shard_base(model: Any, device: str, processes: int) -> None:
+    """Divides the weights of the decoder layers among all processes and moves them to the device, layer by layer.
+
+    The model must not have an adapter yet: what is added to its layers later stays whole.
+
+    Raises:
+        Invalid: the model has no list of decoder layers.
+    """
+    model.requires_grad_(False)
+    mesh = init_device_mesh(device, (processes,))
+    for layer in _decoder_layers(model):
+        fsdp.fully_shard(layer, mesh=mesh)
+
+
+def exclude_from_ddp(model: Any) -> int:
+    """Keeps DDP from broadcasting divided weights at its start, as if each process had all; returns their number."""
+    divided = [name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, divided)
+    return len(divided)
+
+
+def _decoder_layers(model: Any) -> list[Any]:
+    number = model.config.get_text_config().num_hidden_layers
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == number]
+    if not lists:
+        raise Invalid("The base has no list of decoder layers to divide: leave --shard out.", param="shard")
+    return list(lists[0])

@@ -1,0 +1,149 @@
+"""The process of a Python grader: in bubblewrap without network and without files, or plain if an owner allows it.
+
+Bubblewrap gives it namespaces of its own: no network, no other processes, an empty /tmp in memory, and of the machine's
+files only the interpreter with its packages, to read. The limits are OpenAI's: two minutes and 2 GiB for an item.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from models.errors import Invalid
+
+_PROGRAM = Path(__file__).with_name("sandbox_program.py")
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
+_MOST_LINE = 2**17
+_GRACE_S, _PROBE_S = 5.0, 10.0
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    """Limits of one item: seconds of time and bytes of memory."""
+
+    seconds: float = 120.0
+    memory: int = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class SandboxResult:
+    """The score of one item, or the error of the program (`runtime` True) or of the sandbox."""
+
+    score: float | None = None
+    error: str | None = None
+    runtime: bool = True
+
+
+def check_sandbox(unsandboxed: bool) -> None:
+    """Checks that Python graders can run here.
+
+    Raises:
+        Invalid: there is no bubblewrap, and the setting `unsandboxed_graders` is off.
+    """
+    if not unsandboxed and not _has_bubblewrap():
+        raise Invalid(
+            "Python graders need bubblewrap on the server, and user namespaces: apt-get install bubblewrap. If you trust "
+            "every grader, set unsandboxed_graders instead.",
+            param="type",
+            code="python_grader_server_error",
+        )
+
+
+@cache
+def _has_bubblewrap() -> bool:
+    """Whether bubblewrap is installed and may create namespaces, which containers often forbid."""
+    try:
+        probe = subprocess.run(
+            ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, timeout=_PROBE_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.returncode == 0
+
+
+async def run_program(
+    source: str, cases: Sequence[dict[str, Any]], unsandboxed: bool, limits: SandboxLimits | None = None
+) -> list[SandboxResult]:
+    """Grades each case ({sample, item}) with the program, in one process, in order.
+
+    Raises:
+        Invalid: see `check_sandbox`.
+    """
+    check_sandbox(unsandboxed)
+    limits = limits or SandboxLimits()
+    results: list[SandboxResult] = []
+    while len(results) < len(cases):
+        before = len(results)
+        results += await _run_process(source, cases[before:], unsandboxed, limits)
+    return results
+
+
+async def _run_process(
+    source: str, cases: Sequence[dict[str, Any]], unsandboxed: bool, limits: SandboxLimits
+) -> list[SandboxResult]:
+    """The results up to the first case at which the process breaks, at least one."""
+    process = await asyncio.create_subprocess_exec(
+        *_command(unsandboxed),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        env={"PATH": "/usr/bin:/bin"},
+        cwd="/",
+        limit=_MOST_LINE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    results: list[SandboxResult] = []
+    try:
+        await _send(process.stdin, {"source": source, "seconds": limits.seconds, "memory": limits.memory})
+        for case in cases:
+            await _send(process.stdin, case)
+            async with asyncio.timeout(limits.seconds + _GRACE_S):
+                line = await process.stdout.readline()
+            result = json.loads(line)
+            results.append(SandboxResult(result.get("score"), result.get("error")))
+    except (OSError, ValueError, TimeoutError):
+        results.append(SandboxResult(error="The grader's process ended without a result.", runtime=False))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        process.stdin.close()
+    return results
+
+
+async def _send(stream: asyncio.StreamWriter, value: dict[str, Any]) -> None:
+    stream.write(json.dumps(value).encode() + b"\n")
+    await stream.drain()
+
+
+def _command(unsandboxed: bool) -> list[str]:
+    python = [os.path.realpath(sys.executable), "-I", "-B"]
+    if unsandboxed and not _has_bubblewrap():
+        return [*python, str(_PROGRAM)]
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    # One thread: a forked child has no others.
+    for name, value in (("PATH", "/usr/bin:/bin"), ("PARLEY_SANDBOXED", "1"), ("OPENBLAS_NUM_THREADS", "1")):
+        command += ["--setenv", name, value]
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            command += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            command += ["--ro-bind", path, path]
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    for path in dict.fromkeys((sys.base_prefix, *packages)):
+        command += ["--ro-bind", path, path]
+    command += ["--proc", "/proc", "--dev", "/dev", "--size", str(2**30), "--tmpfs", "/tmp", "--chdir", "/tmp"]  # noqa: S108 -- its own /tmp
+    command += ["--ro-bind", str(_PROGRAM), "/grader/run.py"]
+    paths = ", ".join(repr(path) for path in packages)
+    start = f"import sys; sys.path += [{paths}]; import runpy; runpy.run_path('/grader/run.py', run_name='__main__')"
+    return [*command, *python, "-c", start]

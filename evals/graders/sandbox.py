@@ -50,8 +50,8 @@ def check_sandbox(unsandboxed: bool) -> None:
     """
     if not unsandboxed and not _has_bubblewrap():
         raise Invalid(
-            "Python graders need bubblewrap on the server, and user namespaces: apt-get install bubblewrap. If you trust "
-            "every grader, set unsandboxed_graders instead.",
+            "Python graders need bubblewrap and user namespaces on the server: apt-get install bubblewrap. If you "
+            "trust every grader, set unsandboxed_graders instead.",
             param="type",
             code="python_grader_server_error",
         )

@@ -1,7 +1,7 @@
 """Runs inside a Python grader's process: one line of JSON in for each item, one line of JSON out.
 
-It imports nothing of Parley's, since the sandbox does not contain it. The grader's source runs once, so that its imports
-do; each item is graded in a forked child, which is killed with everything that it started.
+It imports nothing of Parley's, since the sandbox does not contain it. The grader's source runs once, so that its
+imports do; each item is graded in a forked child, which is killed with everything that it started.
 """
 
 import json

@@ -46,7 +46,9 @@ def look_up(path: str, values: Mapping[str, Any]) -> Any:
         elif isinstance(value, Sequence) and not isinstance(value, str) and step.isdigit() and int(step) < len(value):
             value = value[int(step)]
         elif place == 1 and step == "output_json":
-            raise TemplateError("The answer is not JSON, so sample.output_json has no value.", code="sample_parse_error")
+            raise TemplateError(
+                "The answer is not JSON, so sample.output_json has no value.", code="sample_parse_error"
+            )
         else:
             raise TemplateError(f"{path[:_QUOTED]} has no value.", code="invalid_variable_error")
     return value

@@ -95,9 +95,7 @@ def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 _Word = tuple[int, str]
 
 
-def _align(
-    found: Sequence[_Word], wanted: Sequence[_Word]
-) -> tuple[list[tuple[int, int]], list[_Word], list[_Word]]:
+def _align(found: Sequence[_Word], wanted: Sequence[_Word]) -> tuple[list[tuple[int, int]], list[_Word], list[_Word]]:
     """Pairs of places with equal words, from the end, as NLTK aligns them; and the words that are left on each side."""
     places: dict[str, list[int]] = defaultdict(list)
     for index, (_, word) in enumerate(wanted):

@@ -1,6 +1,7 @@
-"""Templates of graders and eval runs: `{{item.question}}`, `{{sample.output_json.a.b}}`, `{{sample.choices[0].message}}`.
+"""Templates of graders and eval runs: `{{item.question}}`, `{{sample.output_json.a.b}}`, `{{sample.choices[0]}}`.
 
-A text is inserted as it is, any other value as JSON. There are no loops or conditions. Source: OpenAI's guide on graders.
+A text is inserted as it is, any other value as JSON. There are no loops or conditions. Source: OpenAI's guide on
+graders.
 """
 
 import json
@@ -18,7 +19,7 @@ _QUOTED = 60
 
 
 class TemplateError(ParleyError):
-    """A variable has no value. `code` is `invalid_variable_error`, or `sample_parse_error` if the answer is not JSON."""
+    """A variable has no value. `code`: `invalid_variable_error`, or `sample_parse_error` for an answer that is no JSON."""
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -4,12 +4,14 @@
 - bleu: sacrebleu's sentence BLEU with effective order.
 - gleu: Google BLEU (Wu et al. 2016, arXiv:1609.08144): matches of 1- to 4-grams of the words that are separated by
   spaces, divided by the larger number of n-grams. As NLTK's `sentence_gleu`.
-- meteor: Lavie and Agarwal 2007, with exact words and Porter stems, as NLTK's `meteor_score` without WordNet's synonyms.
+- meteor: Lavie and Agarwal 2007, with exact words and Porter stems, as NLTK's `meteor_score` without WordNet
+  synonyms.
 - rouge_1 to rouge_5, rouge_l: F-measures, as `rouge-score` without a stemmer.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from evals.scorers.reference_similarity import bleu, rouge_l, split_words
 from evals.scorers.sample import Sample
@@ -59,9 +61,7 @@ def meteor(text: str, reference: str) -> float:
         return 0.0
     precision, recall = len(matches) / len(found), len(matches) / len(wanted)
     mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
-    chunks = 1 + sum(
-        after != (place + 1, other + 1) for (place, other), after in zip(matches, matches[1:], strict=False)
-    )
+    chunks = 1 + sum(after != (place + 1, other + 1) for (place, other), after in pairwise(matches))
     return mean * (1 - _GAMMA * (chunks / len(matches)) ** _BETA)
 
 

@@ -19,7 +19,7 @@ _QUOTED = 60
 
 
 class TemplateError(ParleyError):
-    """A variable has no value. `code`: `invalid_variable_error`, or `sample_parse_error` for an answer that is no JSON."""
+    """A variable has no value. `code` is `invalid_variable_error`, or `sample_parse_error` for output_json."""
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -20,8 +20,6 @@ from models.chat.messages import Message
 from models.errors import Invalid, ParleyError
 from models.files.stored_files import Files
 
-# More than this is stored as a file, so that lists and polls of runs stay small.
-MAX_ROWS, MAX_BYTES = 100, 64 * 1024
 _CALLED = ("response_format", "tools", "seed", "temperature", "top_p", "reasoning_effort", "max_completion_tokens")
 
 

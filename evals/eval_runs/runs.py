@@ -8,7 +8,6 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from evals.api_tables import EvalItemRow, EvalRow, EvalRunRow
-from evals.eval_runs.data_sources import MAX_BYTES, MAX_ROWS
 from evals.eval_runs.evals import Caller, Page, PageRange, eval_row, find_repeated, request_digest, seconds
 from evals.eval_runs.requests import RunCreate
 from evals.graders.grading import models_of
@@ -21,6 +20,8 @@ from models.jobs.jobs import cancel_in, enqueue_in
 from models.settings.settings import Settings
 from models.tables import JobRow
 
+# More than this is stored as a file, so that lists and polls of runs stay small.
+MAX_ROWS, MAX_BYTES = 100, 64 * 1024
 EVAL_RUN = "eval-run"  # the kind of the worker's job
 _STATUS = {
     "queued": "queued",

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from evals.eval_runs import data_sources, run_job
+from evals.eval_runs import run_job, runs
 from evals.tasks.evaluations import load_evaluation
 from evals.tasks.summaries import overview
 from models.errors import NotFound
@@ -126,22 +126,22 @@ def test_rows_with_answers_need_no_model_and_lists_go_on(house: EvalsHouse, chec
     ]
     file = client.files.create(file=("rows.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="evals")
     source: Any = {"type": "jsonl", "source": {"type": "file_id", "id": file.id}}
-    runs = [client.evals.runs.create(found.id, name=str(n), data_source=source) for n in range(3)]
+    made = [client.evals.runs.create(found.id, name=str(n), data_source=source) for n in range(3)]
     assert house.work().status == "succeeded"
-    assert cancel(house.database, house.database_job(runs[1].id)).status == "cancelled"
+    assert cancel(house.database, house.database_job(made[1].id)).status == "cancelled"
     statuses = [checked(run).status for run in client.evals.runs.list(found.id, limit=1)]
     assert statuses == ["completed", "canceled", "queued"]
-    assert [run.id for run in client.evals.runs.list(found.id, status="queued")] == [runs[2].id]
-    done = client.evals.runs.retrieve(runs[0].id, eval_id=found.id)
+    assert [run.id for run in client.evals.runs.list(found.id, status="queued")] == [made[2].id]
+    done = client.evals.runs.retrieve(made[0].id, eval_id=found.id)
     assert (done.result_counts.passed, done.result_counts.failed, done.per_model_usage) == (2, 3, [])
     (first, *_) = client.evals.runs.output_items.list(done.id, eval_id=found.id)
     assert (first.sample.model, first.sample.output[0].content) == ("old", "1")
 
-    cancelled = checked(client.evals.runs.cancel(runs[2].id, eval_id=found.id))
+    cancelled = checked(client.evals.runs.cancel(made[2].id, eval_id=found.id))
     assert cancelled.status == "canceled"
-    assert get_job(house.database, house.database_job(runs[2].id)).status == "cancelled"
+    assert get_job(house.database, house.database_job(made[2].id)).status == "cancelled"
     with pytest.raises(openai.BadRequestError, match="has ended"):
-        client.post(f"/evals/{found.id}/runs/{runs[2].id}", cast_to=object)  # as SDKs up to 3.20 cancel
+        client.post(f"/evals/{found.id}/runs/{made[2].id}", cast_to=object)  # as SDKs up to 3.20 cancel
     other = client.evals.create(
         name="logs", data_source_config={"type": "logs", "metadata": {"usecase": "x"}}, testing_criteria=[check]
     )
@@ -149,9 +149,9 @@ def test_rows_with_answers_need_no_model_and_lists_go_on(house: EvalsHouse, chec
     renamed = checked(client.evals.update(found.id, name="renamed", metadata={"a": "b"}))
     assert (renamed.name, renamed.metadata) == ("renamed", {"a": "b"})
     assert [each.name for each in client.evals.list(order_by="updated_at")] == ["logs", "renamed"]
-    evaluation = get_job(house.database, house.database_job(runs[0].id)).result
+    evaluation = get_job(house.database, house.database_job(made[0].id)).result
     assert evaluation is not None
-    assert client.evals.runs.delete(runs[0].id, eval_id=found.id).deleted
+    assert client.evals.runs.delete(made[0].id, eval_id=found.id).deleted
     with pytest.raises(NotFound):
         load_evaluation(house.database, evaluation["evaluation"])
     assert checked(client.evals.delete(found.id)).eval_id == found.id
@@ -161,7 +161,7 @@ def test_rows_with_answers_need_no_model_and_lists_go_on(house: EvalsHouse, chec
 
 def test_a_killed_run_goes_on_and_asks_nothing_twice(house: EvalsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_job, "CHUNK", 4)
-    monkeypatch.setattr(data_sources, "MAX_ROWS", 5)
+    monkeypatch.setattr(runs, "MAX_ROWS", 5)
     check = {"type": "string_check", "name": "same", "operation": "like", "input": "{{sample.output_text}}",
              "reference": "{{item.notifications}}"}  # fmt: skip
     found = make_eval(house.client, [check])
@@ -196,6 +196,43 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(house: EvalsHouse, monkeypa
     house.client.evals.runs.create(found.id, data_source=completions(rows[:2]))
     assert house.work().status == "succeeded"
     assert len(house.upstream.asked) == 12
+
+
+@pytest.mark.long
+def test_graders_are_checked_and_run_alone(house: EvalsHouse, checked: Check) -> None:
+    graders = house.client.fine_tuning.alpha.graders
+    for grader in criteria():
+        if grader["type"] != "label_model":  # not among the SDK's types for this call
+            assert checked(graders.validate(grader=grader)).grader.name == grader["name"]
+    answer = '{"city": "Oslo"}'
+    same: Any = {"type": "string_check", "name": "same", "operation": "eq", "input": "{{sample.output_json.city}}",
+                 "reference": "{{item.city}}"}  # fmt: skip
+    found = checked(graders.run(grader=same, model_sample=answer, item={"city": "Oslo"}))
+    assert (found.reward, found.metadata.name, found.metadata.scores) == (1.0, "same", {"same": 1.0})
+    assert not any(value for value in found.metadata.errors.to_dict().values())
+    assert graders.run(grader=same, model_sample="no JSON", item={}).metadata.errors.sample_parse_error
+    assert graders.run(grader=same, model_sample=answer, item={}).metadata.errors.invalid_variable_error
+    score = criteria()[3] | {"input": [{"role": "user", "content": "Grade {{sample.output_text}}"}]}
+    judged = checked(graders.run(grader=score, model_sample=answer))
+    assert (judged.reward, judged.metadata.sampled_model_name) == (0.75, "judge")
+    assert judged.api_model_grader_token_usage_per_model["judge"] == {
+        "prompt_tokens": 10, "completion_tokens": judged.metadata.token_usage - 10,
+        "total_tokens": judged.metadata.token_usage,
+    }  # fmt: skip
+    asked = house.upstream.bodies[-1]
+    assert asked["messages"][0]["role"] == "system"
+    assert asked["response_format"]["json_schema"]["schema"]["required"] == ["reasoning", "result"]
+    both: Any = {"type": "multi", "name": "both", "graders": {"a": same, "b": score}, "calculate_output": "0.5*a + b/2"}
+    found = graders.run(grader=both, model_sample=answer, item={"city": "Oslo"})
+    assert (found.reward, found.sub_rewards) == (0.875, {"a": 1.0, "b": 0.75})
+    broken: Any = {"type": "python", "name": "p", "source": "def grade(sample, item):\n    return 1 / 0"}
+    errors = graders.run(grader=broken, model_sample=answer).metadata.errors
+    assert errors.python_grader_runtime_error
+    assert errors.python_grader_runtime_error_details == "ZeroDivisionError: division by zero"
+    with pytest.raises(openai.BadRequestError, match="'c' is not one of its graders"):
+        graders.validate(grader=both | {"calculate_output": "c"})
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        graders.run(grader=score | {"model": "nobody"}, model_sample="x")
 
 
 def test_what_cannot_run_is_refused_or_fails_with_a_reason(house: EvalsHouse) -> None:

@@ -30,7 +30,8 @@ def get_item(database: Database, eval_id: str, run_id: str, item_id: str) -> dic
         found = session.execute(query).first()
         if found is None:
             raise _no_item(item_id, "output_item_id")
-        return _item_json(run, *found)
+        item, sample, answer = found
+        return _item_json(run, item, sample, answer)
 
 
 def list_items(database: Database, eval_id: str, run_id: str, page: PageRange, status: str | None = None) -> Page:
@@ -52,7 +53,7 @@ def list_items(database: Database, eval_id: str, run_id: str, page: PageRange, s
             query = query.where(EvalItemRow.place < last if page.descending else EvalItemRow.place > last)
         order = EvalItemRow.place.desc() if page.descending else EvalItemRow.place.asc()
         rows = session.execute(query.order_by(order).limit(page.limit + 1)).all()
-        data = [_item_json(run, *row) for row in rows[: page.limit]]
+        data = [_item_json(run, item, sample, answer) for item, sample, answer in rows[: page.limit]]
     return Page(data, len(rows) > page.limit)
 
 

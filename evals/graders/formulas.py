@@ -70,7 +70,7 @@ def _allowed(node: ast.AST) -> bool:
 
 
 def _value(node: Any, scores: Mapping[str, float]) -> float:
-    if isinstance(node, ast.Constant):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return float(node.value)
     if isinstance(node, ast.Name):
         return float(scores[node.id] if node.id in scores else _CONSTANTS[node.id])

@@ -103,8 +103,9 @@ async def _run_process(
     assert process.stdin is not None
     assert process.stdout is not None
     results: list[SandboxResult] = []
+    setup = {"source": source, "seconds": limits.seconds, "memory": limits.memory, "alone": _has_bubblewrap()}
     try:
-        await _send(process.stdin, {"source": source, "seconds": limits.seconds, "memory": limits.memory})
+        await _send(process.stdin, setup)
         for case in cases:
             await _send(process.stdin, case)
             async with asyncio.timeout(limits.seconds + _GRACE_S):
@@ -132,7 +133,7 @@ def _command(unsandboxed: bool) -> list[str]:
         return [*python, str(_PROGRAM)]
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     # One thread: a forked child has no others.
-    for name, value in (("PATH", "/usr/bin:/bin"), ("PARLEY_SANDBOXED", "1"), ("OPENBLAS_NUM_THREADS", "1")):
+    for name, value in (("PATH", "/usr/bin:/bin"), ("OPENBLAS_NUM_THREADS", "1")):
         command += ["--setenv", name, value]
     for path in _SYSTEM:
         if os.path.islink(path):

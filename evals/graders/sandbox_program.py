@@ -32,6 +32,7 @@ def main() -> None:
     broken = _attempt(lambda: exec(compile(setup["source"], "grader.py", "exec"), names))  # noqa: S102 -- its purpose
     while (line := reader.next()) is not None:
         result = json.dumps(broken).encode() if broken else _grade_in_child(names, line, setup["seconds"])
+        _reap(setup["alone"])
         answers.write(result + b"\n")
 
 
@@ -78,7 +79,6 @@ def _grade_in_child(names: dict[str, Any], line: bytes, seconds: float) -> bytes
         with suppress(OSError):
             kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    _reap()
     return result
 
 
@@ -114,9 +114,9 @@ def _read(reading: int, seconds: float) -> bytes:
         return json.dumps({"error": "RuntimeError: the grader ended without a score"}).encode()
 
 
-def _reap() -> None:
-    """Kills what the child left behind where this process has the machine's process list to itself."""
-    if os.environ.get("PARLEY_SANDBOXED"):
+def _reap(alone: bool) -> None:
+    """Ends what the child left behind; `alone`: all processes that this one can see are the grader's."""
+    if alone:
         with suppress(OSError):
             os.kill(-1, signal.SIGKILL)
     with suppress(ChildProcessError):

@@ -27,8 +27,8 @@ def criteria() -> list[dict[str, Any]]:
     """One grader of each kind that an eval takes."""
     asked = [{"role": "developer", "content": "Grade the summary."}, {"role": "user", "content": JUDGED}]
     return [
-        {"type": "string_check", "name": "mentions", "input": "{{sample.output_text}}", "reference": "{{item.expected}}",
-         "operation": "ilike"},
+        {"type": "string_check", "name": "mentions", "operation": "ilike", "input": "{{sample.output_text}}",
+         "reference": "{{item.expected}}"},
         {"type": "text_similarity", "name": "close", "input": "{{ sample.output_text }}",
          "reference": "{{item.notifications}}", "evaluation_metric": "rouge_l", "pass_threshold": 0.5},
         {"type": "label_model", "name": "label", "model": "judge", "input": asked, "labels": ["good", "bad"],
@@ -237,8 +237,8 @@ def test_graders_are_checked_and_run_alone(house: EvalsHouse, checked: Check) ->
 
 def test_what_cannot_run_is_refused_or_fails_with_a_reason(house: EvalsHouse) -> None:
     client = house.client
-    check: dict[str, Any] = {"type": "string_check", "name": "same", "operation": "eq", "input": "{{sample.output_text}}",
-                             "reference": "x"}  # fmt: skip
+    check: dict[str, Any] = {"type": "string_check", "name": "same", "operation": "eq", "reference": "x",
+                             "input": "{{sample.output_text}}"}  # fmt: skip
     wrong: list[tuple[str, list[dict[str, Any]]]] = [
         ("testing_criteria.0.input", [check | {"input": "{{secret.x}}"}]),
         ("testing_criteria.0.operation", [check | {"operation": "almost"}]),

@@ -112,12 +112,13 @@ def _messages(request: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Messa
         value = look_up(wanted["item_reference"].strip("{} "), values)
         found = [{"role": "user", "content": value}] if isinstance(value, str) else value
     try:
-        return tuple(Message.model_validate(_as_message(message)) for message in found)
+        return tuple(Message.model_validate(as_message(message)) for message in found)
     except (ValidationError, TypeError, AttributeError) as error:
         raise TemplateError("its messages are not texts of system, developer, user or assistant") from error
 
 
-def _as_message(message: Mapping[str, Any]) -> dict[str, Any]:
+def as_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message of an item as role and content; the developer's is the system's."""
     role = message.get("role")
     return {"role": "system" if role == "developer" else role, "content": message.get("content")}
 

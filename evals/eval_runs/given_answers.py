@@ -31,7 +31,19 @@ def given_completion(sample: Mapping[str, Any]) -> Completion:
     if not isinstance(text, str):
         text = _first_text(sample.get("choices"), "message") or _first_text(sample.get("output"), None) or ""
     calls = [call for call in sample.get("output_tools") or () if isinstance(call, dict)]
-    return Completion(text=text, tool_calls=tuple(calls))
+    usage = sample.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    return Completion(
+        text=text,
+        tool_calls=tuple(calls),
+        prompt_tokens=_count(counts.get("prompt_tokens")),
+        completion_tokens=_count(counts.get("completion_tokens")),
+        finish_reason=reason if isinstance(reason := sample.get("finish_reason"), str) and len(reason) <= 64 else None,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def _first_text(entries: Any, field: str | None) -> str | None:

@@ -26,7 +26,7 @@ def get_item(database: Database, eval_id: str, run_id: str, item_id: str) -> dic
     """
     with database.read() as session:
         run = run_row(session, eval_id, run_id)
-        query = _query(run).where(EvalItemRow.place == _place(run, item_id, "output_item_id"))
+        query = item_query(run).where(EvalItemRow.place == _place(run, item_id, "output_item_id"))
         found = session.execute(query).first()
         if found is None:
             raise _no_item(item_id, "output_item_id")
@@ -45,7 +45,7 @@ def list_items(database: Database, eval_id: str, run_id: str, page: PageRange, s
     """
     with database.read() as session:
         run = run_row(session, eval_id, run_id)
-        query = _query(run)
+        query = item_query(run)
         if status is not None:
             query = query.where(EvalItemRow.status == status)
         if page.after is not None:
@@ -62,7 +62,8 @@ def item_id(run_id: str, place: int) -> str:
     return f"outputitem_{run_id.removeprefix('evalrun_')}_{place}"
 
 
-def _query(run: EvalRunRow) -> Any:
+def item_query(run: EvalRunRow) -> Any:
+    """The query of a run's items: (item, its row of data, its answer)."""
     return (
         select(EvalItemRow, TaskSampleRow, AnswerRow)
         .join(TaskSampleRow, (TaskSampleRow.place == EvalItemRow.place) & (TaskSampleRow.task_hash == run.task_hash))

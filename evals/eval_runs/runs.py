@@ -23,7 +23,8 @@ from models.tables import JobRow
 # More than this is stored as a file, so that lists and polls of runs stay small.
 MAX_ROWS, MAX_BYTES = 100, 64 * 1024
 EVAL_RUN = "eval-run"  # the kind of the worker's job
-_STATUS = {
+# A job's status → the status of its run in the API.
+STATUS = {
     "queued": "queued",
     "running": "in_progress",
     "succeeded": "completed",
@@ -89,7 +90,7 @@ def list_runs(settings: Settings, database: Database, eval_id: str, page: PageRa
         select(EvalRunRow, JobRow).outerjoin(JobRow, JobRow.id == EvalRunRow.job).where(EvalRunRow.eval_id == eval_id)
     )
     if status is not None:
-        own = next(name for name, public in _STATUS.items() if public == status)
+        own = next(name for name, public in STATUS.items() if public == status)
         query = query.where(func.coalesce(JobRow.status, EvalRunRow.status) == own)
     with database.read() as session:
         eval_row(session, eval_id)
@@ -214,7 +215,7 @@ def _delete_file(files: Files, file_id: str | None) -> None:
 
 
 def _status(row: EvalRunRow, job: JobRow | None) -> str:
-    return _STATUS[job.status if job is not None else row.status or "failed"]
+    return STATUS[job.status if job is not None else row.status or "failed"]
 
 
 def _run_json(settings: Settings, row: EvalRunRow, job: JobRow | None) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_checks_and_multi_graders_grade_each_case() -> None:
 
 
 PROGRAM = """
-import os, socket, subprocess
+import os, socket, subprocess, time
 state = []
 def grade(sample, item):
     act = item["act"]
@@ -138,7 +138,10 @@ def grade(sample, item):
         print("x" * 10**6)
         return 0.5
     if act == "processes":
-        return float(sum(name.isdigit() for name in os.listdir("/proc")))
+        deadline = time.monotonic() + 0.8
+        while (count := sum(name.isdigit() for name in os.listdir("/proc"))) > 3 and time.monotonic() < deadline:
+            time.sleep(0.01)  # a killed process takes a moment
+        return count
     if act == "numpy":
         import numpy
         return numpy.mean([1, 2])

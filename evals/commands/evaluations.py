@@ -1,4 +1,4 @@
-"""`parley eval run`, `list`, `show`, `diff`, `scorers` and `verify`. They print; `served_runs` and `evals.tasks` do the work."""
+"""`parley eval run`, `list`, `show`, `diff` and `scorers`. They print; `served_runs` and `evals.tasks` do the work."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -47,7 +47,7 @@ class Verification:
 
 
 def verify_run(database: Database, run_id: str) -> Verification:
-    """Compares the verdicts of a run's `string_check` and `text_similarity` graders; the others are not repeatable here.
+    """Compares the verdicts of a run's `string_check` and `text_similarity` graders; the others are not repeatable.
 
     Raises:
         NotFound: there is no such run.

@@ -61,7 +61,7 @@ def test_exported_evals_come_back(
     again = client.evals.runs.retrieve(run.id, eval_id=found.id)
     assert again.result_counts == run.result_counts
     assert (again.status, again.metadata, again.model) == ("completed", {"v": "1"}, "one")
-    assert {each.run_model_name: each.invocation_count for each in again.per_model_usage} == {"one": 4, "judge": 1}
+    assert {each.run_model_name: each.invocation_count for each in again.per_model_usage} == {"one": 4, "judge": 4}
     back = list(client.evals.runs.output_items.list(run.id, eval_id=found.id))
     assert [(item.status, item.sample.output[0].content) for item in back] == [
         (item.status, item.sample.output[0].content) for item in items

@@ -30,8 +30,8 @@ def import_openai_evals(
     """Import evals, runs and output items that were exported from OpenAI's API.
 
     Reads the API's objects as the SDK dumps them (alone, in lists, or one a line), and Langfuse's layout: a file for
-    each eval with its runs, and `files/ID.jsonl`. Evals and runs keep their ids; a completed run becomes an evaluation for
-    `parley eval show`. What cannot be imported is listed.
+    each eval with its runs, and `files/ID.jsonl`. Evals and runs keep their ids; a completed run becomes an
+    evaluation for `parley eval show`. What cannot be imported is listed.
     """
     from evals.eval_runs.openai_dump import import_dump
 

@@ -1,7 +1,8 @@
 """Imports exported evals: the API's own objects as JSON, in any arrangement of files.
 
 Every object `eval`, `eval.run` and `eval.run.output_item` is read, wherever it is in a file: alone, in a list page, one
-a line, or as {eval, rows, runs: [{run, output_items}]}, Langfuse's layout. Files `files/ID.jsonl` become uploaded files.
+a line, or as {eval, rows, runs: [{run, output_items}]}, Langfuse's layout. Files `files/ID.jsonl` become uploaded
+files.
 """
 
 import json

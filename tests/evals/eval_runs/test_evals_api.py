@@ -11,7 +11,8 @@ from evals.tasks.evaluations import load_evaluation
 from evals.tasks.summaries import overview
 from models.errors import NotFound
 from models.jobs.jobs import cancel, get_job
-from tests.evals.eval_runs.conftest import Check, EvalsHouse
+from tests.evals.eval_runs.conftest import Check
+from tests.evals.eval_runs.house import EvalsHouse
 
 ITEM_SCHEMA = {
     "type": "object",

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from evals.tasks.evaluations import list_evaluations
 from parley import build
-from tests.evals.eval_runs.conftest import EvalsHouse
+from tests.evals.eval_runs.house import EvalsHouse
 from tests.evals.eval_runs.test_evals_api import completions, make_eval
 
 CHECKS: list[dict[str, Any]] = [

@@ -1,0 +1,37 @@
+"""A program of the cookbook's shape with each SDK: an eval, two runs by the worker, their items."""
+
+import pytest
+
+from models.database import Database
+from models.settings.settings import Settings
+from tests.clients.programs import Server, run
+from tests.evals.eval_runs.house import evals_house
+
+
+@pytest.mark.long
+def test_a_program_that_compares_two_prompts_runs_unchanged(sdk: str, settings: Settings, database: Database) -> None:
+    with evals_house(settings, database) as house, house.working():
+        server = Server(house.gateway.base_url, "no-key", chat="one", tunable="")
+        met = run(sdk, "evals", server, "one", "judge")
+    texts = ["Alice: lunch at one?", "Bank: your card was used", "Carol: the train is late"]
+    counts = {"errored": 1, "failed": 0, "passed": 3, "total": 4}
+    errors = [result.pop("errors") for result in met["results"]]
+    assert met == {
+        "created": ["queued", "queued"],
+        "results": [
+            {
+                "name": name,
+                "status": "completed",
+                "counts": counts,
+                "criteria": [[3, 0], [3, 0]],
+                "outputs": [f"one says: {text}" for text in texts],
+                "passed": [[True, True], [True, True], [True, True], []],
+            }
+            for name in ("short", "kind")
+        ],
+        "cancelled": "it has ended",
+        "updated": "Summaries",
+        "listed": True,
+        "deleted": ["eval.deleted", True, True],
+    }
+    assert all("cannot: refuse" in each for (each,) in errors)

@@ -14,7 +14,7 @@ from evals.tables import AnswerRow, TaskSampleRow
 from models.database import Database
 from models.errors import NotFound
 
-_ID = re.compile(r"outputitem_(?P<run>[0-9A-Z]{26})_(?P<place>\d{1,9})")
+_ID = re.compile(r"outputitem_(?P<run>[\w-]{1,64})_(?P<place>\d{1,9})", re.ASCII)
 _ItemRows = tuple[EvalItemRow, TaskSampleRow, AnswerRow | None]
 
 

@@ -8,6 +8,7 @@ files.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from evals.eval_runs.data_sources import as_message
 from evals.eval_runs.evals import with_criterion_id
 from evals.eval_runs.given_answers import store_given
 from evals.eval_runs.published import publish_evaluation, store_task
-from evals.eval_runs.runs import STATUS
+from evals.eval_runs.runs import ACTIVE, STATUS
 from evals.scorers.sample import Sample
 from evals.tasks.task import Task, TaskSample, prompt_hash
 from models.chat.messages import Message
@@ -60,15 +61,26 @@ def import_dump(settings: Settings, database: Database, path: Path) -> DumpImpor
         raise Invalid(f"{path} has no evals, runs or output items of OpenAI's API.", param="path")
     files = {file.stem: _store_file(Files(settings, database), file, done) for file in dump.files}
     for found in dump.objects["eval"].values():
-        _import_eval(database, found, done)
+        with _reporting(found["id"], done):
+            _import_eval(database, found, done)
     by_run: dict[str, list[dict[str, Any]]] = {}
     for item in dump.objects["eval.run.output_item"].values():
         by_run.setdefault(str(item.get("run_id")), []).append(item)
     for run in dump.objects["eval.run"].values():
-        _import_run(settings, database, run, by_run.pop(run["id"], []), files, done)
+        with _reporting(run["id"], done):
+            _import_run(settings, database, run, by_run.pop(run["id"], []), files, done)
     for run_id, items in by_run.items():
         done.lost.append(f"{len(items)} output items of {run_id}: the run itself is missing.")
     return done
+
+
+@contextmanager
+def _reporting(name: str, done: DumpImport) -> Iterator[None]:
+    """Reports an object that lacks a field, or has one of another type, and goes on."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        done.lost.append(f"{name}: it is not as the API gives it ({type(error).__name__}: {error}).")
 
 
 def _read_dump(path: Path) -> _Dump:
@@ -202,7 +214,8 @@ def _run_row(
         model=str(run.get("model") or "")[:255],
         content={"data_source": data_source, "metadata": run.get("metadata")},
         digest="",
-        status=next((own for own, name in STATUS.items() if name == public), "failed"),
+        # Nobody works on a run that had not ended.
+        status=next((own for own, name in STATUS.items() if name == public and own not in ACTIVE), "cancelled"),
         task_hash=task_hash,
         counts=counts | {"error": (run.get("error") or {}).get("message")},
     )

@@ -120,6 +120,8 @@ def _result(
     errors: dict[str, str] = {}
     kinds = {criterion["id"]: criterion["type"] for criterion in criteria}
     for result in item.results:
+        if result["name"] not in names:  # an imported result whose criterion is unknown
+            continue
         name, failure = names[result["name"]], result.get("error")
         scores[name] = None if failure else result["score"]
         if failure:

@@ -23,7 +23,7 @@ from evals.graders.grading import add_usage, grade_all
 from evals.graders.templates import sample_values
 from evals.request_pool import RateLimitedReport
 from evals.served_models import Completers, find_models, run_with_completers
-from evals.tasks.answer_cache import Outcome
+from evals.tasks.answer_cache import Outcome, storable_text
 from evals.tasks.runner import Progress
 from evals.tasks.task import TaskSample
 from models.errors import NotFound
@@ -188,9 +188,10 @@ def _item(run: _Run, place: int, outcome: Outcome, grades: Sequence[Grade]) -> E
         status = "error"
     else:
         status = "pass" if all(grade.passed for grade in grades) else "fail"
+    error = None if outcome.error is None else storable_text(outcome.error)
     results = [result_json(criterion, grade) for criterion, grade in zip(run.criteria, grades, strict=False)]
     return EvalItemRow(
-        run_id=run.id, place=place, status=status, answer_id=outcome.answer_id, error=outcome.error, results=results
+        run_id=run.id, place=place, status=status, answer_id=outcome.answer_id, error=error, results=results
     )
 
 

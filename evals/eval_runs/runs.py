@@ -31,7 +31,7 @@ STATUS = {
     "failed": "failed",
     "cancelled": "canceled",
 }
-_ACTIVE = ("queued", "running")
+ACTIVE = ("queued", "running")
 
 
 def create_run(
@@ -256,4 +256,4 @@ def _usage_json(model: str, calls: int, prompt: int, completion: int) -> dict[st
 
 def is_active(job: JobRow | None) -> bool:
     """Whether a run's job may still add items."""
-    return job is not None and job.status in _ACTIVE
+    return job is not None and job.status in ACTIVE

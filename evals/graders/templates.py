@@ -41,7 +41,10 @@ def look_up(path: str, values: Mapping[str, Any]) -> Any:
         TemplateError: there is none.
     """
     value: Any = values
-    for place, step in enumerate(_STEP.findall(path)):
+    steps = _STEP.findall(path)
+    if not steps:
+        raise TemplateError("{{}} names no variable.", code="invalid_variable_error")
+    for place, step in enumerate(steps):
         if isinstance(value, Mapping) and step in value:
             value = value[step]
         elif isinstance(value, Sequence) and not isinstance(value, str) and step.isdigit() and int(step) < len(value):

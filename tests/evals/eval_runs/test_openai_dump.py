@@ -89,15 +89,29 @@ def test_a_verdict_that_differs_is_listed(house: EvalsHouse, tmp_path: Path, mon
     item = {"object": "eval.run.output_item", "id": "outputitem_1", "run_id": "evalrun_old", "status": "pass",
             "datasource_item": {"expected": "x"}, "datasource_item_id": 0,
             "sample": {"output": [{"role": "assistant", "content": "no"}], "input": []},
-            "results": [{"name": "says-068d", "passed": True, "score": 1.0}]}  # fmt: skip
+            "results": [{"name": "says-068d", "passed": True, "score": 1.0},
+                        {"name": "gone", "passed": True}]}  # fmt: skip
     run = {"object": "eval.run", "id": "evalrun_old", "eval_id": "eval_old", "status": "completed", "model": "gpt-4o",
            "data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}}  # fmt: skip
     lone = run | {"id": "evalrun_lone", "eval_id": "eval_none"}
+    broken = {"object": "eval", "id": "eval_broken"}
+    unfinished = run | {"id": "evalrun_half", "status": "in_progress"}
     file = tmp_path / "dump.json"
-    file.write_text(json.dumps([found, run, item, lone]))
-    assert parley("import", "openai-evals", str(file))[1]["lost"] == ["evalrun_lone: its eval eval_none is missing."]
+    file.write_text(json.dumps([found, run, item, lone, broken, unfinished]))
+    assert parley("import", "openai-evals", str(file))[1]["lost"] == [
+        "eval_broken: it is not as the API gives it (KeyError: 'data_source_config').",
+        "evalrun_lone: its eval eval_none is missing.",
+        "evalrun_half: it has no output items, so it is not an evaluation.",
+    ]
+    assert house.client.evals.runs.retrieve("evalrun_half", eval_id="eval_old").status == "canceled"
     code, verified = parley("eval", "verify", "evalrun_old")
     assert (code, verified["compared"], verified["equal"]) == (1, 1, 0)
     assert verified["deviations"][0]["criterion"] == "says"
+    other = item | {"id": "outputitem_2", "datasource_item_id": 1, "run_id": "evalrun_68a-b_c"}
+    two = [run | {"id": "evalrun_68a-b_c"}, other, other | {"id": "outputitem_3", "status": "fail"}]
+    file.write_text(json.dumps(two))
+    assert parley("import", "openai-evals", str(file))[1]["imported"] == {"runs": 1, "output items": 2}
+    items = list(house.client.evals.runs.output_items.list("evalrun_68a-b_c", eval_id="eval_old", limit=1))
+    assert [each.status for each in items] == ["pass", "fail"]
     with pytest.raises(openai.NotFoundError):
         house.client.evals.runs.retrieve("evalrun_lone", eval_id="eval_none")

@@ -1,7 +1,7 @@
 """Output items of runs as the API's objects: the data, the answer and the results of the graders."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -15,7 +15,6 @@ from models.database import Database
 from models.errors import NotFound
 
 _ID = re.compile(r"outputitem_(?P<run>[\w-]{1,64})_(?P<place>\d{1,9})", re.ASCII)
-_ItemRows = tuple[EvalItemRow, TaskSampleRow, AnswerRow | None]
 
 
 def get_item(database: Database, eval_id: str, run_id: str, item_id: str) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def get_item(database: Database, eval_id: str, run_id: str, item_id: str) -> dic
     with database.read() as session:
         run = run_row(session, eval_id, run_id)
         query = item_query(run).where(EvalItemRow.place == _place(run, item_id, "output_item_id"))
-        found = session.execute(query).first()
+        found: Any = session.execute(query).first()
         if found is None:
             raise _no_item(item_id, "output_item_id")
         item, sample, answer = found
@@ -52,7 +51,7 @@ def list_items(database: Database, eval_id: str, run_id: str, page: PageRange, s
             last = _place(run, page.after, "after")
             query = query.where(EvalItemRow.place < last if page.descending else EvalItemRow.place > last)
         order = EvalItemRow.place.desc() if page.descending else EvalItemRow.place.asc()
-        rows = session.execute(query.order_by(order).limit(page.limit + 1)).all()
+        rows: Sequence[Any] = session.execute(query.order_by(order).limit(page.limit + 1)).all()
         data = [_item_json(run, item, sample, answer) for item, sample, answer in rows[: page.limit]]
     return Page(data, len(rows) > page.limit)
 

@@ -5,7 +5,7 @@ nothing is asked twice. At the end the results become an evaluation, which the p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -41,7 +41,6 @@ class _Run:
 
     id: str
     job_id: str
-    name: str
     request: Mapping[str, Any]
     criteria: Sequence[Mapping[str, Any]]
     data: RunData
@@ -49,7 +48,6 @@ class _Run:
     context: JobContext
     asking: Asking | None = None
     done: int = 0
-    notes: list[str] = field(default_factory=list)
 
     @property
     def samples(self) -> tuple[TaskSample, ...]:
@@ -106,7 +104,7 @@ def _load(job: Job, context: JobContext) -> _Run:
         label = spec.id
     else:
         label = (_given_model(data) or name)[:255]
-    return _Run(run_id, job.id, name, request, criteria, data, label, context)
+    return _Run(run_id, job.id, request, criteria, data, label, context)
 
 
 def _given_model(data: RunData) -> str:

@@ -1,7 +1,7 @@
 """Recomputes the verdicts of a run's deterministic graders and compares them with the stored ones."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +57,7 @@ def verify_run(database: Database, run_id: str) -> Verification:
         if run is None:
             raise NotFound(f"There is no run {run_id!r} of the evals API.", param="run")
         criteria = eval_row(session, run.eval_id).content["testing_criteria"]
-        rows = session.execute(item_query(run).order_by(EvalItemRow.place)).all()
+        rows: Sequence[Any] = session.execute(item_query(run).order_by(EvalItemRow.place)).all()
         items = [(item, sample.content["metadata"], answer) for item, sample, answer in rows]
     found = Verification()
     for criterion in criteria:

@@ -21,7 +21,8 @@ from models.settings.settings import Settings
 class Asking:
     """Asks models by the names that a request uses, for one run.
 
-    `salt` keeps sampled answers apart from those of other runs; `ids` are the versions that names stand for.
+    `salt` keeps sampled answers apart from those of other runs; `ids` are the versions that names stand for. `tick` is
+    that of `GradingContext`.
     """
 
     settings: Settings
@@ -30,6 +31,7 @@ class Asking:
     salt: str = ""
     ids: dict[str, str] = field(default_factory=dict)
     report: Callable[[Progress], None] | None = None
+    tick: Callable[[], None] = lambda: None
 
     async def ask_samples(
         self, model: str, samples: Sequence[TaskSample], parameters: Mapping[str, Any]
@@ -60,7 +62,7 @@ class Asking:
         def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
             return gateway_embedder(self.settings, EMBEDDER)(texts)
 
-        return GradingContext(self.ask_conversations, embed, self.settings.unsandboxed_graders)
+        return GradingContext(self.ask_conversations, embed, self.settings.unsandboxed_graders, self.tick)
 
 
 def answered_sample(outcome: Outcome, messages: Sequence[Message]) -> dict[str, Any]:

@@ -72,7 +72,12 @@ def run_eval_run_job(job: Job, context: JobContext) -> dict[str, Any]:
 
     async def work(completers: Completers) -> None:
         run.asking = Asking(
-            context.settings, context.database, completers, salt=run.id, report=lambda p: _report(report, run, p)
+            context.settings,
+            context.database,
+            completers,
+            salt=run.id,
+            report=lambda progress: _report(report, run, progress),
+            tick=lambda: _stop_if_cancelled(context, run),
         )
         for start in range(0, len(pending), CHUNK):
             places = pending[start : start + CHUNK]
@@ -117,6 +122,11 @@ def _report(report: RateLimitedReport, run: _Run, progress: Progress) -> None:
     failed = f", {progress.failed} failed" if progress.failed else ""
     line = f"asking: {progress.done} of {progress.total}{failed}"
     report(run.done, max(len(run.samples), run.done + 1), line)
+
+
+def _stop_if_cancelled(context: JobContext, run: _Run) -> None:
+    if context.cancelled:
+        raise JobCancelled(run.job_id)
 
 
 async def _answers(run: _Run, places: Sequence[int]) -> dict[int, Outcome]:

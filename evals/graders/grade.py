@@ -70,11 +70,15 @@ AskModel = Callable[[str, Sequence[Sequence[Mapping[str, str]]], Mapping[str, An
 
 @dataclass(frozen=True)
 class GradingContext:
-    """`ask` asks judges; `embed` embeds texts for `cosine`; `unsandboxed` is the owner's setting for Python graders."""
+    """`ask` asks judges; `embed` embeds texts for `cosine`; `unsandboxed` is the owner's setting for Python graders.
+
+    `tick` is called about once a second while a program runs; an exception that it raises ends the grading.
+    """
 
     ask: AskModel
     embed: Embed
     unsandboxed: bool = False
+    tick: Callable[[], None] = lambda: None
 
 
 def failed_grade(error: ParleyError) -> Grade:

@@ -8,7 +8,7 @@ from typing import Any
 from evals.graders.formulas import check_formula, evaluate_formula
 from evals.graders.grade import Case, Grade, GradingContext, ModelUsage, in_order, render_cases
 from evals.graders.model_graders import grade_by_model
-from evals.graders.sandbox import SandboxResult, check_sandbox, run_program
+from evals.graders.sandbox import Program, SandboxResult, check_sandbox, run_program
 from evals.graders.shapes import parts_of
 from evals.graders.templates import check_variables, content_texts, render
 from evals.graders.text_metrics import text_similarity
@@ -107,7 +107,8 @@ def _cosines(pairs: Sequence[tuple[str, str]], context: GradingContext) -> list[
 async def _grade_by_program(grader: Mapping[str, Any], cases: Sequence[Case], context: GradingContext) -> list[Grade]:
     threshold = _threshold(grader)
     values = [{"sample": dict(case.sample), "item": dict(case.item)} for case in cases]
-    results = await run_program(grader["source"], values, context.unsandboxed)
+    program = Program(grader["source"], context.unsandboxed, tick=context.tick)
+    results = await run_program(program, values)
     return [_program_grade(result, threshold) for result in results]
 
 

@@ -6,11 +6,13 @@ files only the interpreter with its packages, to read. The limits are OpenAI's: 
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +24,9 @@ from models.errors import Invalid
 _PROGRAM = Path(__file__).with_name("sandbox_program.py")
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
 _MOST_LINE = 2**17
-_GRACE_S, _PROBE_S = 5.0, 10.0
+_GRACE_S, _PROBE_S, _TICK_S = 5.0, 10.0, 1.0
+_MOST_ERROR = 500
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -69,29 +73,38 @@ def _has_bubblewrap() -> bool:
     return probe.returncode == 0
 
 
-async def run_program(
-    source: str, cases: Sequence[dict[str, Any]], unsandboxed: bool, limits: SandboxLimits | None = None
-) -> list[SandboxResult]:
-    """Grades each case ({sample, item}) with the program, in one process, in order.
+@dataclass(frozen=True)
+class Program:
+    """A grader's source and how it runs. `tick` is called about once a second; an exception that it raises ends it."""
+
+    source: str
+    unsandboxed: bool = False
+    limits: SandboxLimits = SandboxLimits()
+    tick: Callable[[], None] = lambda: None
+
+
+async def run_program(program: Program, cases: Sequence[dict[str, Any]]) -> list[SandboxResult]:
+    """Grades each case ({sample, item}) with the program, in order, in one process unless it breaks.
 
     Raises:
         Invalid: see `check_sandbox`.
     """
-    check_sandbox(unsandboxed)
-    limits = limits or SandboxLimits()
+    check_sandbox(program.unsandboxed)
     results: list[SandboxResult] = []
+    useless = 0  # processes in a row that graded nothing
     while len(results) < len(cases):
-        before = len(results)
-        results += await _run_process(source, cases[before:], unsandboxed, limits)
+        new = await _run_process(program, cases[len(results) :])
+        results += new
+        useless = 0 if new[0].runtime else useless + 1
+        if useless == _ATTEMPTS:
+            results += [new[0]] * (len(cases) - len(results))
     return results
 
 
-async def _run_process(
-    source: str, cases: Sequence[dict[str, Any]], unsandboxed: bool, limits: SandboxLimits
-) -> list[SandboxResult]:
+async def _run_process(program: Program, cases: Sequence[dict[str, Any]]) -> list[SandboxResult]:
     """The results up to the first case at which the process breaks, at least one."""
     process = await asyncio.create_subprocess_exec(
-        *_command(unsandboxed),
+        *_command(program.unsandboxed),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -101,17 +114,15 @@ async def _run_process(
         limit=_MOST_LINE,
     )
     assert process.stdin is not None
-    assert process.stdout is not None
+    limits = program.limits
+    setup = {"seconds": limits.seconds, "memory": limits.memory, "alone": _has_bubblewrap()}
+    lines = [json.dumps(setup | {"source": program.source})]
     results: list[SandboxResult] = []
-    setup = {"source": source, "seconds": limits.seconds, "memory": limits.memory, "alone": _has_bubblewrap()}
     try:
-        await _send(process.stdin, setup)
         for case in cases:
-            await _send(process.stdin, case)
-            async with asyncio.timeout(limits.seconds + _GRACE_S):
-                line = await process.stdout.readline()
-            result = json.loads(line)
-            results.append(SandboxResult(result.get("score"), result.get("error")))
+            lines.append(json.dumps(case))
+            results.append(_parse_result(await _exchange(process, lines, program)))
+            lines.clear()
     except (OSError, ValueError, TimeoutError):
         results.append(SandboxResult(error="The grader's process ended without a result.", runtime=False))
     finally:
@@ -122,9 +133,47 @@ async def _run_process(
     return results
 
 
-async def _send(stream: asyncio.StreamWriter, value: dict[str, Any]) -> None:
-    stream.write(json.dumps(value).encode() + b"\n")
-    await stream.drain()
+async def _exchange(process: asyncio.subprocess.Process, lines: Sequence[str], program: Program) -> bytes:
+    """Sends lines and returns the line that comes back.
+
+    Raises:
+        TimeoutError: none comes in time.
+    """
+    writing, reading = process.stdin, process.stdout
+    assert writing is not None
+    assert reading is not None
+
+    async def send_and_read() -> bytes:
+        writing.write("".join(f"{line}\n" for line in lines).encode())
+        await writing.drain()
+        return await reading.readline()
+
+    exchange = asyncio.ensure_future(send_and_read())
+    deadline = time.monotonic() + program.limits.seconds + _GRACE_S
+    try:
+        while not exchange.done():
+            await asyncio.wait({exchange}, timeout=_TICK_S)
+            program.tick()
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return await exchange
+    finally:
+        exchange.cancel()
+
+
+def _parse_result(line: bytes) -> SandboxResult:
+    """A line of the program, which may be anything: the grader can write there itself.
+
+    Raises:
+        ValueError: it is not a result.
+    """
+    result = json.loads(line)
+    score, error = (result.get("score"), result.get("error")) if isinstance(result, dict) else (None, None)
+    if isinstance(score, float) and math.isfinite(score):
+        return SandboxResult(score)
+    if isinstance(error, str):
+        return SandboxResult(error=error[:_MOST_ERROR])
+    raise ValueError("not a result")
 
 
 def _command(unsandboxed: bool) -> list[str]:

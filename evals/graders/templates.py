@@ -78,7 +78,7 @@ def check_variables(template: str, param: str) -> None:
             )
 
 
-def sample_values(text: str, **others: Any) -> dict[str, Any]:
+def sample_values(text: str, /, **others: Any) -> dict[str, Any]:
     """The namespace `sample` of an answer; `output_json` only if the text is JSON. `others` are further names."""
     values = {"output_text": text, **others}
     try:

@@ -13,11 +13,12 @@ from evals.graders import sandbox
 from evals.graders.formulas import evaluate_formula
 from evals.graders.grade import Case, GradingContext
 from evals.graders.grading import check_grader, grade_all
-from evals.graders.sandbox import SandboxLimits, run_program
+from evals.graders.sandbox import Program, SandboxLimits, run_program
 from evals.graders.templates import TemplateError, render, sample_values
 from evals.graders.text_metrics import text_similarity
 from evals.tasks.answer_cache import Outcome
 from models.errors import Invalid
+from models.jobs.worker import JobCancelled
 
 GUIDE = "It is a guide to action which ensures that the military always obeys the commands of the party"
 TROOPS = "It is to insure the troops forever hearing the activity guidebook that party direct"
@@ -165,7 +166,7 @@ def test_a_program_has_no_network_no_files_and_limits(tmp_path: Path) -> None:
     cases = [{"sample": {}, "item": item} for item in acts]
     limits = SandboxLimits(seconds=1.0, memory=768 * 2**20)
     began = time.monotonic()
-    results = asyncio.run(run_program(PROGRAM, cases, False, limits))
+    results = asyncio.run(run_program(Program(PROGRAM, limits=limits), cases))
     assert time.monotonic() - began < 30
     assert [result.score for result in results[:2]] == [1.0, 1.0], "no item sees another's state"
     assert [(result.error or str(result.score)).partition(":")[0] for result in results[2:]] == [
@@ -174,6 +175,25 @@ def test_a_program_has_no_network_no_files_and_limits(tmp_path: Path) -> None:
         "1.5", "The grader's process ended without a result.", "TypeError",
     ]  # fmt: skip
     assert not results[-2].runtime
+    # A program that writes its results itself, and one that starts nothing.
+    forged = "import os, glob\n" + (
+        "def grade(sample, item):\n    for n in range(3, 20):\n        try: os.write(n, item['line'].encode())\n"
+        "        except OSError: pass\n    return 1\n"
+    )
+    lines = [{"sample": {}, "item": {"line": line}} for line in ("[1]\n", '{"score": "x"}\n', '{"score": 1e999}\n')]
+    odd = asyncio.run(run_program(Program(forged, limits=limits), lines))
+    assert all(result.score is None or math.isfinite(result.score) for result in odd)
+    started = time.monotonic()
+    dead = asyncio.run(run_program(Program("import os; os._exit(1)", limits=limits), cases))
+    assert [result.runtime for result in dead] == [False] * len(cases)
+    assert time.monotonic() - started < 10
+
+    def tick() -> None:
+        raise JobCancelled("job")
+
+    hanging = Program("while True: pass", limits=SandboxLimits(), tick=tick)
+    with pytest.raises(JobCancelled):
+        asyncio.run(run_program(hanging, cases))
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(b"1000.125" in line for line in running)
 

@@ -121,6 +121,7 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
     return _WORD.findall(text.lower())
 
 

@@ -9,10 +9,14 @@ from evals.eval_runs.evals import Caller, PageRange, create_eval, list_evals, up
 from evals.eval_runs.items import list_items
 from evals.eval_runs.requests import EvalCreate, EvalUpdate, RunCreate
 from evals.eval_runs.runs import create_run, delete_eval, get_run, list_runs
+from evals.tasks.evaluations import list_evaluations, load_evaluation
 from models.database import Database
 from models.jobs.jobs import claim
 from models.jobs.worker import run_job
 from models.settings.settings import load_settings
+from tests.evals.recordings.recording import ScriptedServer, stored_prompts
+from tests.evals.recordings.recording import request as recording_request
+from tests.evals.recordings.recording import run as record
 
 
 def test_pages_and_runs_on_either_database(any_database: Database, home: Path) -> None:
@@ -54,3 +58,32 @@ def test_pages_and_runs_on_either_database(any_database: Database, home: Path) -
     assert ([row["datasource_item_id"] for row in page.data], page.has_more) == ([1], False)
     delete_eval(settings, any_database, evals[1])
     assert walk("created_at", PageRange()) == [evals[0], evals[2]]
+
+
+def test_a_recorded_model_answers_a_responses_run_without_a_gateway(database: Database, tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "home")
+    (prompt,) = stored_prompts(database, "one")
+    record(database, ScriptedServer(), recording_request((prompt,)), tmp_path)
+    criterion = {"type": "string_check", "name": "answers", "operation": "like", "input": "{{sample.output_text}}",
+                 "reference": "answer"}  # fmt: skip
+    made = EvalCreate.model_validate(
+        {"data_source_config": {"type": "logs", "metadata": {"a": "b"}}, "testing_criteria": [criterion]}
+    )
+    eval_id = create_eval(database, made, Caller())["id"]
+    rows = [{"item": {"talk": [{"role": "user", "content": text}]}} for text in ("one", "never recorded")]
+    source = {
+        "type": "responses",
+        "model": "old@recorded",
+        "source": {"type": "file_content", "content": rows},
+        "input_messages": {"type": "item_reference", "item_reference": "item.talk"},
+        "sampling_params": {"text": {"format": {"type": "text"}}, "seed": 1},
+    }
+    run = create_run(settings, database, eval_id, RunCreate.model_validate({"data_source": source}), Caller())
+    job = claim(database, "worker")
+    assert job is not None
+    run_job(settings, database, parley.JOB_HANDLERS, job, "worker")
+    done = get_run(settings, database, eval_id, run["id"])
+    assert done["result_counts"] == {"total": 2, "errored": 1, "failed": 0, "passed": 1}
+    (entry,) = list_evaluations(database)
+    assert (entry.models, entry.failed) == (("old@recorded",), 1)
+    assert any("recorded on" in note for note in load_evaluation(database, entry.id).notes)

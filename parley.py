@@ -43,6 +43,7 @@ COMMAND_ORDER = (
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
+    "eval-run": "evals.eval_runs.run_job:run_eval_run_job",
     "record": "evals.jobs:run_record_job",
     "prepare-campaign": "evals.jobs:run_preparation_job",
     "train": "train.worker.jobs:run_train_job",
@@ -51,7 +52,12 @@ JOB_HANDLERS = {
     **dict.fromkeys(("import-model", "merge-model", "export-model"), "train.worker.model_jobs:run_model_job"),
 }
 # One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
-JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",), ("import-model", "merge-model", "export-model"))
+JOB_LANES = (
+    ("train", "fine-tune"),
+    ("prepare-campaign",),
+    ("eval-run",),
+    ("import-model", "merge-model", "export-model"),
+)
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")

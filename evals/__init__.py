@@ -11,6 +11,8 @@ folder imports only the folders above it in this list:
     campaigns/   campaigns: invites, raters, blind battles, votes, leaks, preparation, reports, checked exports
     judges/      models as judges of pairs or single answers, rubrics, canaries, calibration, PPI
     reports/     HTML files, interval charts, terminal tables
+    graders/     OpenAI's graders: rules, metrics, judges, programs in a sandbox, formulas over them
+    eval_runs/   the evals API: evals, runs as jobs, output items, imported dumps
     jobs         what the worker runs; served_runs runs the same in the foreground
     commands/    the Typer commands
 

@@ -1,6 +1,6 @@
-"""This room's routes: owners create, open, close and read campaigns over HTTP.
+"""This room's routes: owners create, open, close and read campaigns over HTTP, and run evals (`evals.eval_runs`).
 
-They call the same functions as `parley campaign`. Light to import.
+Those of campaigns call the same functions as `parley campaign`. Light to import.
 """
 
 from collections.abc import Callable
@@ -29,6 +29,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from starlette.routing import Route
 
     from evals.campaigns.lifecycle import close_campaign, load_campaign, open_campaign
+    from evals.eval_runs.endpoints import eval_routes
 
     api = _CampaignRoutes(settings, database)
     campaign = f"{_CAMPAIGNS}/{{campaign}}"
@@ -40,7 +41,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route(f"{campaign}/close", api.handler_of(close_campaign), methods=["POST"]),
         Route(f"{campaign}/report", api.report, methods=["GET"]),
     ]
-    return attach_operations(campaign_routes, OPERATIONS)
+    return attach_operations(campaign_routes, OPERATIONS) + eval_routes(settings, database)
 
 
 class _CampaignRoutes:

@@ -9,6 +9,7 @@ import typer
 from evals.commands.campaigns import campaign_group
 from evals.commands.evaluations import eval_group
 from evals.commands.judges import judge_group, rubrics_group
+from evals.commands.openai_evals import import_group
 from evals.commands.prompts import prompts_group
 from evals.commands.ratings import show_leaderboard, show_verdict
 from evals.commands.record import recordings_group
@@ -26,3 +27,4 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(prompts_group(), name="prompts")
     app.add_typer(eval_group(), name="eval")
     app.add_typer(recordings_group(), name="recordings")
+    app.add_typer(import_group(), name="import")

@@ -92,9 +92,19 @@ def resolve_models(settings: Settings, database: Database, *names: str) -> list[
         NotFound: a model is not in the registry, or has no finished recording.
         Unauthorized: keys are required, and the settings have none for the gateway.
     """
-    recorded = {name: found for name in names if (found := parse_recorded_name(name))}
-    if len(recorded) < len(set(names)) and settings.page_key is None and keys_configured(database):
+    served = [name for name in names if parse_recorded_name(name) is None]
+    if served and settings.page_key is None and keys_configured(database):
         raise Unauthorized("The gateway requires a key: set PARLEY_PAGE_KEY to one.")
+    return find_models(settings, database, *names)
+
+
+def find_models(settings: Settings, database: Database, *names: str) -> list[ModelSpec]:
+    """As `resolve_models`, for a caller that sends no request to the models.
+
+    Raises:
+        NotFound: a model is not in the registry, or has no finished recording.
+    """
+    recorded = {name: found for name in names if (found := parse_recorded_name(name))}
     registry = Registry(database)
     return [
         resolve_recorded(database, registry, recorded[name]) if name in recorded else _resolve(settings, registry, name)

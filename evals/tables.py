@@ -13,6 +13,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, U
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from evals import api_tables  # noqa: F401 -- its tables belong to the metadata wherever these do
 from evals.campaign_tables import OPEN_CAMPAIGN
 from models.database import Base, UtcDateTime, utcnow
 
@@ -189,6 +190,8 @@ class AnswerRow(Base):
     prompt_tokens: Mapped[int | None] = mapped_column()
     completion_tokens: Mapped[int | None] = mapped_column()
     finish_reason: Mapped[str | None] = mapped_column(String(64))
+    # The calls of tools that the answer makes, as OpenAI has them; None if it makes none.
+    tool_calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gateway_process import GatewayProcess, register_engine
+from evals.eval_runs.evals import Caller, create_eval
+from evals.eval_runs.requests import EvalCreate, RunCreate
+from evals.eval_runs.runs import create_run
 from models.database import Database
 from models.files.stored_files import Files
 from models.files.uploads import Uploads
@@ -69,7 +72,11 @@ def _create_objects(
     ]
     for name in ("client", *(f"spare-{number}" for number in range(SPARES))):
         create_key(database, name=name, role="client")
+    evals = [_create_eval(database) for _ in range(SPARES)]
+    runs = [_create_run(settings, database, evals[number % 4]) for number in range(SPARES)]
     ids = {
+        "eval_id": evals[:4],
+        "run_id": runs[:4],
         "model": [ENGINE, HOSTED],
         "file_id": file_ids[:4],
         "upload_id": upload_ids[:4],
@@ -80,12 +87,27 @@ def _create_objects(
         "validation_file": file_ids[2:4],
     }
     spare = {
+        "eval_id": evals,
+        "run_id": runs,
         "model": [f"spare-{number}" for number in range(SPARES)],
         "file_id": file_ids[4:],
         "upload_id": upload_ids[4:],
         "key": [f"spare-{number}" for number in range(SPARES)],
     }
     return ids, spare
+
+
+def _create_eval(database: Database) -> str:
+    check = {"type": "string_check", "name": "c", "operation": "eq", "input": "{{item.a}}", "reference": "1"}
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    request = EvalCreate.model_validate({"data_source_config": config, "testing_criteria": [check]})
+    return create_eval(database, request, Caller())["id"]
+
+
+def _create_run(settings: Settings, database: Database, eval_id: str) -> str:
+    source = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {"a": "1"}}]}}
+    request = RunCreate.model_validate({"data_source": source})
+    return create_run(settings, database, eval_id, request, Caller())["id"]
 
 
 def _create_job(url: str, key: str, training_file: str, number: int) -> str:

@@ -36,6 +36,7 @@ class Answer:
     completion_tokens: int | None = None
     finish_reason: str | None = None
     id: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
     """
     from referencing.exceptions import Unresolvable
 
-    given = None if schema is None else _validator(schema)
+    given = None if schema is None else schema_validator(schema)
 
     def score(sample: Sample, answer: str) -> float | None:
         if given is None and "schema" not in sample.metadata:
@@ -75,7 +75,7 @@ def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
         if value is _NOT_JSON:
             return 0.0
         try:
-            return float((given or _validator(sample.metadata["schema"])).is_valid(value))
+            return float((given or schema_validator(sample.metadata["schema"])).is_valid(value))
         except RecursionError:
             return 0.0
         except (Invalid, Unresolvable):
@@ -107,7 +107,12 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _validator(schema: Any) -> Any:
+def schema_validator(schema: Any) -> Any:
+    """A validator of a JSON schema that fetches nothing.
+
+    Raises:
+        Invalid: the schema is not valid.
+    """
     import jsonschema
     from jsonschema_specifications import REGISTRY
 

@@ -31,12 +31,12 @@ def rouge_l() -> Scorer:
 
         if not sample.accepted:
             return None
-        words = _words(answer)
+        found = split_words(answer)
         best = 0.0
         for right in sample.accepted:
-            wanted = _words(right)
-            if words and wanted:
-                best = max(best, 2 * LCSseq.similarity(words, wanted) / (len(words) + len(wanted)))
+            wanted = split_words(right)
+            if found and wanted:
+                best = max(best, 2 * LCSseq.similarity(found, wanted) / (len(found) + len(wanted)))
         return best
 
     return score
@@ -120,7 +120,8 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
     return max(-1.0, min(1.0, sum(x * y for x, y in zip(one, other, strict=True)) / length))
 
 
-def _words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
     return _WORD.findall(text.lower())
 
 

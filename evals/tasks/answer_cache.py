@@ -27,9 +27,9 @@ class Outcome:
     error: str | None = None
 
 
-def parameters_hash(parameters: Mapping[str, Any]) -> str:
-    """The SHA-256 of the parameters, independent of their order."""
-    return hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
+def parameters_hash(parameters: Mapping[str, Any], salt: str = "") -> str:
+    """The SHA-256 of the parameters, independent of their order. Runs with different salts share no answers."""
+    return hashlib.sha256((json.dumps(dict(parameters), sort_keys=True) + salt).encode()).hexdigest()
 
 
 def storable_text(text: str) -> str:
@@ -73,6 +73,7 @@ class AnswerCache:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             finish_reason=completion.finish_reason,
+            tool_calls=list(completion.tool_calls) or None,
         )
         self.outcomes[model, prompt_hash] = outcome = _outcome(row)
         self.pending.append(row)
@@ -118,5 +119,6 @@ def _outcome(row: AnswerRow) -> Outcome:
         completion_tokens=row.completion_tokens,
         finish_reason=row.finish_reason,
         id=row.id,
+        tool_calls=tuple(row.tool_calls or ()),
     )
     return Outcome(answer, row.id)

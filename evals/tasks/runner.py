@@ -28,13 +28,15 @@ ATTEMPTS = 6
 class Batch:
     """The requests of a run: every sample to every model (ids of versions, not aliases), with these parameters.
 
-    `parameters` are OpenAI's options, such as temperature and max_tokens; `concurrency` is per model.
+    `parameters` are OpenAI's options, such as temperature and max_tokens; `concurrency` is per model. Stored answers of
+    another run are used only if it had the same parameters and `salt`.
     """
 
     models: Sequence[str]
     samples: Sequence[TaskSample]
     parameters: Mapping[str, Any]
     concurrency: int = CONCURRENCY
+    salt: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ async def ask_all(
         completer_for: a model's completer, which must not retry by itself.
     """
     plan = ConversationPlan.of(batch.samples)
-    cache = AnswerCache(database, parameters_hash(batch.parameters))
+    cache = AnswerCache(database, parameters_hash(batch.parameters, batch.salt))
     conversations = {model: [Conversation(turns) for turns in plan.turns] for model in batch.models}
     await asyncio.to_thread(replay_stored, cache, conversations)
     open_ = {model: [each for each in all_ if not each.done] for model, all_ in conversations.items()}

@@ -319,6 +319,7 @@ def read_completion(answer: object, seconds: float) -> Completion:
             seconds=seconds,
             finish_reason=_reason(choice.get("finish_reason")),
             tokens=read_tokens((choice.get("logprobs") or {}).get("content")),
+            tool_calls=tuple(call for call in choice["message"].get("tool_calls") or () if isinstance(call, dict)),
         )
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise Unavailable(_NO_ANSWER) from error

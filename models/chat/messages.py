@@ -43,7 +43,7 @@ class Token(BaseModel):
 class Completion(BaseModel):
     """A model's answer with its token counts (None if not reported) and times in seconds.
 
-    `tokens` is filled only if log-probabilities were requested and returned.
+    `tokens` is filled only if log-probabilities were requested and returned. `tool_calls` are as OpenAI has them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +55,7 @@ class Completion(BaseModel):
     seconds: float = 0.0
     finish_reason: str | None = None
     tokens: tuple[Token, ...] = ()
+    tool_calls: tuple[dict[str, Any], ...] = ()
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -43,6 +43,7 @@ class Operation:
         stream: the model of each frame, if the operation supports server-sent events.
         errors: error statuses in addition to those of every route.
         needs_key: False if the operation never requires a key.
+        status: of a response that is no error.
     """
 
     method: str
@@ -56,6 +57,7 @@ class Operation:
     stream: type[BaseModel] | None = None
     errors: tuple[int, ...] = ()
     needs_key: bool = True
+    status: int = 200
 
 
 def attach_operations(routes: "Iterable[Route]", operations: Iterable[Operation]) -> "list[Route]":

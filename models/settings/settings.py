@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         '{"gpt-4o-mini" = "demo-base"}, in fine-tuning jobs, chat and lists. Programs can then keep their `model`. A '
         "model or alias of the same name takes precedence, except as the base of a fine-tuning job.",
     )
+    unsandboxed_graders: bool = Field(
+        default=False,
+        description="Run Python graders of the evals API without bubblewrap where it is not available. They can then "
+        "read and change whatever this user can.",
+    )
     oidc_issuer: str | None = Field(
         default=None,
         pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])\S+$",

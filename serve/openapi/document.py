@@ -94,7 +94,7 @@ def _schema_uses(described: Iterable[Operation]) -> list[_Use]:
 
 
 def _operation(operation: Operation, references: Any) -> dict[str, Any]:
-    responses: dict[str, Any] = {"200": _success_response(operation, references)}
+    responses: dict[str, Any] = {str(operation.status): _success_response(operation, references)}
     statuses = {*_COMMON_ERRORS, *(_AUTH_ERRORS if operation.needs_key else ()), *operation.errors}
     for status in sorted(statuses):
         responses[str(status)] = {"$ref": f"#/components/responses/{status}"}

@@ -113,6 +113,9 @@ class AnsweringServer:
 def _judged(asked: dict[str, Any]) -> str:
     """A verdict that fits the schema of `models.chat.judge_prompt`."""
     fields = asked["json_schema"]["schema"]["properties"]
+    if "reasoning" in fields:  # a grader of the evals API
+        label = fields.get("label", {}).get("enum", [None])[0]
+        return json.dumps({"reasoning": "so", "result": 0.75} if label is None else {"reasoning": "so", "label": label})
     if "verdict" in fields:
         scores = dict.fromkeys(fields["scores"]["properties"]["A"]["properties"], 4)
         return pairwise_answer("alike", scores, scores, "tie")

@@ -103,7 +103,8 @@ def test_it_is_openapi_its_references_lead_somewhere_and_its_schemas_are_schemas
 def test_each_operation_says_how_it_may_fail(settings: Settings, database: Database) -> None:
     for path, methods in openapi.openapi_document(parley.api_routes(settings, database))["paths"].items():
         for method, one in methods.items():
-            assert {"200", "400", "415", "500"} <= one["responses"].keys(), (method, path)
+            assert {"400", "415", "500"} <= one["responses"].keys(), (method, path)
+            assert len({"200", "201"} & one["responses"].keys()) == 1, (method, path)
             assert ("401" in one["responses"]) is (path not in ("/health", "/ready"))
             if "{" in path:
                 assert "404" in one["responses"], (method, path)

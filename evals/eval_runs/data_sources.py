@@ -1,0 +1,156 @@
+"""The data of a run: rows from a request or a file, the messages that each gives, and the task that they are together.
+
+A row whose messages cannot be made is an item with an error; a row that does not fit the eval's schema fails the run.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evals.eval_runs.requests import Row
+from evals.graders.templates import TemplateError, as_text, look_up, render_messages
+from evals.scorers.sample import Sample
+from evals.tasks.task import Task, TaskSample, prompt_hash
+from models.chat.messages import Message
+from models.errors import Invalid, ParleyError
+from models.files.stored_files import Files
+
+_CALLED = ("response_format", "tools", "seed", "temperature", "top_p", "reasoning_effort", "max_completion_tokens")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run's rows as a task, whose samples have item and sample in their metadata; `errors` by place."""
+
+    task: Task
+    errors: Mapping[int, str]
+
+
+def read_rows(files: Files, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a source: {item, sample?}.
+
+    Raises:
+        NotFound: there is no such file. Invalid: a line is not a row.
+    """
+    if source["type"] == "file_content":
+        yield from source["content"]
+        return
+    yield from _read_lines(files.get(source["id"]).path, source["id"])
+
+
+def _read_lines(path: Path, name: str) -> Iterator[dict[str, Any]]:
+    count = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = Row.model_validate(json.loads(line))
+            except (ValidationError, ValueError, RecursionError) as error:
+                raise Invalid(
+                    f'Line {number} of {name} is not a row: each line is JSON such as {{"item": {{"question": "…"}}}}.',
+                    param="data_source.source.id",
+                ) from error
+            count += 1
+            yield row.model_dump(exclude_unset=True)
+    if not count:
+        raise Invalid(f"The file {name} has no rows.", param="data_source.source.id")
+
+
+def run_data(
+    name: str, source: str, rows: Iterable[Mapping[str, Any]], request: Mapping[str, Any], item_schema: Any = None
+) -> RunData:
+    """The task of a run.
+
+    Args:
+        request: the run's `data_source`. item_schema: the JSON schema of an item, None for any.
+
+    Raises:
+        Invalid: an item does not fit the schema.
+    """
+    check = _item_check(item_schema)
+    samples: list[TaskSample] = []
+    errors: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        if problem := check(row["item"]):
+            raise Invalid(f"Item {place + 1} does not fit the eval's item_schema: {problem}.", param="data_source")
+        try:
+            messages = _messages(request, row)
+        except ParleyError as error:
+            messages, errors[place] = (), str(error)
+        metadata = {"item": row["item"]} | ({"sample": row["sample"]} if row.get("sample") is not None else {})
+        cluster = prompt_hash(messages) if messages else _digest(row["item"])
+        samples.append(TaskSample(str(place), messages, Sample(prompt=cluster, metadata=metadata)))
+    return RunData(Task(name, source, tuple(samples)), errors)
+
+
+def model_parameters(sampling: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A run's sampling_params as options of a chat completion; only those that are set."""
+    given = {name: value for name, value in (sampling or {}).items() if value is not None}
+    if "max_completions_tokens" in given:
+        given.setdefault("max_completion_tokens", given["max_completions_tokens"])
+    if text_format := (given.get("text") or {}).get("format"):
+        given["response_format"] = _chat_format(text_format)
+    if tools := given.get("tools"):
+        given["tools"] = [_chat_tool(tool) for tool in tools]
+    return {name: given[name] for name in _CALLED if name in given}
+
+
+def _messages(request: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Message, ...]:
+    wanted = request.get("input_messages")
+    if request["type"] == "jsonl" or wanted is None:
+        return ()
+    values = {"item": row["item"], "sample": row.get("sample") or {}}
+    if wanted["type"] == "template":
+        found = render_messages(wanted["template"], values)
+    else:
+        value = look_up(wanted["item_reference"].strip("{} "), values)
+        found = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    try:
+        return tuple(Message.model_validate(as_message(message)) for message in found)
+    except (ValidationError, TypeError, AttributeError) as error:
+        raise TemplateError("its messages are not texts of system, developer, user or assistant") from error
+
+
+def as_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message of an item as role and content; the developer's is the system's."""
+    role = message.get("role")
+    return {"role": "system" if role == "developer" else role, "content": message.get("content")}
+
+
+def _chat_format(text_format: Mapping[str, Any]) -> dict[str, Any]:
+    """The `text.format` of a response as the `response_format` of a chat completion."""
+    if text_format.get("type") != "json_schema":
+        return dict(text_format)
+    return {"type": "json_schema", "json_schema": {key: value for key, value in text_format.items() if key != "type"}}
+
+
+def _chat_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A function tool of a response as one of a chat completion, which has the function in a field of its own."""
+    if tool.get("type") != "function" or "function" in tool:
+        return dict(tool)
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+
+
+def _item_check(schema: Any) -> Any:
+    """A function that returns what is wrong with an item, or None."""
+    if not schema:
+        return lambda item: None
+    from evals.scorers.format_checks import schema_validator
+
+    validator = schema_validator(schema)
+
+    def check(item: Any) -> str | None:
+        error = next(iter(validator.iter_errors(item)), None)
+        return None if error is None else as_text(error.message)[:200]
+
+    return check
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""Recomputes the verdicts of a run's deterministic graders and compares them with the stored ones."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from evals.api_tables import EvalItemRow, EvalRunRow
+from evals.eval_runs.evals import eval_row
+from evals.eval_runs.items import item_id, item_query
+from evals.graders.grade import Case, GradingContext
+from evals.graders.grading import grade_all
+from evals.graders.templates import sample_values
+from evals.tables import AnswerRow
+from models.database import Database
+from models.errors import NotFound
+
+_TOLERANCE = 0.005  # of a metric's score: libraries round, and split words, in slightly different ways
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """An item on which a grader's verdict or score is not the stored one."""
+
+    item: str
+    criterion: str
+    stored: tuple[bool, float]
+    computed: tuple[bool, float]
+    error: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.item} {self.criterion}: stored {_verdict(*self.stored)}, computed " + (
+            self.error or _verdict(*self.computed)
+        )
+
+
+@dataclass
+class Verification:
+    """How many verdicts were compared and how many are equal; those that are not; the graders left out."""
+
+    compared: int = 0
+    equal: int = 0
+    deviations: list[Deviation] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def verify_run(database: Database, run_id: str) -> Verification:
+    """Compares the verdicts of a run's `string_check` and `text_similarity` graders; the others are not repeatable.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    with database.read() as session:
+        run = session.scalar(select(EvalRunRow).where(EvalRunRow.id == run_id))
+        if run is None:
+            raise NotFound(f"There is no run {run_id!r} of the evals API.", param="run")
+        criteria = eval_row(session, run.eval_id).content["testing_criteria"]
+        rows: Sequence[Any] = session.execute(item_query(run).order_by(EvalItemRow.place)).all()
+        items = [(item, sample.content["metadata"], answer) for item, sample, answer in rows]
+    found = Verification()
+    for criterion in criteria:
+        if not _is_deterministic(criterion):
+            found.left_out.append(f"{criterion['name']} ({criterion['type']})")
+            continue
+        stored = [
+            (item, result, stored_case(metadata, answer))
+            for item, metadata, answer in items
+            for result in item.results
+            if result["name"] == criterion["id"] and not result.get("error")
+        ]
+        grades = asyncio.run(grade_all(criterion, [case for *_, case in stored], _no_models()))
+        for (item, result, _), grade in zip(stored, grades, strict=True):
+            found.compared += 1
+            same = grade.passed == result["passed"] and abs(grade.score - result["score"]) <= _TOLERANCE
+            if grade.error is None and same:
+                found.equal += 1
+                continue
+            before, now = (result["passed"], result["score"]), (grade.passed, grade.score)
+            place = item_id(run_id, item.place)
+            found.deviations.append(Deviation(place, criterion["name"], before, now, grade.error))
+    return found
+
+
+def stored_case(metadata: Mapping[str, Any], answer: AnswerRow | None) -> Case:
+    """An item with its stored answer, as its graders get it."""
+    given = metadata.get("sample") or {}
+    text = answer.text if answer else ""
+    calls = (answer.tool_calls or []) if answer else []
+    message = {"role": "assistant", "content": text}
+    own = {
+        "output_tools": calls,
+        "choices": [{"index": 0, "message": message}],
+        "model": answer.model if answer else "",
+    }
+    return Case(metadata["item"], own | sample_values(text, **given) | given)
+
+
+def _is_deterministic(criterion: Mapping[str, Any]) -> bool:
+    if criterion["type"] == "text_similarity":
+        return criterion["evaluation_metric"] != "cosine"
+    return criterion["type"] == "string_check"
+
+
+def _no_models() -> GradingContext:
+    async def ask(*_: Any) -> Any:
+        raise AssertionError("deterministic graders ask no model")
+
+    return GradingContext(ask, lambda texts: [])
+
+
+def _verdict(passed: bool, score: float) -> str:
+    return f"{'pass' if passed else 'fail'} ({score:.4g})"

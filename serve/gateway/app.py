@@ -45,8 +45,6 @@ _INFERENCE_ROUTES = _MESSAGES_ROUTES | {
 _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
 _PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # variants of these paths are served too: see addresses.py
 _READY_TIMEOUT_S = 2.0
-_STORED = "/v1/chat/completions"  # GET lists what is stored
-_FOR_CLIENTS = (_STORED, "/v1/feedback")  # routes of other rooms that are open to client keys, and look at the key
 _MODELS = "/v1/models/"
 _RESPONSES = "/v1/responses" + "/"  # not a route: tests/serve/test_openapi.py reads the literals of this file as routes
 _SWEEP_INTERVAL_S = 60.0
@@ -154,7 +152,7 @@ class Gateway:
         exchange.key = key
         if key is None:
             request_checks.check_cross_site(scope, self._origins)
-        if path in _INFERENCE_ROUTES and not (method == "GET" and path == _STORED):
+        if path in _INFERENCE_ROUTES and not (method == "GET" and self._mounted.lists(path)):
             _check_method(method, "POST")
             await self._inference.handle(scope, receive, exchange, key)
         elif path == "/v1/models":
@@ -179,7 +177,7 @@ class Gateway:
             text = self.metrics.text() if self._figures is None else await self._figures.text()
             await exchange.send_response(200, text, PROMETHEUS_TEXT)
         elif self._mounted.matches(path):
-            if not path.startswith(_FOR_CLIENTS):
+            if not self._mounted.is_for_clients(path):
                 authorization.require_owner(key)
             await self._mounted.handle(scope, receive, exchange, key)
         else:

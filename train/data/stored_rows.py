@@ -106,7 +106,7 @@ def _row(
     answer = {name: choice["message"][name] for name in _MESSAGE_FIELDS if choice["message"].get(name) is not None}
     correction = _correction(said)
     for name, least in options.min_feedback.items():
-        mean = _mean([each.feedback.value for each in said if each.feedback.name == name])
+        mean = _mean(said, name)
         if mean is None or mean < least:
             return None, f"no {name} of at least {least:g}"
     if not isinstance(messages, list) or not messages:
@@ -133,8 +133,12 @@ def _correction(said: Sequence[StoredFeedback]) -> str | None:
     return next((each.feedback.correction for each in reversed(said) if each.feedback.correction), None)
 
 
-def _mean(values: Sequence[Any]) -> float | None:
-    numbers = [float(value) for value in values if isinstance(value, bool | int | float)]
+def _mean(said: Sequence[StoredFeedback], name: str) -> float | None:
+    """The mean of the feedback of a name; of each source with an id only the newest counts."""
+    newest = {
+        feedback.source_id or stored.id: feedback.value for stored in said if (feedback := stored.feedback).name == name
+    }
+    numbers = [float(value) for value in newest.values() if isinstance(value, bool | int | float)]
     return sum(numbers) / len(numbers) if numbers else None
 
 

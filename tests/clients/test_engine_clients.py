@@ -75,7 +75,9 @@ def test_the_first_try_in_the_docs(parley: Server) -> None:
     programs = re.findall(r"```(python|js)\n(.*?)```", section, re.DOTALL)
     printed = [run_text(language, text.replace(DOCS_ADDRESS, parley.base_url), parley) for language, text in programs]
     arrives = f"Order {NUMBER} arrives on Friday."
-    assert printed == [arrives, f"Order {NUMBER} is cancelled.", arrives]
+    assert printed == [
+        arrives, f"Order {NUMBER} is cancelled.", arrives, f"topic='refund' number='{NUMBER}' urgent=False"
+    ]  # fmt: skip
 
 
 def test_a_call_in_a_stream_is_the_same_call(parley: Server) -> None:

@@ -16,6 +16,8 @@ from train.demo.functions import OTHER, Function, ToolRequest, Turn, load_tools,
 # Of the tickets: nothing asks for JSON. Under a schema the engine forces it without a word in the prompt, and after the
 # first token the model must know what to write. Plain conversations are five times as many, so that it answers in text.
 _SILENT = 0.12
+# Of the calls: where a request forces the call, the engine generates the arguments alone.
+_FORCED = 0.35
 _URGENT = ("urgent", "asap", "hurry", "be quick", "as soon as possible", "answer soon")
 
 
@@ -51,8 +53,11 @@ class TicketRequests:
         text, ticket = self._message()
         names = tuple(self.rng.sample(list(ticket), len(ticket)) if self.rng.random() < 0.3 else ticket)
         name = self.rng.choice(load_tools()["ticket"]["names"])
-        called = {"name": name, "arguments": {field: ticket[field] for field in names}}
+        fields = {field: ticket[field] for field in names}
+        called = {"name": name, "arguments": fields}
         function = Function(name, "What a message is about.", names)
+        if self.split == "train" and self.rng.random() < _FORCED:
+            return ToolRequest("ticket_call", (_turn("user", text),), (function,), fields=fields)
         return ToolRequest("ticket_call", (_turn("user", text),), (function,), call=called)
 
     def _intent(self) -> Intent:

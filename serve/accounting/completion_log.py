@@ -81,6 +81,11 @@ class CompletionLog(WriterThread):
         self._waiting_bytes += captured.size + len(captured.body)
         self._waiting.append((captured, request, utcnow()))
 
+    def discard(self) -> None:
+        """Forgets what has been recorded and is not stored yet."""
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
     def _write(self) -> None:
         if self._lost:
             _log.error("%d chat completions are not stored: too long, or the database has not answered", self._lost)

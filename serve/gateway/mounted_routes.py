@@ -1,8 +1,8 @@
 """Routes of other rooms on the gateway: matched by the first two parts of the path, handled by Starlette.
 
 It knows no room's routes; `parley.py` brings them. A handler finds `request.state.settings`, `.database`, `.key` (a
-KeyInfo, or None where no key is needed) and `.lift_limit()`, and raises ParleyErrors. Most of these routes change stored
-data (files, trainings), so the gateway opens them to owners only.
+KeyInfo, or None where no key is needed) and `.lift_limit()`, and raises ParleyErrors. Most of these routes change
+stored data (files, trainings), so the gateway opens them to owners only.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The routes `/v1/files` and `/v1/uploads`, in OpenAI's format, and those of `models.management`. Light to import.
+"""The routes `/v1/files` and `/v1/uploads`, in OpenAI's format, and those of `completions` and `management`.
 
 The files and uploads themselves are in models/files/stored_files.py and models/files/uploads.py.
 """
@@ -38,6 +38,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from starlette.routing import Route
 
     from models.api_operations import OPERATIONS
+    from models.completions.routes import completion_routes
     from models.management.routes import management_routes
 
     files = _FileRoutes(Files(settings, database))
@@ -53,7 +54,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route("/v1/uploads/{upload_id}/complete", uploads.complete, methods=["POST"]),
         Route("/v1/uploads/{upload_id}/cancel", uploads.cancel, methods=["POST"]),
     ]
-    return attach_operations(files_and_uploads, OPERATIONS) + management_routes(database)
+    return attach_operations(files_and_uploads, OPERATIONS) + completion_routes(database) + management_routes(database)
 
 
 class _FileRoutes:

@@ -1,4 +1,4 @@
-"""This room's tables: models, aliases, the revision number, keys, usage, jobs, files, uploads and the audit log."""
+"""This room's tables: models, aliases, keys, usage, limits, jobs, files, uploads, audit, completions and feedback."""
 
 from datetime import date, datetime
 from typing import Any
@@ -186,3 +186,40 @@ class AuditRow(Base):
     action: Mapped[str] = mapped_column(String(32))
     target: Mapped[str] = mapped_column(String(255), index=True)
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+class StoredCompletionRow(Base):
+    """A chat completion that was stored on request: see models/completions."""
+
+    __tablename__ = "stored_completions"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    place: Mapped[str] = mapped_column(String(26), unique=True)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    model: Mapped[str] = mapped_column(String(255), index=True)
+    key_id: Mapped[str] = mapped_column(String(26))
+    request_id: Mapped[str] = mapped_column(String(64))
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # The API's metadata; SQLAlchemy reserves that name.
+    labels: Mapped[dict[str, str]] = mapped_column(JSON)
+    expires: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+
+
+class FeedbackRow(Base):
+    """Feedback on an answer, stored or not: see models/completions/feedback.py. Empty `key_id`: no key."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (Index("ix_feedback_key_id_idempotency_key", "key_id", "idempotency_key", unique=True),)
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    key_id: Mapped[str] = mapped_column(String(26))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    answer_id: Mapped[str] = mapped_column(String(255), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    value: Mapped[Any] = mapped_column(JSON)
+    correction: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text)
+    source_kind: Mapped[str] = mapped_column(String(16))
+    source_id: Mapped[str] = mapped_column(String(255))

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compatibility/ usage demo/ jobs/ http/",
         "registry/",
         "keys terminal backup/ api_operations",
-        "management/",
+        "management/ completions/",
         "api commands/",
         "cli",
     ),

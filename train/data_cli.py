@@ -8,6 +8,7 @@ from models.command_options import expand_options
 from models.errors import Invalid
 from models.terminal import console, print_json
 from train.data.commands import advise_command, convert_command, split_command
+from train.data.completions_command import from_completions_command
 from train.data.options import AsJson, DataArgument, ReadingOptions
 from train.data.synthesis_command import synthesise_command
 from train.planning.commands import count_command, optional_home, plan_command, price_command
@@ -28,6 +29,7 @@ def data_commands() -> typer.Typer:
     app.command("price")(price_command)
     app.command("plan")(plan_command)
     app.command("synthesise")(synthesise_command)
+    app.command("from-completions")(from_completions_command)
     app.command("advise")(advise_command)
     return app
 

@@ -223,6 +223,14 @@ class Settings(BaseSettings):
         description="Addresses or networks of reverse proxies whose X-Forwarded-For, -Host and -Proto headers are "
         "trusted, such as 127.0.0.1 or 10.0.0.0/8. Comma-separated in an environment variable. Default: none.",
     )
+    store_completions: Literal["on_request", "all", "never"] = Field(
+        default="on_request",
+        description="Which chat completions the gateway stores, with their requests: those with `store: true`, all "
+        "but those with `store: false`, or none.",
+    )
+    completion_retention_days: int = Field(
+        default=30, ge=0, le=36_500, description="After how many days a stored completion is deleted. 0: never."
+    )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
     otel_endpoint: str | None = Field(
         default=None,

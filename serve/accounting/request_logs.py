@@ -19,6 +19,7 @@ from models.database import Database, new_ulid
 from models.errors import ParleyError
 from models.usage import NO_KEY, Batch, Slot, Sums, add_usage
 from serve.accounting.usage_file import NamedSums, UsageFile
+from serve.accounting.writer_thread import WriterThread
 
 _DAY_S = 86_400
 _WARN_INTERVAL_S = 60.0
@@ -36,39 +37,7 @@ _Entry = tuple[int, str, str, bool, int, int, float]
 Line = tuple[float, bytes, str, str, str, str, str, int, float, float | None, int, int, bool, int, str]
 
 
-class _WriterThread:
-    """A thread that writes what was recorded, at an interval and once more at the stop."""
-
-    interval_s, stop_s = 1.0, 10.0
-
-    def __init__(self, name: str) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Starts the writer thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Writes the rest and stops the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(self.stop_s)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.interval_s):
-            self._write()
-        self._write()
-        self._close()
-
-    def _write(self) -> None:
-        raise NotImplementedError
-
-    def _close(self) -> None:
-        """Called after the last write."""
-
-
-class UsageLog(_WriterThread):
+class UsageLog(WriterThread):
     """Records usage. `record` is for the event loop, the rest for the process's start and end.
 
     While the database is unreachable, the sums stay in memory and in a file, from which the next process at the same
@@ -205,7 +174,7 @@ class UsageLog(_WriterThread):
             _log.error("the usage of %d requests is lost: the database did not answer before the shutdown", count)
 
 
-class AccessLog(_WriterThread):
+class AccessLog(WriterThread):
     """Writes `logs/access.log`, one JSON line per request, rotated by size. `line` is for the event loop.
 
     If the disk is full or missing, lines are lost, not requests.

@@ -152,7 +152,7 @@ class Gateway:
         exchange.key = key
         if key is None:
             request_checks.check_cross_site(scope, self._origins)
-        if path in _INFERENCE_ROUTES:
+        if path in _INFERENCE_ROUTES and not (method == "GET" and self._mounted.lists(path)):
             _check_method(method, "POST")
             await self._inference.handle(scope, receive, exchange, key)
         elif path == "/v1/models":
@@ -177,7 +177,8 @@ class Gateway:
             text = self.metrics.text() if self._figures is None else await self._figures.text()
             await exchange.send_response(200, text, PROMETHEUS_TEXT)
         elif self._mounted.matches(path):
-            authorization.require_owner(key)
+            if not self._mounted.is_for_clients(path):
+                authorization.require_owner(key)
             await self._mounted.handle(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path, suggested_address(path, self._prefixes, _PUBLIC_ROUTES))

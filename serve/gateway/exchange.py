@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from models.errors import ParleyError
+from serve.accounting.completion_log import CapturedCompletion
 from serve.accounting.request_report import RequestRecord
 from serve.transport.asgi import JSON, ASGIMessage, Receive, Send
 from serve.transport.error_responses import (
@@ -30,6 +31,7 @@ class Exchange(RequestRecord):
 
     responses_api = False  # the stream is one of /v1/responses
     messages_api = False  # the route is one of Anthropic's, and so are the errors
+    captured: CapturedCompletion | None = None  # if the completion is to be stored
 
     def __init__(self, send: Send) -> None:
         super().__init__()
@@ -59,6 +61,8 @@ class Exchange(RequestRecord):
         """Sends a piece of the body: the last one, unless `more`."""
         self.finished = not more
         self.sent_bytes += len(data)
+        if self.captured is not None:
+            self.captured.add(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     def buffered_body(self) -> bytes | None:
@@ -70,6 +74,8 @@ class Exchange(RequestRecord):
         if self._cycle is None or not self._cycle.send_chunk(data):
             return False
         self.sent_bytes += len(data)
+        if self.captured is not None:
+            self.captured.add(data)
         return True
 
     async def send_response(
@@ -79,6 +85,8 @@ class Exchange(RequestRecord):
         self.status = status
         self.finished = True
         self.sent_bytes += len(data)
+        if self.captured is not None:
+            self.captured.add(data)
         if self._cycle is not None:
             more = [*self.response_headers, *extra] if extra else self.response_headers
             lines = b"".join([b"%b: %b\r\n" % pair for pair in more])

@@ -5,11 +5,13 @@ Each step is a file: `serve.transport.request_bodies` reads, `serve.validation.r
 server, `serve.gateway.response_forwarder` forwards the response.
 """
 
+import asyncio
 from collections.abc import Iterator
 
 from models.database import Database
 from models.keys import KeyInfo
 from models.settings.settings import Settings
+from serve.accounting.completion_log import CapturedCompletion, CompletionLog
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization
@@ -22,6 +24,7 @@ from serve.transport.asgi import Receive, Scope
 from serve.transport.request_bodies import LargeBodyTurns, RequestBodyReader
 from serve.validation.request_checks import parse_json
 
+_CHAT = "/v1/chat/completions"
 _LARGE_BYTES = 2**16  # parsing a shorter body takes under 10 ms, whatever it contains
 # These routes generate nothing, so they are free, as at OpenAI and Anthropic.
 _UNMETERED = frozenset({"/v1/messages/count_tokens", "/v1/tokenize", "/v1/moderations"})
@@ -45,6 +48,7 @@ class InferenceHandler:
         self._disconnects = DisconnectWatcher()
         self._dispatcher = Dispatcher(settings, database, watcher, metrics)
         self._fallbacks = FallbackDispatcher(self._dispatcher, watcher, metrics)
+        self._completions = CompletionLog(settings, database)
 
     def running_requests(self) -> Iterator[tuple[str, int]]:
         """(engine's name, running requests) of each engine and replica."""
@@ -54,11 +58,13 @@ class InferenceHandler:
         """Creates the connection pools."""
         self._dispatcher.open()
         self._disconnects.open()
+        self._completions.start()
 
     async def close(self) -> None:
-        """Closes the pools."""
+        """Closes the pools, and stores what is to be stored."""
         self._disconnects.close()
         await self._dispatcher.close()
+        await asyncio.to_thread(self._completions.stop)
 
     async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
         """Answers one request. Its model and usage are in `exchange` afterwards, however it ends.
@@ -95,6 +101,8 @@ class InferenceHandler:
                     await self._dispatcher.dispatch(request, exchange)
             finally:
                 listener.stop()
+            if exchange.captured is not None:
+                self._store(exchange, exchange.captured)
         finally:
             self._bodies.release(size)
 
@@ -106,4 +114,11 @@ class InferenceHandler:
         exchange.model = route.spec.id
         request = build_model_request(path, content, route)
         exchange.stream = request.stream
+        if path == _CHAT and self._completions.wants(content):
+            exchange.captured = CapturedCompletion(body)
         return request
+
+    def _store(self, exchange: Exchange, captured: CapturedCompletion) -> None:
+        """Stores a completion that the client got whole."""
+        if exchange.status == 200 and exchange.finished and not exchange.fault:
+            self._completions.record(captured, exchange)

@@ -1,8 +1,8 @@
 """Routes of other rooms on the gateway: matched by the first two parts of the path, handled by Starlette.
 
 It knows no room's routes; `parley.py` brings them. A handler finds `request.state.settings`, `.database`, `.key` (a
-KeyInfo, or None where no key is needed) and `.lift_limit()`, and raises ParleyErrors. These routes change stored data
-(files, trainings), so the gateway opens them to owners only.
+KeyInfo, or None where no key is needed) and `.lift_limit()`, and raises ParleyErrors. Most of these routes change
+stored data (files, trainings), so the gateway opens them to owners only.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
+# Their handlers look at the key themselves. A GET of the first lists what the gateway's own POST has stored.
+_STORED = "/v1/chat/completions"
+_FOR_CLIENTS = (_STORED, "/v1/feedback")
+
+
 class MethodNotAllowed(ParleyError):
     """The route exists for other methods."""
 
@@ -44,6 +49,14 @@ class MountedRoutes:
     def matches(self, path: str) -> bool:
         """Whether a mounted route may take this path, by its first two parts."""
         return _prefix(path) in self.prefixes
+
+    def lists(self, path: str) -> bool:
+        """Whether a mounted route takes a GET of a path whose POST is the gateway's own."""
+        return path == _STORED and self.matches(path)
+
+    def is_for_clients(self, path: str) -> bool:
+        """Whether a path that `matches` is open to client keys too."""
+        return path.startswith(_FOR_CLIENTS)
 
     def route(self, path: str) -> str:
         """The first two parts of a path that `matches`, such as `/v1/files`; empty for any other."""

@@ -49,6 +49,25 @@ def check_personal(example: Example) -> Iterator[Problem]:
                     yield Problem(example.line, "warning", description, _MENDS[code], code)
 
 
+def mask_personal(text: str) -> tuple[str, int]:
+    """The text with [EMAIL], [PHONE], [CARD] and [KEY] in place of what is found, and how many that were."""
+    count = 0
+
+    def masked(placeholder: str, match: re.Match[str], holds: bool = True) -> str:
+        nonlocal count
+        count += holds
+        return placeholder if holds else match.group()
+
+    if "@" in text:
+        text = _EMAIL.sub(lambda match: masked("[EMAIL]", match, not _RESERVED.search(match.group())), text)
+    if any(mark in text for mark in _KEY_MARKS):
+        text = _KEY.sub(lambda match: masked("[KEY]", match), text)
+    if _DIGIT.search(text):
+        text = _CARD.sub(lambda match: masked("[CARD]", match, _is_card(match.group())), text)
+        text = _PHONE.sub(lambda match: masked("[PHONE]", match), text)
+    return text, count
+
+
 _REPLACE = "replace it with an invented one, or with a placeholder such as [EMAIL]"
 _MENDS = {
     "personal-email": _REPLACE,

@@ -16,6 +16,7 @@ from models.spec import BotProfile, ModelSpec
 from ui.backend.context import PageContext
 from ui.backend.conversation import Turns, plain_turns, to_messages
 from ui.backend.profiles import MAX_EXAMPLES, profile_of
+from ui.backend.ratings import RatedPlace, store_rating, thumbs
 from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
 from ui.look.branded_app import MakePrefill, Prefill
 from ui.look.components import BROWSER_ONLY, QUIET, as_props
@@ -113,6 +114,12 @@ class BotApp:
             view.line: notice("The bot could not answer. Please try again in a moment.", "bad") if failed else "",
         }
 
+    async def rate(self, history: Turns, given: gr.LikeData, request: gr.Request) -> str:
+        """Stores a thumb on an answer; returns the line for the page."""
+        spec = await self._spec(request)
+        place = RatedPlace("bot", spec.id, profile_of(spec).system_prompt, str(request.session_hash))
+        return await store_rating(self._context, place, history, given)
+
     async def stop(self, request: gr.Request) -> None:
         """Stops this browser's answer."""
         self._signals.stop(request.session_hash)
@@ -167,7 +174,7 @@ def build_bot_app(context: PageContext) -> BotPage:
                 show_label=False,
                 height=None,
                 buttons=[],
-                feedback_options=None,
+                feedback_options=thumbs(context.settings),
                 placeholder=" ",
                 allow_tags=False,
             )
@@ -197,6 +204,8 @@ def build_bot_app(context: PageContext) -> BotPage:
         load = blocks.load(bot.load, None, loaded, **QUIET)
         load.then(js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **BROWSER_ONLY)
         again.click(bot.load, None, loaded, **QUIET)
+        if thumbs(context.settings):
+            chatbot.like(bot.rate, [chatbot], [line], **QUIET)
         text.submit(bot.send, [text, chatbot], updated, **QUIET)
         text.stop(bot.stop, None, None, **QUIET)
         for chip in chips:

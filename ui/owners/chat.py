@@ -1,6 +1,6 @@
 """The Chat tab: a conversation with one model: stop, regenerate, edit a message, settings, figures, a transcript.
 
-The browser keeps the conversations (chat.js); the server stores none.
+The browser keeps the conversations (chat.js); the server stores those whose answer gets a thumb.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from ui.backend.context import PageContext, error_message
 from ui.backend.conversation import Turns, edited_turns, plain_turns, to_messages, without_last_answer
 from ui.backend.example_questions import example_questions, examples_html
 from ui.backend.model_options import describe_model, model_options, preselected_model, readiness_banner
+from ui.backend.ratings import RatedPlace, store_rating, thumbs
 from ui.backend.streaming import AnswerRequest, StopSignals, StreamedAnswer, stream_answers
 from ui.look.components import BROWSER_ONLY, QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import empty_state, notice
@@ -110,6 +111,13 @@ class ChatTab:
         form = read_form(ChatForm, self._view, values)
         async for update in self._answer(edited_turns(form.chatbot, change.index, change.value), form, request):
             yield update
+
+    async def rate(
+        self, chatbot: Turns, model: str | None, system: str | None, given: gr.LikeData, request: gr.Request
+    ) -> str:
+        """Stores a thumb on an answer; returns the line for the page."""
+        place = RatedPlace("chat", model or "", system, str(request.session_hash))
+        return await store_rating(self._context, place, chatbot, given) if model else ""
 
     async def reopen(self, chatbot: Turns) -> dict[Any, Any]:
         """Enables the buttons of a conversation that the browser has restored."""
@@ -206,7 +214,7 @@ def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> Callable[[], Awai
                 buttons=["copy", "copy_all"],
                 editable="user",
                 placeholder=empty_state("Start a conversation", "Type a message below, or choose a question."),
-                feedback_options=None,
+                feedback_options=thumbs(context.settings),
                 layout="bubble",
                 allow_tags=False,
             )
@@ -235,6 +243,8 @@ def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> Callable[[], Awai
     tab = ChatTab(context, view)
     _wire(tab, view, blocks)
     _wire_conversations(tab, view, (new, reopen), blocks)
+    if thumbs(context.settings):
+        chatbot.like(tab.rate, [chatbot, model, system], [line], **QUIET)
     save_markdown, save_json = (
         "(...values) => parley.saveMarkdown(...values)",
         "(...values) => parley.saveJson(...values)",

@@ -1,0 +1,89 @@
+"""Feedback on answers, from people, models or programs: a value under a name, a correction, a comment."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select
+
+from models.database import Database, new_ulid, utcnow
+from models.errors import Conflict
+from models.keys import KeyInfo
+from models.tables import FeedbackRow
+
+SourceKind = Literal["human", "model", "code"]
+FeedbackValue = bool | float | str | None
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What somebody said about an answer.
+
+    `answer_id` is the id in the answer, or the response's x-request-id. The answer need not be stored, or not yet.
+    """
+
+    answer_id: str
+    name: str
+    value: FeedbackValue
+    correction: str | None = None
+    comment: str | None = None
+    source_kind: SourceKind = "human"
+    source_id: str = ""
+
+
+@dataclass(frozen=True)
+class StoredFeedback:
+    """Feedback with its id, the time at which it came, and the id of the key that sent it (empty without keys)."""
+
+    id: str
+    created: datetime
+    key_id: str
+    feedback: Feedback
+
+
+def add_feedback(
+    database: Database, feedback: Feedback, key: KeyInfo | None = None, idempotency_key: str | None = None
+) -> StoredFeedback:
+    """Stores feedback. A repetition with the same idempotency key returns what was stored the first time.
+
+    Raises:
+        Conflict: the idempotency key was used for other feedback.
+    """
+    key_id = key.id if key is not None else ""
+    with database.write() as session:
+        if idempotency_key is not None:
+            row = session.scalar(
+                select(FeedbackRow).where(FeedbackRow.key_id == key_id, FeedbackRow.idempotency_key == idempotency_key)
+            )
+            if row is not None:
+                stored = _stored(row)
+                if stored.feedback != feedback:
+                    raise Conflict("This idempotency_key was used for other feedback.", param="idempotency_key")
+                return stored
+        row = FeedbackRow(
+            id=new_ulid(), created=utcnow(), key_id=key_id, idempotency_key=idempotency_key, **vars(feedback)
+        )
+        session.add(row)
+        session.flush()
+        return _stored(row)
+
+
+def list_feedback(
+    database: Database, answer_id: str | None = None, *, after: str | None = None, limit: int = 100
+) -> tuple[list[StoredFeedback], bool]:
+    """At most `limit` of them, oldest first, those after the id `after`; and whether more follow."""
+    query = select(FeedbackRow).order_by(FeedbackRow.id).limit(limit + 1)
+    if answer_id is not None:
+        query = query.where(FeedbackRow.answer_id == answer_id)
+    if after is not None:
+        query = query.where(FeedbackRow.id > after)
+    with database.read() as session:
+        rows = session.scalars(query).all()
+        return [_stored(row) for row in rows[:limit]], len(rows) > limit
+
+
+def _stored(row: FeedbackRow) -> StoredFeedback:
+    feedback = Feedback(
+        row.answer_id, row.name, row.value, row.correction, row.comment, row.source_kind, row.source_id  # type: ignore[arg-type] -- checked when it was added
+    )  # fmt: skip
+    return StoredFeedback(row.id, row.created, row.key_id, feedback)

@@ -1,0 +1,1 @@
+"""Tests of stored completions and of feedback."""

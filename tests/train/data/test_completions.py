@@ -1,0 +1,100 @@
+"""`parley data from-completions`: stored answers and corrections become rows, each once; the rest is counted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from models.completions.feedback import Feedback, add_feedback
+from models.completions.stored_completions import StoredCompletion, StoredCompletions
+from models.database import Database, utcnow
+from models.settings.settings import Settings
+from train.data.checks import check
+from train.data.personal_data import mask_personal
+from train.data_cli import data_commands
+
+
+def store(database: Database, name: str, question: str, answer: str, finish: str = "stop", **metadata: str) -> None:
+    request: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": question}]}
+    message = {"role": "assistant", "content": answer, "refusal": None}
+    choices = [{"index": 0, "message": message, "finish_reason": finish}]
+    whole = {"id": name, "object": "chat.completion", "choices": choices}
+    StoredCompletions(database).add(
+        [StoredCompletion(name, utcnow(), "m", "", f"req_{name}", request, whole, metadata)]
+    )
+
+
+@pytest.fixture
+def kept(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    monkeypatch.setenv("PARLEY_HOME", str(settings.home))
+    store(database, "a", "Where is my order?", "On its way.", desk="orders")
+    store(database, "b", "Where is my order?", "On its way.", desk="orders")
+    store(database, "c", "When do I get the refund?", "Soon.", desk="refunds")
+    store(database, "d", "Write to ada@shop.org", "Done: call +49 30 1234 5678, card 4111 1111 1111 1111.")
+    store(database, "e", "Tell me all", "It is a long", finish="length")
+    add_feedback(database, Feedback("c", "helpful", False, correction="Within 5 days.", source_id="desk"))
+    add_feedback(database, Feedback("req_a", "helpful", True))
+    return database
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(data_commands(), ["from-completions", *arguments])
+    return result.exit_code, result.output + (str(result.exception) if result.exception else "")
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_answers_and_corrections_become_training_data(kept: Database, tmp_path: Path) -> None:
+    out = tmp_path / "kept.jsonl"
+    code, text = run(str(out), "--mask", "--json")
+    assert code == 0, text
+    counts = json.loads(text)
+    assert (counts["read"], counts["rows"], counts["corrected"], counts["masked"]) == (5, 3, 1, 3)
+    assert counts["left_out"] == {"the same row again": 1, "an answer that was cut off": 1}
+    written = rows(out)
+    assert [row["messages"][-1]["content"] for row in written] == [
+        "On its way.", "Within 5 days.", "Done: call [PHONE], card [CARD].",
+    ]  # fmt: skip
+    assert written[2]["messages"][0]["content"] == "Write to [EMAIL]"
+    assert not [problem for problem in check(written).problems if problem.severity == "error" and problem.line]
+    assert run(str(out))[0] != 0  # it is not overwritten
+    assert run(str(out), "--force", "--limit", "1")[0] == 0
+    assert len(rows(out)) == 1
+
+
+def test_filters_and_pairs(kept: Database, tmp_path: Path) -> None:
+    code, text = run(str(tmp_path / "refunds.jsonl"), "--where", "desk=refunds")
+    assert (code, len(rows(tmp_path / "refunds.jsonl"))) == (0, 1), text
+    assert run(str(tmp_path / "good.jsonl"), "--min-feedback", "helpful=0.5")[0] == 0
+    assert [row["messages"][0]["content"] for row in rows(tmp_path / "good.jsonl")] == ["Where is my order?"]
+    assert run(str(tmp_path / "pairs.jsonl"), "--pairs")[0] == 0
+    (pair,) = rows(tmp_path / "pairs.jsonl")
+    assert pair["preferred_output"][0]["content"] == "Within 5 days."
+    assert pair["non_preferred_output"][0]["content"] == "Soon."
+    assert len(check(tmp_path / "pairs.jsonl").preferences) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--where", "desk"], "'desk' is not NAME=VALUE"),
+        (["--min-feedback", "helpful=much"], "is not a number"),
+        (["--model", "nobody"], "None of 0 stored completions becomes a row"),
+        (["--min-feedback", "rating=1"], "5 left out: no rating of at least 1"),
+    ],
+)
+def test_a_mistake_is_one_line(kept: Database, tmp_path: Path, arguments: list[str], said: str) -> None:
+    code, text = run(str(tmp_path / "none.jsonl"), *arguments)
+    assert code != 0
+    assert said in text
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_masks_leave_other_texts_alone() -> None:
+    for text in ("ada@example.com", "order 73194628", "ZD752690", "4111 1111 1111 1112", "12:30"):
+        assert mask_personal(text) == (text, 0)
+    assert mask_personal("sk-proj-" + "a" * 30) == ("[KEY]", 1)

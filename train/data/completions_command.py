@@ -1,0 +1,98 @@
+"""`parley data from-completions`: training data from stored chat completions and the feedback on them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.errors import Invalid
+from models.terminal import console, open_home, print_json
+from train.data.options import AsJson
+
+
+def from_completions_command(
+    out: Annotated[Path, typer.Argument(help="The JSONL file to write.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Only answers of this model.", show_default=False)] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only completions with this metadata, as NAME=VALUE. Repeatable.", show_default=False),
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only completions from this day on (UTC).", formats=["%Y-%m-%d"])
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="Only completions before this day (UTC).", formats=["%Y-%m-%d"])
+    ] = None,
+    min_feedback: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only answers whose feedback of this name has at least this mean, as NAME=0.5; true is 1, false 0. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Write preference pairs: each correction, preferred to its answer.")
+    ] = False,
+    mask: Annotated[
+        bool,
+        typer.Option("--mask", help="Replace e-mail addresses, phone and card numbers and keys by placeholders."),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="The most rows to write.", min=1, show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write training data from stored chat completions (`store: true`). Corrections replace the answers.
+
+    Equal rows are written once. Answers that were cut off and have no correction are left out and counted.
+
+      parley data from-completions kept.jsonl --where desk=refunds --min-feedback helpful=0.5 --mask
+
+      parley data from-completions pairs.jsonl --pairs
+    """
+    from models.completions.stored_completions import CompletionFilter
+    from train.data.conversion import refuse_overwrite, write_rows
+    from train.data.stored_rows import RowCounts, RowOptions, read_feedback, read_stored, training_rows
+
+    refuse_overwrite([out], force)
+    least = {name: _number(name, value) for name, value in _pairs(min_feedback, "--min-feedback").items()}
+    chosen = CompletionFilter(model, _pairs(where, "--where"), _day(since), _day(until))
+    options, counts = RowOptions(least, pairs, mask, limit), RowCounts()
+    with open_home() as home:
+        rows = training_rows(read_stored(home.database, chosen), read_feedback(home.database), options, counts)
+        first = next(rows, None)
+        if first is None:
+            reasons = "".join(f" {count} left out: {reason}." for reason, count in counts.left_out.most_common())
+            raise Invalid(f"None of {counts.read} stored completions becomes a row.{reasons}", param="where")
+        write_rows(out, (row for part in ([first], rows) for row in part))
+    if as_json:
+        print_json({**vars(counts), "left_out": dict(counts.left_out), "file": str(out)})
+        return
+    kind = "preference pairs" if pairs else "conversations"
+    console().print(f"{counts.rows:,} {kind} from {counts.read:,} stored completions in {out}", soft_wrap=True)
+    if counts.corrected and not pairs:
+        console().print(f"{counts.corrected:,} answers were replaced by their corrections")
+    if mask:
+        console().print(f"{counts.masked:,} personal values were replaced")
+    for reason, count in counts.left_out.most_common():
+        console().print(f"{count:,} left out: {reason}")
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    split = [text.partition("=") for text in given or ()]
+    wrong = next((name for name, equals, _ in split if not name or not equals), None)
+    if wrong is not None:
+        raise Invalid(f"{option} {wrong!r} is not NAME=VALUE.", param=option.lstrip("-"))
+    return {name: value for name, _, value in split}
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise Invalid(f"--min-feedback {name}={value} is not a number.", param="min-feedback") from None
+
+
+def _day(day: datetime | None) -> datetime | None:
+    return day.replace(tzinfo=UTC) if day is not None else None

@@ -1,0 +1,155 @@
+"""Training rows from stored chat completions and the feedback on them: conversations, or pairs of preferences."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.completions.feedback import StoredFeedback, list_feedback
+from models.completions.stored_completions import MAX_LISTED, CompletionFilter, StoredCompletion, StoredCompletions
+from models.database import Database
+from train.data.personal_data import mask_personal
+
+_PAGE = 1000
+# The finish reasons of answers that end where the model wanted.
+_WHOLE = ("stop", "tool_calls", "function_call")
+_MESSAGE_FIELDS = ("role", "content", "tool_calls")
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """What becomes a row.
+
+    `min_feedback`: feedback names with the least mean of their values (true is 1, false 0). `pairs`: preferences from
+    corrections instead of conversations. `mask`: replace personal data and secrets by placeholders. `limit`: the most
+    rows.
+    """
+
+    min_feedback: Mapping[str, float] = field(default_factory=dict)
+    pairs: bool = False
+    mask: bool = False
+    limit: int | None = None
+
+
+@dataclass
+class RowCounts:
+    """What became of the completions. `left_out`: reason → how many. `masked`: how many values were replaced."""
+
+    read: int = 0
+    rows: int = 0
+    corrected: int = 0
+    masked: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def read_stored(database: Database, chosen: CompletionFilter) -> Iterator[StoredCompletion]:
+    """The stored completions that a filter chooses, oldest first, a page at a time."""
+    completions, after = StoredCompletions(database), None
+    while True:
+        page, has_more = completions.page(chosen, after=after, limit=MAX_LISTED)
+        yield from page
+        if not has_more:
+            return
+        after = page[-1].id
+
+
+def read_feedback(database: Database) -> dict[str, list[StoredFeedback]]:
+    """All feedback by the id under which it came, oldest first."""
+    by_answer: dict[str, list[StoredFeedback]] = {}
+    after, has_more = None, True
+    while has_more:
+        page, has_more = list_feedback(database, after=after, limit=_PAGE)
+        for stored in page:
+            by_answer.setdefault(stored.feedback.answer_id, []).append(stored)
+        after = page[-1].id if page else None
+    return by_answer
+
+
+def training_rows(
+    completions: Iterable[StoredCompletion],
+    feedback: Mapping[str, Sequence[StoredFeedback]],
+    options: RowOptions,
+    counts: RowCounts,
+) -> Iterator[dict[str, Any]]:
+    """The rows, each once; `counts` is updated. A correction replaces the answer; the newest one counts."""
+    seen: set[str] = set()
+    for completion in completions:
+        if options.limit is not None and counts.rows >= options.limit:
+            return
+        counts.read += 1
+        said = [*feedback.get(completion.id, ()), *feedback.get(completion.request_id, ())]
+        row, reason = _row(completion, said, options)
+        if row is None:
+            counts.left_out[reason] += 1
+            continue
+        if options.mask:
+            row, masked = _masked(row)
+            counts.masked += masked
+        digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+        if digest in seen:
+            counts.left_out["the same row again"] += 1
+            continue
+        seen.add(digest)
+        counts.rows += 1
+        counts.corrected += _correction(said) is not None
+        yield row
+
+
+def _row(
+    completion: StoredCompletion, said: Sequence[StoredFeedback], options: RowOptions
+) -> tuple[dict[str, Any] | None, str]:
+    """A row, or None and why there is none."""
+    messages = completion.request.get("messages")
+    choice = completion.answer["choices"][0]
+    answer = {name: choice["message"][name] for name in _MESSAGE_FIELDS if choice["message"].get(name) is not None}
+    correction = _correction(said)
+    for name, least in options.min_feedback.items():
+        mean = _mean(said, name)
+        if mean is None or mean < least:
+            return None, f"no {name} of at least {least:g}"
+    if not isinstance(messages, list) or not messages:
+        return None, "no messages"
+    tools = {"tools": completion.request["tools"]} if completion.request.get("tools") else {}
+    if options.pairs:
+        if correction is None:
+            return None, "no correction"
+        if correction == answer.get("content"):
+            return None, "a correction that changes nothing"
+        preferred = {"role": "assistant", "content": correction}
+        prompt = {"messages": messages, **tools}
+        return {"input": prompt, "preferred_output": [preferred], "non_preferred_output": [answer]}, ""
+    if correction is not None:
+        return {"messages": [*messages, {"role": "assistant", "content": correction}], **tools}, ""
+    if choice.get("finish_reason") not in _WHOLE:
+        return None, "an answer that was cut off"
+    if not answer.get("content") and not answer.get("tool_calls"):
+        return None, "an empty answer"
+    return {"messages": [*messages, answer], **tools}, ""
+
+
+def _correction(said: Sequence[StoredFeedback]) -> str | None:
+    return next((each.feedback.correction for each in reversed(said) if each.feedback.correction), None)
+
+
+def _mean(said: Sequence[StoredFeedback], name: str) -> float | None:
+    """The mean of the feedback of a name; of each source with an id only the newest counts."""
+    newest = {
+        feedback.source_id or stored.id: feedback.value for stored in said if (feedback := stored.feedback).name == name
+    }
+    numbers = [float(value) for value in newest.values() if isinstance(value, bool | int | float)]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def _masked(value: Any) -> tuple[Any, int]:
+    """A row with the personal data in its texts replaced, and how many values that were."""
+    if isinstance(value, str):
+        return mask_personal(value)
+    if isinstance(value, list):
+        items = [_masked(item) for item in value]
+        return [item for item, _ in items], sum(count for _, count in items)
+    if isinstance(value, dict):
+        pairs = {name: _masked(item) for name, item in value.items()}
+        return {name: item for name, (item, _) in pairs.items()}, sum(count for _, count in pairs.values())
+    return value, 0

@@ -149,7 +149,7 @@ def _weight_tool(name: str) -> "Callable[[Home, NewModel], ModelSpec]":
     """A function of `train.publication.foreign_models`, which `models` needs and may not import."""
 
     def work(home: "Home", new: "NewModel") -> "ModelSpec":
-        from models.settings.settings import let_openmp_threads_sleep
+        from models.settings.environment import let_openmp_threads_sleep
 
         let_openmp_threads_sleep()
         from train.display import terminal_lines
@@ -250,7 +250,7 @@ def demo_content(
 ) -> None:
     """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from models.settings.settings import let_openmp_threads_sleep
+    from models.settings.environment import let_openmp_threads_sleep
     from models.terminal import open_home
     from serve.launcher.demo_content import print_progress
 

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from models.database import Database, open_database, upgrade
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec
 from serve.fleet.engine_states import EngineStatus, write_statuses
 from serve.fleet.vllm_command import free_port

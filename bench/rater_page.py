@@ -16,7 +16,7 @@ from evals.campaigns.campaign import NewCampaign
 from evals.campaigns.lifecycle import create_campaign, open_campaign
 from models.keys import create_key
 from models.registry.registry import Registry
-from models.settings.settings import child_environment
+from models.settings.environment import child_environment
 from models.spec import ModelSpec, Upstream
 from tests.stack import free_ports
 

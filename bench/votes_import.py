@@ -24,7 +24,8 @@ from evals.ratings.leaderboard import leaderboard
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.vote_import import import_votes
 from models.database import Database, new_ulid, open_database, upgrade
-from models.settings.settings import child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import load_settings
 from tests.serve.postgres import Postgres
 from tests.stack import ROOT
 

@@ -18,7 +18,8 @@ from evals.campaigns.ballots import cast_vote
 from models.chat.completer import gateway_completer
 from models.database import open_database, upgrade
 from models.registry.registry import Registry
-from models.settings.settings import child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import load_settings
 from models.spec import ModelSpec
 from tests.evals.battles import next_battle
 from tests.fakes.openai_fine_tuning import FakeOpenAI

@@ -19,7 +19,7 @@ from evals.served_runs import judge_served
 from models.demo import FOLDER
 from models.jobs import jobs
 from models.registry.registry import Registry
-from models.settings.settings import child_environment
+from models.settings.environment import child_environment
 from serve.fleet import engine_states
 from tests.stack import ROOT, Stack
 from train.demo.answers import has_style

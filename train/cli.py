@@ -241,7 +241,7 @@ def merge_command(
 @contextmanager
 def _open_home() -> Iterator[Home]:
     """The home, once the environment is set for torch, which is not loaded yet."""
-    from models.settings.settings import let_openmp_threads_sleep
+    from models.settings.environment import let_openmp_threads_sleep
 
     let_openmp_threads_sleep()
     with open_home() as home:

@@ -65,7 +65,7 @@ class NodeActor:
 
     def run(self, request: TrainingRequest | str, node: Node, home: Path, device: str) -> NodeEnd:
         """Takes part in the training; returns when it has ended."""
-        from models.settings.settings import let_openmp_threads_sleep
+        from models.settings.environment import let_openmp_threads_sleep
 
         let_openmp_threads_sleep()
         from train.nodes import train_on_nodes

@@ -26,7 +26,8 @@ from models.database import Database, open_database, upgrade
 from models.home.page_secret import page_secret
 from models.jobs.jobs import enqueue, get_job
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from ui.access.cookies import Cookies
 

@@ -8,7 +8,8 @@ from bench.gateway.targets import Upstream
 from bench.gateway_process import register_engine
 from models.database import open_database, upgrade
 from models.keys import KeyLimits, create_key
-from models.settings.settings import Settings, child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import Settings, load_settings
 from serve.fleet.vllm_command import free_port
 
 # Never reached by the bench, but counted for every request.

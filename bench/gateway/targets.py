@@ -21,7 +21,8 @@ import psutil
 from bench.gateway.client import Client
 from bench.progress import print_progress
 from models.errors import Unavailable
-from models.settings.settings import Settings, engine_environment
+from models.settings.environment import engine_environment
+from models.settings.settings import Settings
 from serve.fleet.vllm_command import free_port
 from serve.processes import guardian
 from serve.processes.children import Command, Process, spawn

@@ -16,7 +16,8 @@ import psutil
 from bench.votes_kill.browsers import Showing, compare_votes, new_battles, open_voting, page_status, vote_on_all
 from models.database import open_database, upgrade
 from models.home.instance import read_state
-from models.settings.settings import child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import load_settings
 from serve import start
 from tests.stack import ROOT, free_ports
 from ui.access.cookies import Cookies

@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection
 from models.backup.archive import DatabaseKind
 from models.database import Base, Database
 from models.errors import Unavailable
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from models.tables import JobRow, ModelRow, ReservationRow
 
 NAMES: dict[DatabaseKind, str] = {"sqlite": "parley.db", "postgresql": "parley.dump"}

@@ -11,8 +11,8 @@ import sys
 
 from pydantic import SecretStr
 
+from models.settings.environment import engine_environment
 from models.settings.hub import hub_is_offline, hub_variables
-from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.model_files import find_model_files
 

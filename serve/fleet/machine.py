@@ -10,7 +10,8 @@ from typing import Literal
 import psutil
 
 from models.errors import Unavailable
-from models.settings.settings import Settings, visible_gpus
+from models.settings.environment import visible_gpus
+from models.settings.settings import Settings
 
 
 @dataclass(frozen=True)

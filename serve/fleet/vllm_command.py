@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from models.compatibility.lora_support import LORA_RANKS, refuses_adapters
+from models.settings.environment import engine_environment
 from models.settings.hub import hub_variables
-from models.settings.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
 from serve.fleet.model_files import find_chat_template, find_model_files

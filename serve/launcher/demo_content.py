@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.errors import ParleyError
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from serve.processes.children import own_command, spawn
 
 _PROGRESS = "demo: "  # begins a line of progress in the process's log, where libraries write too

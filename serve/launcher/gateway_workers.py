@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from serve.launcher import preflight
 from serve.launcher.services import UNIX_PROBE, Service, Services
 from serve.processes import guardian

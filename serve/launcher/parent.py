@@ -22,8 +22,9 @@ from models.home.instance import STATE_FILE
 from models.home.new_home import removed_if_unused
 from models.keys import create_key, keys_configured
 from models.registry.registry import Registry
+from models.settings.environment import child_environment
 from models.settings.page_settings import page_environment
-from models.settings.settings import Settings, child_environment
+from models.settings.settings import Settings
 from serve.fleet import machine
 from serve.fleet.supervisor import Supervisor
 from serve.launcher import preflight

@@ -9,7 +9,8 @@ from typing import Any
 
 from models.errors import ParleyError, Unavailable
 from models.home.instance import read_state
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from serve.processes.children import ROOT
 from serve.processes.logs import tail
 

@@ -17,7 +17,8 @@ from bench.cluster.nodes import Nodes
 from bench.replicas.deployment import STAND_IN, weights
 from models.database import open_database, upgrade
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.vllm_command import free_port
 from serve.processes.children import ROOT

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.errors import Invalid
+from models.settings.environment import child_environment, engine_environment
 from models.settings.hub import use_hub_token
-from models.settings.settings import Settings, child_environment, engine_environment, load_settings
+from models.settings.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 

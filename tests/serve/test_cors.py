@@ -10,7 +10,8 @@ import pytest
 from models.database import Database
 from models.errors import Invalid
 from models.keys import create_key
-from models.settings.settings import Settings, child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import Settings, load_settings
 from tests.serve.gateways import Serving, serving
 
 GOOD = "https://app.example.com"

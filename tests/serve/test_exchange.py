@@ -16,7 +16,8 @@ import pytest
 
 from models.database import Database
 from models.registry.registry import Registry
-from models.settings.settings import child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream

@@ -20,7 +20,8 @@ import pytest
 from models.database import Database
 from models.keys import KeyLimits, create_key
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment, load_settings
+from models.settings.environment import child_environment
+from models.settings.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from models.usage import read_usage
 from serve.gateway.server import worker_settings

@@ -38,7 +38,7 @@ def ported(home: Path) -> Settings:
 
 def up(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`parley up` that is expected to end by itself."""
-    from models.settings.settings import child_environment
+    from models.settings.environment import child_environment
 
     return subprocess.run(
         [sys.executable, "-m", "parley", "up", "--no-page", "--no-worker", *arguments],

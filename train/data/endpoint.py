@@ -23,7 +23,7 @@ from models.files.stored_files import Files, StoredFile
 from models.http.multipart import receive_form
 from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
 from models.registry.registry import Registry
-from models.settings.settings import child_environment
+from models.settings.environment import child_environment
 
 if TYPE_CHECKING:
     from starlette.requests import Request

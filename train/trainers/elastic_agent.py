@@ -12,7 +12,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from models.settings.settings import use_network_interface
+from models.settings.environment import use_network_interface
 from train.trainers.launch_worker import WorkerRequest, run_worker
 from train.trainers.rendezvous import local_address, network_interface
 

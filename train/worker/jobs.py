@@ -17,7 +17,8 @@ from typing import IO, Any
 from models.errors import ParleyError
 from models.jobs.jobs import Job
 from models.jobs.worker import JobContext
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from train.run.progress import duration
 from train.trainers.worker_processes import terminate
 

@@ -15,7 +15,8 @@ import train.clouds.follower
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE

@@ -15,7 +15,7 @@ from openai.types.fine_tuning import FineTuningJob
 from models.chat_templates import read_template
 from models.files.stored_files import Files
 from models.registry.registry import Registry
-from models.settings.settings import child_environment
+from models.settings.environment import child_environment
 from tests.stack import ROOT
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House, end_leases

@@ -24,7 +24,8 @@ from models.errors import Conflict, Invalid, Unavailable
 from models.jobs import jobs, worker
 from models.registry.new_model import NewModel
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from models.tables import JobRow
 from models.terminal import Home

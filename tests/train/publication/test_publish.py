@@ -14,7 +14,8 @@ import pytest
 from models.errors import Conflict, Invalid
 from models.files.atomic import sweep
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from train import Publication, publish, publish_merge
 
 slow = pytest.mark.training

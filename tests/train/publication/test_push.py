@@ -14,7 +14,8 @@ from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
 from models.files.atomic import publish_folder
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from models.spec import ModelSpec, Parity
 from tests.fakes.hub import TOKEN, Hub, fake_hub
 from tests.stack import ROOT

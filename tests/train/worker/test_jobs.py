@@ -16,7 +16,8 @@ from models.database import Database
 from models.jobs import jobs
 from models.jobs.worker import run_job
 from models.registry.registry import Registry
-from models.settings.settings import Settings, child_environment
+from models.settings.environment import child_environment
+from models.settings.settings import Settings
 from models.spec import ModelSpec
 from tests.stack import ROOT
 from tests.train.conftest import style_rows

@@ -67,7 +67,10 @@ class EvalsHouse:
 
 @contextmanager
 def evals_house(settings: Settings, database: Database) -> Iterator[EvalsHouse]:
-    """Two hosted models, `one` and `judge`, on an upstream that repeats the question."""
+    """Two hosted models, `one` and `judge`, on an upstream that repeats the question. Python graders also run where
+    there is no bubblewrap.
+    """
+    settings = settings.model_copy(update={"unsandboxed_graders": True})
     with AnsweringServer() as upstream, serving(settings, database, parley.api_routes(settings, database)) as gateway:
         gateway.hosted("one", "judge", base_url=upstream.address)
         client = openai.OpenAI(base_url=gateway.base_url, api_key="any", max_retries=0)

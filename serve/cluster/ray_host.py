@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +20,8 @@ from models.errors import Invalid, ParleyError, Unavailable
 from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.cluster.actor_process import ActorProcess, accepts_connections, describe, kill
-from serve.cluster.engine_actor import WORKER_ENVIRONMENT, EngineActor, EngineStart
+from serve.cluster.engine_actor import WORKER_ENVIRONMENT, EngineActor, EngineStart, NodePlace
+from serve.cluster.weight_sender import WeightSender
 from serve.fleet.engine_host import NoPlace, OtherEngines
 from serve.fleet.engine_launch import EngineLaunch
 from serve.fleet.engine_process import EngineProcess, StartedEngine
@@ -30,8 +32,11 @@ from serve.processes.activity import Activity
 
 _GIB = 1024**3
 _POLL_S = 0.1
+_ANSWER_POLL_S = 0.02
 # How long Ray may take to find a node and to start a process there.
 _PLACE_S = 30.0
+# Longer than the download of a hub model's small files, which the node makes first.
+_START_S = 180.0
 _CLOSE_S = 5.0
 # Longer than Ray takes to notice that a node is gone.
 _SUSPECT_S = 60.0
@@ -48,6 +53,7 @@ class RayHost:
         self._resources: dict[str, float] = ray.cluster_resources()
         self._processes: set[ActorProcess] = set()
         self._suspects: dict[str, float] = {}  # node id → when an engine was lost there
+        self._weights = WeightSender(ray)
         self._threads = ThreadPoolExecutor(2, "ray")
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="ray-engines", daemon=True)
@@ -92,21 +98,43 @@ class RayHost:
         """As `EngineHost.start`: on a node that Ray chooses, at its address in the cluster."""
         actor = await self._in_thread(self._create_actor, launch)
         try:
-            async with asyncio.timeout(_PLACE_S):
-                started: EngineStart = await self._answer(actor.start.remote(launch))
+            place = await self._place(actor, launch)
+            spec = await self._on_node(actor, place, launch.spec)
+            async with asyncio.timeout(_START_S):
+                started: EngineStart = await self._answer(actor.start.remote(replace(launch, spec=spec)))
             if started.endpoint is None:
                 raise Unavailable(started.failure)
             process = ActorProcess(self._ray, actor, started)
         except BaseException as error:
             self._threads.submit(kill, self._ray, actor)
-            if isinstance(error, TimeoutError):
-                raise NoPlace(f"waiting for a node of the Ray cluster with {_needs(launch)}") from error
             if isinstance(error, self._ray.exceptions.RayError):
                 raise Unavailable(describe(error)) from error
             raise
         self._processes.add(process)
         gpus = f", GPU {', '.join(map(str, started.gpus))}" if started.gpus else ""
         return StartedEngine(process, started.endpoint, f"{started.node}{gpus}")
+
+    async def locate(self, process: EngineProcess, spec: ModelSpec) -> str:
+        """As `EngineHost.locate`: on the engine's node, after a copy if it has no access to the folder."""
+        assert isinstance(process, ActorProcess)
+        try:
+            return str((await self._on_node(process.actor, process.place, spec)).path)
+        except self._ray.exceptions.RayError as error:
+            raise Unavailable(describe(error)) from error
+
+    async def _place(self, actor: Any, launch: EngineLaunch) -> NodePlace:
+        try:
+            async with asyncio.timeout(_PLACE_S):
+                return await self._answer(actor.place.remote())
+        except TimeoutError as error:
+            raise NoPlace(f"waiting for a node of the Ray cluster with {_needs(launch)}") from error
+
+    async def _on_node(self, actor: Any, place: NodePlace, spec: ModelSpec) -> ModelSpec:
+        """The model with the path of its weights on an actor's node."""
+        if spec.folder is None:
+            return spec
+        folder = await self._weights.provide(actor, place.address, spec.folder)
+        return spec if folder == spec.folder else spec.model_copy(update={"path": str(folder)})
 
     def measure_activity(self, process: EngineProcess) -> Activity:
         """As `EngineHost.measure_activity`."""
@@ -136,7 +164,7 @@ class RayHost:
             label_selector={"ray.io/node-id": f"!in({','.join(gone)})"} if (gone := self._gone_nodes()) else {},
             **resources,
         )
-        return actor.remote()
+        return actor.remote(self._settings.home)
 
     def _gone_nodes(self) -> list[str]:
         """The ids of nodes that Ray counts as alive, although nothing listens there any more.
@@ -156,7 +184,7 @@ class RayHost:
     async def _answer(self, reference: Any) -> Any:
         # Polled, because a thread that waits could not be interrupted.
         while not (await self._in_thread(lambda: self._ray.wait([reference], timeout=0)))[0]:  # noqa: ASYNC110 -- as above
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_ANSWER_POLL_S)
         return await self._in_thread(self._ray.get, reference)
 
     async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -176,7 +204,7 @@ class RayHost:
                 if process.exit_code() is not None:
                     self._processes.discard(process)
                     if process.lost_at is not None:
-                        self._suspects[process.node_id] = process.lost_at
+                        self._suspects[process.place.id] = process.lost_at
 
     def _collect(self) -> None:
         by_reference = {reference: process for process in tuple(self._processes) for reference in process.requests()}

@@ -109,9 +109,10 @@ class EngineActor:
         try:
             gpus = tuple(int(index) for index in self._ray.get_gpu_ids())
             launch = replace(launch, share=replace(launch.share, gpus=gpus), home=self._home)
-            _check_folder(launch, node)
+            _check_files(launch, node)
             asyncio.run(download_small_files(launch.spec, launch.hub_token))
-            endpoint = Endpoint(f"http://{node}:{free_port(node)}", launch.key)
+            scheme = "https" if launch.certificate else "http"
+            endpoint = Endpoint(f"{scheme}://{node}:{free_port(node)}", launch.key)
             command = engine_command(launch, endpoint)
             command = replace(command, environment=_without_ray(command.environment, cuda=bool(gpus)))
             # What a killed guardian leaves becomes a child of this process: see `wait`.
@@ -156,10 +157,13 @@ def _failure_as_data(call: Callable[..., Any], *arguments: Any) -> Any:
         return str(error) or type(error).__name__
 
 
-def _check_folder(launch: EngineLaunch, node: str) -> None:
+def _check_files(launch: EngineLaunch, node: str) -> None:
     folder = launch.spec.folder
     if folder is not None and not folder.is_dir():
         raise ParleyError(f"neither the node {node} nor the machine of `parley up` has the folder {folder}")
+    for path in launch.certificate or ():
+        if not path.is_file():
+            raise ParleyError(f"the node {node} has no file {path}: the engines' TLS files belong on every node")
 
 
 def _without_ray(environment: Mapping[str, str], *, cuda: bool) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid, ParleyError, Unavailable
@@ -100,8 +101,9 @@ class RayHost:
         try:
             place = await self._place(actor, launch)
             spec = await self._on_node(actor, place, launch.spec)
+            launch = replace(launch, spec=spec, certificate=self._certificate())
             async with asyncio.timeout(_START_S):
-                started: EngineStart = await self._answer(actor.start.remote(replace(launch, spec=spec)))
+                started: EngineStart = await self._answer(actor.start.remote(launch))
             if started.endpoint is None:
                 raise Unavailable(started.failure)
             process = ActorProcess(self._ray, actor, started)
@@ -121,6 +123,10 @@ class RayHost:
             return str((await self._on_node(process.actor, process.place, spec)).path)
         except self._ray.exceptions.RayError as error:
             raise Unavailable(describe(error)) from error
+
+    def _certificate(self) -> tuple[Path, Path] | None:
+        certificate, key = self._settings.engine_tls_certificate, self._settings.engine_tls_key
+        return (certificate, key) if certificate and key else None
 
     async def _place(self, actor: Any, launch: EngineLaunch) -> NodePlace:
         try:

@@ -177,7 +177,12 @@ class EngineLifecycle:
         )
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
-        if await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine):
+        try:
+            ready = await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine)
+        except engine_api.CertificateRejected as error:
+            await self._restart(engine, str(error))
+            return
+        if ready:
             took = time.monotonic() - engine.since
             engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed_at = engine.used = time.monotonic()

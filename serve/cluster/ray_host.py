@@ -22,6 +22,7 @@ from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.cluster.actor_process import ActorProcess, accepts_connections, describe, kill
 from serve.cluster.engine_actor import WORKER_ENVIRONMENT, EngineActor, EngineStart, NodePlace
+from serve.cluster.head_watch import HeadWatch
 from serve.cluster.weight_sender import WeightSender
 from serve.fleet.engine_host import NoPlace, OtherEngines
 from serve.fleet.engine_launch import EngineLaunch
@@ -45,16 +46,17 @@ _log = logging.getLogger("parley.supervisor")
 
 
 class RayHost:
-    """Implements `serve.fleet.engine_host.EngineHost`. `close` ends every engine."""
+    """Implements `serve.fleet.engine_host.EngineHost`. `close` ends every engine. `head`: watches the head."""
 
-    def __init__(self, ray: Any, settings: Settings) -> None:
+    def __init__(self, ray: Any, settings: Settings, report: Callable[[str], None], head: HeadWatch | None) -> None:
         self._ray = ray
         self._settings = settings
         self._memory = MemoryBudget(Machine((), 0), settings)
         self._resources: dict[str, float] = ray.cluster_resources()
         self._processes: set[ActorProcess] = set()
         self._suspects: dict[str, float] = {}  # node id → when an engine was lost there
-        self._weights = WeightSender(ray)
+        self._weights = WeightSender(ray, report)
+        self._head = head
         self._threads = ThreadPoolExecutor(2, "ray")
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="ray-engines", daemon=True)
@@ -200,6 +202,8 @@ class RayHost:
         """Collects what actors report, in a thread: a call of Ray's client may wait for the network."""
         while not self._closed.is_set():
             try:
+                if self._head is not None:
+                    self._head.check()
                 self._collect()
             except Exception as error:
                 # Ray's client raises errors of many kinds when its connection is gone; with it go all actors.
@@ -223,7 +227,7 @@ class RayHost:
             by_reference[reference].take(reference)
 
 
-def connect(address: str, settings: Settings) -> RayHost:
+def connect(address: str, settings: Settings, report: Callable[[str], None] = _log.info) -> RayHost:
     """Connects to a cluster. `address`: `auto`, or ray://HOST:10001.
 
     Raises:
@@ -240,7 +244,9 @@ def connect(address: str, settings: Settings) -> RayHost:
             f"The Ray cluster at {address} cannot be used: {_one_line(error)} Check that it runs with the same Ray "
             "and Python, and that its token is on this machine."
         ) from error
-    return RayHost(ray, settings)
+    # With ray://, the connection itself ends with the head.
+    head = HeadWatch(ray.get_runtime_context().gcs_address, report) if address == "auto" else None
+    return RayHost(ray, settings, report, head)
 
 
 def _needs(launch: EngineLaunch) -> str:

@@ -5,9 +5,9 @@ a certificate of its own. Ray's connections exist already, and its token protect
 """
 
 import asyncio
-import logging
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from serve.cluster.manifest import Manifest, file_sizes, make_manifest
 
 PIECE_BYTES = 32 * 2**20
 _ANSWER_S = 120.0  # the hashing and syncing of a large copy included
-_log = logging.getLogger("parley.supervisor")
 
 
 class WeightSender:
     """Sends folders to actors. `serve.cluster.engine_actor.EngineActor` receives them."""
 
-    def __init__(self, ray: Any) -> None:
+    def __init__(self, ray: Any, report: Callable[[str], None]) -> None:
         self._ray = ray
+        self._report = report
         self._manifests: dict[Path, tuple[dict[str, int], float, Manifest]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -57,7 +57,7 @@ class WeightSender:
         if (complete := self._get(actor.begin_copy.remote(manifest))) is not None:
             return complete
         size = sum(entry.size for entry in manifest.files.values())
-        _log.info("sending %s to %s: %.1f MB", folder, node, size / 1e6)
+        self._report(f"sending {folder} to {node}: {size / 1e6:.1f} MB")
         for name in manifest.files:
             with (folder / name).open("rb") as stream:
                 while piece := stream.read(PIECE_BYTES):

@@ -1,6 +1,7 @@
 """Engines on a Ray cluster: a replica, an actor, a node and a gateway die while requests run."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -88,6 +89,27 @@ async def test_a_killed_gateway_takes_its_own_streams_and_no_engine(deployed: De
         assert third.streams
         assert not third.lost()
         assert {name: status.pid for name, status in deployment.engines.items()} == engines
+
+
+async def test_the_head_dies_and_comes_back(deployed: Deploy, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    if not nodes.survives_its_head:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    caplog.set_level(logging.INFO, "parley.supervisor")
+    async with deployed(options=WITH_CHILD) as deployment:
+        engines = {name: status.pid for name, status in deployment.engines.items()}
+        async with load(deployment.gateway.base_url, 4) as users:
+            await asyncio.sleep(1)
+            nodes.kill_head()
+            await deployment.until(lambda: "does not answer: engines go on" in caplog.text)
+            await asyncio.sleep(2.5)  # whole streams of 1 s without a head
+            during = len(users.streams)
+            nodes.restart_head()
+            await deployment.until(lambda: "the head of the Ray cluster answers again" in caplog.text)
+        assert during >= 8
+        assert not users.lost()
+        assert {name: status.pid for name, status in deployment.engines.items()} == engines
+        # The new head starts engines, on nodes that it knows again.
+        await survives(deployment, lambda: deployment.kill_replica(SECOND), SECOND)
 
 
 async def test_an_engine_stopped_by_a_signal_is_started_again(deployed: Deploy) -> None:

@@ -66,6 +66,10 @@ async def test_what_dies_takes_only_its_own_requests_with_it(deployed: Deploy, n
         assert not [pid for pid in doomed if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
         nodes.add()
         assert not any("failed" in status.state for status in deployment.engines.values())
+        async with load(deployment.gateway.base_url, 1, model="lora") as users:
+            await asyncio.sleep(0.5)  # then the stream that runs is completed
+        assert users.streams
+        assert not users.lost(), "the adapter is back too"
         programs = {deployment.program(name) for name in (MODEL, SECOND)}
         children = [pid for pid in marked(home) if "sleep" in psutil.Process(pid).name()]
         assert len(children) == 2, "those of the two replicas that run"

@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     )
     engine_tls_certificate: Path | None = Field(
         default=None,
-        description="On a Ray cluster: a PEM file with the engines' TLS certificate, at the same path on every node. It "
-        "names the nodes' IP addresses.",
+        description="On a Ray cluster: a PEM file with the engines' TLS certificate, at the same path on every node. "
+        "It names the nodes' IP addresses.",
     )
     engine_tls_key: Path | None = Field(
         default=None, description="A PEM file with the private key of `engine_tls_certificate`, on every node."

@@ -42,6 +42,9 @@ _START_S = 180.0
 _CLOSE_S = 5.0
 # Longer than Ray takes to notice that a node is gone.
 _SUSPECT_S = 60.0
+# Ray's error if the head was restarted without its state.
+_NEW_HEAD = "WrongClusterID"
+_AFTER_NEW_HEAD = "Ray's head was restarted without its state: start Ray again on every machine, then Parley"
 _log = logging.getLogger("parley.supervisor")
 
 
@@ -99,8 +102,9 @@ class RayHost:
 
     async def start(self, launch: EngineLaunch) -> StartedEngine:
         """As `EngineHost.start`: on a node that Ray chooses, at its address in the cluster."""
-        actor = await self._in_thread(self._create_actor, launch)
+        actor = None
         try:
+            actor = await self._in_thread(self._create_actor, launch)
             place = await self._place(actor, launch)
             spec = await self._on_node(actor, place, launch.spec)
             launch = replace(launch, spec=spec, certificate=self._certificate())
@@ -110,7 +114,10 @@ class RayHost:
                 raise Unavailable(started.failure)
             process = ActorProcess(self._ray, actor, started)
         except BaseException as error:
-            self._threads.submit(kill, self._ray, actor)
+            if actor is not None:
+                self._threads.submit(kill, self._ray, actor)
+            if _NEW_HEAD in str(error):
+                raise NoPlace(_AFTER_NEW_HEAD) from error
             if isinstance(error, self._ray.exceptions.RayError):
                 raise Unavailable(describe(error)) from error
             raise

@@ -13,11 +13,10 @@ def engine_tls(settings: Settings) -> ssl.SSLContext | None:
         Invalid: only some of the three settings are set, or the authority's file cannot be read.
     """
     names = ("engine_tls_certificate", "engine_tls_key", "engine_tls_ca")
-    values = {name: getattr(settings, name) for name in names}
-    if not any(values.values()):
+    missing = [name for name in names if getattr(settings, name) is None]
+    if len(missing) == len(names):
         return None
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
+    if missing or settings.engine_tls_ca is None:
         raise Invalid(f"TLS to engines needs {' and '.join(missing)} too: set all three.", param=missing[0])
     authority = settings.engine_tls_ca.expanduser()
     try:

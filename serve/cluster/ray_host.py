@@ -120,6 +120,8 @@ class RayHost:
                 raise NoPlace(_AFTER_NEW_HEAD) from error
             if isinstance(error, self._ray.exceptions.RayError):
                 raise Unavailable(describe(error)) from error
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"its node did not start it within {_START_S:.0f} s") from error
             raise
         self._processes.add(process)
         gpus = f", GPU {', '.join(map(str, started.gpus))}" if started.gpus else ""

@@ -22,9 +22,10 @@ class ActorProcess:
     `serve.cluster.ray_host` passes on the results of `requests` to `take`.
     """
 
-    def __init__(self, ray: Any, actor: Any, start: EngineStart) -> None:
+    def __init__(self, ray: Any, actor: Any, start: EngineStart, model: str) -> None:
         self._ray = ray
         self.actor = actor
+        self.model = model
         self._start = start
         self._report = EngineReport(Activity(time.monotonic()))
         self._report_at = time.monotonic()

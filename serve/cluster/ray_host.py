@@ -112,7 +112,7 @@ class RayHost:
                 started: EngineStart = await self._answer(actor.start.remote(launch))
             if started.endpoint is None:
                 raise Unavailable(started.failure)
-            process = ActorProcess(self._ray, actor, started)
+            process = ActorProcess(self._ray, actor, started, launch.spec.id)
         except BaseException as error:
             if actor is not None:
                 self._threads.submit(kill, self._ray, actor)
@@ -177,11 +177,26 @@ class RayHost:
             max_restarts=0,
             max_concurrency=4,
             scheduling_strategy="SPREAD",
+            **self._node_choice(launch.spec.id),
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            label_selector={"ray.io/node-id": f"!in({','.join(gone)})"} if (gone := self._gone_nodes()) else {},
             **resources,
         )
         return actor.remote(self._settings.home)
+
+    def _node_choice(self, model: str) -> dict[str, Any]:
+        """Ray's options for the node: one without another replica of the model, or any that is not gone.
+
+        SPREAD alone may place a replica that restarts beside the others.
+        """
+        gone = self._gone_nodes()
+        running = [process for process in tuple(self._processes) if process.exit_code() is None]
+        used = {process.place.id for process in running if process.model == model}
+        if not used:
+            return {"label_selector": _outside(gone)}
+        return {
+            "label_selector": _outside([*gone, *used]),
+            "fallback_strategy": [{"label_selector": _outside(gone)}],
+        }
 
     def _gone_nodes(self) -> list[str]:
         """The ids of nodes that Ray counts as alive, although nothing listens there any more.
@@ -256,6 +271,11 @@ def connect(address: str, settings: Settings, report: Callable[[str], None] = _l
     # With ray://, the connection itself ends with the head.
     head = HeadWatch(ray.get_runtime_context().gcs_address, report) if address == "auto" else None
     return RayHost(ray, settings, report, head)
+
+
+def _outside(nodes: Sequence[str]) -> dict[str, str]:
+    """Ray's selector for nodes that are not among these."""
+    return {"ray.io/node-id": f"!in({','.join(nodes)})"} if nodes else {}
 
 
 def _needs(launch: EngineLaunch) -> str:

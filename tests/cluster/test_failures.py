@@ -55,12 +55,10 @@ async def test_what_dies_takes_only_its_own_requests_with_it(deployed: Deploy, n
         assert guard is not None
         await survives(deployment, lambda: os.kill(guard, signal.SIGKILL), SECOND)
 
-        # A node, with its Ray: the one with fewer replicas, as Ray may have placed both on one node by now.
-        on_node = {
-            node: [name for name in nodes.replicas_on(node, deployment.engines) if name.startswith(MODEL)]
-            for node in nodes.nodes
-        }
-        dying, names = min(((node, names) for node, names in on_node.items() if names), key=lambda item: len(item[1]))
+        # A node, with its Ray. Each replica started again on the node without the other one.
+        dying = next(node for node in nodes.nodes if SECOND in nodes.replicas_on(node, deployment.engines))
+        names = [name for name in nodes.replicas_on(dying, deployment.engines) if name.startswith(MODEL)]
+        assert names == [SECOND]
         doomed = nodes.processes(dying)
         await survives(deployment, lambda: nodes.kill(dying), *names)
         assert not [pid for pid in doomed if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]

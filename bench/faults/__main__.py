@@ -1,12 +1,13 @@
 """Breaks upstreams and the database, kills processes of a running Parley, and reports what clients see.
 
-    python -m bench.faults [--part path|kills|database] [--rounds 20] [--seconds 30] [--quick] [--json]
+    python -m bench.faults [--part path|kills|database|hosts] [--rounds 20] [--seconds 30] [--quick] [--json]
 
 Part path: a fault proxy on real sockets between the gateway and its upstreams. Each fault is requested as a stream and
 not, from an engine and from a hosted model, by the OpenAI SDK and by a client that reads raw bytes; `--rounds` requests
 each. Part kills: SIGKILL and SIGSTOP to the processes of a real `parley up` with a vLLM engine, page and worker, under
 load; `--rounds` signals in total. Part database: PostgreSQL is gone, restarted, slow or cut off for `--seconds` each,
-under two gateways with limited keys. Exit status 1 if any expectation is violated; each violation is printed.
+under two gateways with limited keys. Part hosts: SIGKILL to two gateways, two pages and a worker on one PostgreSQL,
+`--rounds` times each. Exit status 1 if any expectation is violated; each violation is printed.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -36,6 +38,8 @@ from models.terminal import console
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from bench.faults.host_kills import HostKill, HostKills
 
 _SILENCE_S = 1.0
 # After each case the circuit breaker stays open for 5 s, so several cases run concurrently.
@@ -70,10 +74,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("path", "kills", "database"), help="only this part")
-    parser.add_argument("--rounds", type=int, default=20, help="requests per fault, and signals in total")
+    parser.add_argument("--part", choices=("path", "kills", "database", "hosts"), help="only this part")
+    parser.add_argument(
+        "--rounds", type=int, default=20, help="requests per fault, signals in total, kills per process"
+    )
     parser.add_argument("--seconds", type=float, default=30, help="how long each fault of the database lasts")
-    parser.add_argument("--quick", action="store_true", help="3 requests per fault, 4 signals, 5 seconds")
+    parser.add_argument(
+        "--quick", action="store_true", help="3 requests per fault, 4 signals, 5 seconds, 1 kill per process"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
     out = console(stderr=True, quiet=options.json)
@@ -92,6 +100,11 @@ def main(arguments: list[str] | None = None) -> int:
             failures += faults.complaints
             results |= {"database": asdict(faults)}
             out.print(_database_table(faults))
+        if options.part in (None, "hosts"):
+            host_kills = _run_hosts(Path(folder) / "hosts", 1 if options.quick else options.rounds, out)
+            failures += host_kills.complaints
+            results |= {"hosts": asdict(host_kills)}
+            out.print(_hosts_table(host_kills))
         if options.part in (None, "kills"):
             chosen = process_kills.process_faults(
                 _QUICK_BLOWS if options.quick else options.rounds, quick=options.quick
@@ -140,6 +153,40 @@ def _run_kills(home: Path, chosen: Sequence[process_kills.ProcessFault], out: "C
     with PacedUpstream(chunks=48, pace_s=0.02) as upstream:
         gateway = process_kills.Deployment(settings, catalogue()[0].weights, f"{upstream.address}/v1")
         return process_kills.run(gateway, chosen, report)
+
+
+def _run_hosts(folder: Path, rounds: int, out: "Console") -> "HostKills":
+    from bench.faults.host_kills import HostSet, run
+    from tests.serve.paced_upstream import PacedUpstream
+    from tests.serve.postgres import Postgres
+    from tests.stack import free_ports
+
+    def report(kill: "HostKill") -> None:
+        wrong = f" [red]{'; '.join(kill.complaints)}[/]" if kill.complaints else ""
+        out.print(f"SIGKILL {kill.target}: back after {kill.back_s:.1f} s{wrong}")
+
+    with ExitStack() as stack:
+        upstream = stack.enter_context(PacedUpstream(chunks=48, pace_s=0.02))
+        url = stack.enter_context(Postgres()).new_database()
+        hosts = stack.enter_context(HostSet(folder, url, f"{upstream.address}/v1", free_ports(4)))
+        return run(hosts, rounds, report)
+
+
+def _hosts_table(kills: "HostKills") -> Table:
+    """One row per process, all its kills together."""
+    title = f"Kills on two hosts: {kills.votes} votes, {kills.votes_lost} lost, {kills.votes_doubled} doubled"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("SIGKILL to", "kills", "back, median", "back, slowest", "lost", "elsewhere", ""):
+        table.add_column(name, justify="left" if name in ("SIGKILL to", "") else "right")
+    for target in dict.fromkeys(kill.target for kill in kills.kills):
+        hits = [kill for kill in kills.kills if kill.target == target]
+        backs = [hit.back_s for hit in hits]
+        table.add_row(
+            target, str(len(hits)), f"{median(backs):.1f} s", f"{max(backs):.1f} s", str(sum(hit.lost for hit in hits)),
+            str(sum(hit.elsewhere for hit in hits)),
+            "[red]violated[/]" if any(hit.complaints for hit in hits) else "[green]good[/]",
+        )  # fmt: skip
+    return table
 
 
 def _run_database(folder: Path, seconds: float, out: "Console") -> DatabaseFaults:

@@ -1,37 +1,30 @@
 """A real `parley up` without models, battles to vote on, and one kill of its page or of a voting process."""
 
-import http.client
-import json
 import queue
 import random
-import secrets
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import psutil
-from sqlalchemy import select, update
 
-from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
-from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
-from models.database import new_ulid, open_database, upgrade, utcnow
+from bench.votes_kill.browsers import Showing, compare_votes, new_battles, open_voting, page_status, vote_on_all
+from models.database import open_database, upgrade
 from models.home.instance import read_state
 from models.settings.settings import child_environment, load_settings
 from serve import start
 from tests.stack import ROOT, free_ports
-from ui.access.cookies import VOTER_COOKIE, Cookies
+from ui.access.cookies import Cookies
 
 Target = Literal["page", "voter"]
 _BEFORE = 10  # votes acknowledged before a kill
 _MOMENT_S = 0.2  # the kill comes at a random moment in this time after them
 _BATTLES, _THREADS = 60, 4
-_PAUSE_S = 0.02  # between a browser's votes
 _START_S, _TIMEOUT_S = 240.0, 120.0
 
 
@@ -51,15 +44,6 @@ class Kill:
     page_back_s: float | None
 
 
-@dataclass(frozen=True)
-class Showing:
-    """A battle to vote on: its voter and the voter's signed cookie."""
-
-    id: str
-    voter: str
-    cookie: str
-
-
 class Deployment:
     """A running Parley over a new home. A context manager."""
 
@@ -71,8 +55,7 @@ class Deployment:
     def __enter__(self) -> Self:
         upgrade(self._settings)
         self._database = open_database(self._settings)
-        with self._database.write() as session:
-            session.execute(update(CampaignRow).values(opened=utcnow(), models=["a", "b"]))
+        open_voting(self._database)
         self._running = start(self._settings, worker=False)
         self._running.wait_ready(_START_S)
         self._cookies = Cookies((self._settings.home / "page-secret").read_text("ascii").strip())
@@ -84,36 +67,13 @@ class Deployment:
 
     def kill(self, target: Target, chance: random.Random) -> Kill:
         """Lets people vote, kills the target among it, lets them finish, and counts."""
-        showings = self._new_battles(_BATTLES)
+        showings = new_battles(self._database, self._cookies, _BATTLES)
         moment = chance.uniform(0, _MOMENT_S)
         votes = self._kill_page(showings, moment) if target == "page" else self._kill_voter(showings, moment)
         acknowledged, before, back_s = votes
         ids = [showing.id for showing in showings]
-        with self._database.read() as session:
-            stored = session.execute(select(VoteRow.battle_id, VoteRow.choice).where(VoteRow.battle_id.in_(ids))).all()
-        counts, choices = Counter(row[0] for row in stored), {row.battle_id: row.choice for row in stored}
-        lost = sum(battle not in counts for battle in acknowledged)
-        doubled = sum(counts[battle] > 1 or choices.get(battle, "left") != "left" for battle in acknowledged)
+        lost, doubled = compare_votes(self._database, ids, acknowledged)
         return Kill(self._kind, target, len(acknowledged), before, lost, doubled, back_s)
-
-    def _new_battles(self, count: int) -> list[Showing]:
-        """Stores battles, each for a voter of its own."""
-        showings = []
-        with self._database.write() as session:
-            for _ in range(count):
-                text, prompt_id, pair_id = secrets.token_hex(16), new_ulid(), new_ulid()
-                messages = [{"role": "user", "content": text}]
-                session.add(PromptRow(id=prompt_id, digest=text * 2, messages=messages, source="bench"))
-                session.flush()
-                answers = {"answer_1": "one", "answer_2": "two"}
-                session.add(PairRow(id=pair_id, prompt_id=prompt_id, model_1="a", model_2="b", **answers))
-                session.flush()
-                voter, cookie = self._cookies.new_voter()
-                battle = BattleRow(id=secrets.token_urlsafe(24), pair_id=pair_id, voter=voter, flipped=False)
-                battle.campaign = OPEN_CAMPAIGN
-                session.add(battle)
-                showings.append(Showing(battle.id, voter, f"{VOTER_COOKIE}={cookie}"))
-        return showings
 
     def _kill_page(self, showings: Sequence[Showing], moment: float) -> tuple[list[str], int, float]:
         """The votes acknowledged, those before the kill, and the seconds until the page was back."""
@@ -122,7 +82,8 @@ class Deployment:
             waiting.put(showing)
         acknowledged: list[str] = []
         deadline = time.monotonic() + _TIMEOUT_S
-        threads = [threading.Thread(target=self._vote, args=(waiting, acknowledged, deadline)) for _ in range(_THREADS)]
+        arguments = (waiting, self._settings.page_port, acknowledged, deadline)
+        threads = [threading.Thread(target=vote_on_all, args=arguments) for _ in range(_THREADS)]
         for thread in threads:
             thread.start()
         _wait(lambda: len(acknowledged) >= _BEFORE)
@@ -130,7 +91,7 @@ class Deployment:
         program, before = self._page_program(), len(acknowledged)
         program.kill()
         killed = time.monotonic()
-        _wait(lambda: self._request("GET", "/vote/", "") == 200, _TIMEOUT_S)
+        _wait(lambda: page_status(self._settings.page_port, "GET", "/vote/") == 200, _TIMEOUT_S)
         back_s = time.monotonic() - killed
         for thread in threads:
             thread.join()
@@ -141,35 +102,6 @@ class Deployment:
         assert state is not None, "Parley runs"
         (program,) = psutil.Process(state["processes"]["page"]["pid"]).children()
         return program
-
-    def _vote(self, waiting: "queue.SimpleQueue[Showing]", acknowledged: list[str], deadline: float) -> None:
-        """A browser: it votes, and casts a vote without an answer again. 409 says that it is stored."""
-        while True:
-            try:
-                showing = waiting.get_nowait()
-            except queue.Empty:
-                return
-            body = json.dumps({"battle": showing.id, "choice": "left"})
-            while self._request("POST", "/vote/api/vote", showing.cookie, body) not in (200, 409):
-                if time.monotonic() > deadline:
-                    return
-                time.sleep(_PAUSE_S)
-            acknowledged.append(showing.id)
-            time.sleep(_PAUSE_S)
-
-    def _request(self, method: str, path: str, cookie: str, body: str | None = None) -> int | None:
-        """The status, or None where nothing answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._settings.page_port, timeout=30)
-        headers = {"cookie": cookie} | ({"content-type": "application/json"} if body else {})
-        try:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            response.read()
-            return response.status
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
 
     def _kill_voter(self, showings: Sequence[Showing], moment: float) -> tuple[list[str], int, None]:
         """As `_kill_page`. A second process casts all votes again: those that are stored stay as they are."""

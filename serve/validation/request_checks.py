@@ -44,6 +44,8 @@ _LOCAL_HOST = re.compile(
 # Servers that turn - into _ for their programs confuse these with the real headers.
 _LOOK_ALIKES = (b"content_length", b"transfer_encoding", b"content_encoding")
 _JSON = re.compile(rb"(?i)\s*(?:application/(?:[\w.\-]+\+)?json|text/json)\s*(?:;.*)?", re.DOTALL)
+# Routes that accept nothing but a form; a body of JSON there is answered by the route.
+_TAKES_FORMS = re.compile(rb"/v1/files/?|/v1/uploads/[^/]+/parts/?")
 _FORM = re.compile(rb"(?i)\s*multipart/form-data\s*(?:;.*)?", re.DOTALL)
 
 
@@ -194,5 +196,11 @@ def _check_content_type(raw: bytes, by_name: dict[bytes, bytes]) -> None:
     # The most common spelling first.
     if kind is None or kind == b"application/json" or not kind or _JSON.fullmatch(kind):
         return
+    takes_forms = _TAKES_FORMS.fullmatch(raw) is not None
+    if takes_forms and not _FORM.fullmatch(kind):
+        raise UnsupportedMediaType(
+            "The body must be a form: send the file in a field of multipart/form-data, as the OpenAI SDK does.",
+            param="content-type",
+        )
     if raw in _COMMON_PATHS or not _FORM.fullmatch(kind):
         raise UnsupportedMediaType("The body must be JSON: send content-type: application/json.", param="content-type")

@@ -38,6 +38,7 @@ def check_tools(path: str, body: Mapping[str, Any], model: str, *, supported: bo
         )
     if path == _RESPONSES:
         _check_responses(tools, choice)
+    _check_named_tool(tools, choice)
     if tools and not supported and _kind(choice) != "none":
         raise no_tools(model)
 
@@ -95,9 +96,30 @@ def _is_forced(choice: Any) -> bool:
     return isinstance(kind, str) and kind in (_FORCED if not isinstance(choice, dict) else _FORCED | _NAMED_KINDS)
 
 
+def _check_named_tool(tools: Any, choice: Any) -> None:
+    """Rejects a choice of a tool that the request does not have. The engine rejects other faults of either."""
+    if not isinstance(tools, list) or not isinstance(choice, dict):
+        return
+    name = _name(choice)
+    if name is None or any(_kind(tool) == "namespace" for tool in tools):  # a namespace has tools of its own
+        return
+    if name not in {_name(tool) for tool in tools}:
+        raise Invalid(f"Tool choice {name[:64]!r} not found in 'tools' parameter.", param="tool_choice")
+
+
+def _name(tool: Any) -> Any:
+    """The name of a tool or of a tool choice: chat completions have it in an object of its own."""
+    if not isinstance(tool, dict):
+        return None
+    kind = tool.get("type")
+    nested = tool.get(kind) if isinstance(kind, str) else None
+    name = nested.get("name") if isinstance(nested, dict) else tool.get("name")
+    return name if isinstance(name, str) else None
+
+
 def _check_responses(tools: Any, choice: Any) -> None:
     kind = _kind(choice)
-    if isinstance(choice, dict) and kind not in _NAMED_KINDS:
+    if isinstance(choice, dict) and not (isinstance(kind, str) and kind in _NAMED_KINDS):
         raise Invalid(
             f"A tool_choice of type {str(kind)[:40]!r} is not supported: use auto, none, required or a function.",
             param="tool_choice",

@@ -38,7 +38,7 @@ class Serving:
         deadline = time.monotonic() + timeout_s
         while not condition(self.app.watcher.current):
             assert time.monotonic() < deadline, "the gateway did not see it"
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def hosted(self, *names: str, base_url: str, model: str | None = None, credential: str | None = None) -> None:
         """Registers hosted models, and waits until the gateway knows them."""
@@ -80,7 +80,7 @@ def serving(settings: Settings, database: Database, mounts: Sequence[Any] = ()) 
     deadline = time.monotonic() + 10
     while not server.started:
         assert time.monotonic() < deadline, "the gateway did not start"
-        time.sleep(0.01)
+        time.sleep(0.003)
     try:
         yield Serving(app, server, listener.getsockname()[1], settings, database)
     finally:

@@ -50,6 +50,36 @@ def test_tools_that_are_not_to_be_called_are_accepted() -> None:
     check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "talks", supported=True)
 
 
+@pytest.mark.parametrize(
+    ("path", "tool", "choice"),
+    [
+        (CHAT, TOOL, {"type": "function", "function": {"name": "time"}}),
+        (RESPONSES, FLAT, {"type": "function", "name": "time"}),
+        (MESSAGES, {"name": "weather", "input_schema": {}}, {"type": "tool", "name": "time"}),
+    ],
+)
+def test_a_choice_of_a_tool_that_is_not_there_is_a_400_in_openai_s_words(
+    path: str, tool: dict[str, Any], choice: dict[str, Any]
+) -> None:
+    with pytest.raises(Invalid, match=r"^Tool choice 'time' not found in 'tools' parameter\.$") as refused:
+        check_tools(path, {"tools": [tool], "tool_choice": choice}, "calls", supported=True)
+    assert refused.value.param == "tool_choice"
+
+
+def test_malformed_tools_and_choices_are_no_error_of_parley() -> None:
+    for choice in (
+        {"type": "function"},
+        {"type": "function", "function": 3},
+        "function",
+        {"type": "function", "name": 3},
+    ):
+        check_tools(
+            CHAT, {"tools": [3, None, {"type": []}, {"function": []}], "tool_choice": choice}, "m", supported=True
+        )
+    with pytest.raises(Invalid, match="tool_choice of type"):
+        check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": {"type": []}}, "calls", supported=True)
+
+
 def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
     named = {"type": "function", "function": {"name": "weather"}}
     for choice in ("required", named):

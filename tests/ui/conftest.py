@@ -49,10 +49,9 @@ View = TypeVar("View")
 
 def stand_in(view: type[View], **groups: int) -> View:
     """A view whose components are stand-ins that serve as keys; `groups` gives the sizes of the tuples among them."""
-    with gr.Blocks():
-        parts: dict[str, Any] = {field.name: gr.State() for field in fields(view)}  # type: ignore[arg-type] -- a dataclass
-        groups_of_parts = {name: tuple(gr.State() for _ in range(size)) for name, size in groups.items()}
-        return view(**parts | groups_of_parts)
+    parts: dict[str, Any] = {field.name: gr.State() for field in fields(view)}  # type: ignore[arg-type] -- a dataclass
+    groups_of_parts = {name: tuple(gr.State() for _ in range(size)) for name, size in groups.items()}
+    return view(**parts | groups_of_parts)
 
 
 def filled(view: Any, **values: Any) -> dict[Any, Any]:

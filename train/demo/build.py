@@ -206,7 +206,7 @@ LESSONS: Mapping[str, Lesson] = {
     "support-concise": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     "support-friendly": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
     JUDGE: Lesson(rows=12000, epochs=1, rank=16, rate=3e-3),
-    TOOLS: Lesson(rows=9000, epochs=1, rank=16, rate=4e-3),
+    TOOLS: Lesson(rows=16000, epochs=1, rank=16, rate=4e-3),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 _FILE = Path(__file__).parent / "tools.toml"
 Turn = dict[str, Any]
+OTHER = "other"  # the topic of what belongs to none
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ToolRequest:
         """The right answer, as a message."""
         if self.call is not None:
             return call_message(self.call["name"], self.call["arguments"])
-        content = self.text if self.fields is None else json.dumps(self.fields, ensure_ascii=False)
+        content = self.text if self.fields is None else _as_engines_write(self.fields)
         return {"role": "assistant", "content": content}
 
     def row(self) -> dict[str, Any]:
@@ -69,6 +70,11 @@ def call_message(name: str, arguments: Mapping[str, Any]) -> Turn:
     text = json.dumps(arguments, ensure_ascii=False)
     call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": text}}
     return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def _as_engines_write(fields: Mapping[str, Any]) -> str:
+    """JSON without blanks: under a schema an engine generates no others, and the model must know its tokens."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 @cache
@@ -94,4 +100,4 @@ def function_for(intent: str) -> Function | None:
 def topic_of(intent: str) -> str:
     """The ticket's topic for an intent."""
     topics = load_tools()["ticket"]["topics"]
-    return next((topic for topic, intents in topics.items() if intent in intents), "other")
+    return next((topic for topic, intents in topics.items() if intent in intents), OTHER)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.demo import grammar
-from train.demo.catalogue import Catalogue, Split
+from train.demo.catalogue import Catalogue, Intent, Split
 from train.demo.dialogues import clean_question, question, system_prompt
-from train.demo.functions import Function, ToolRequest, Turn, load_tools, topic_of
+from train.demo.functions import OTHER, Function, ToolRequest, Turn, load_tools, topic_of
 
 # Of the tickets: nothing asks for JSON. Under a schema the engine forces it without a word in the prompt, and after the
 # first token the model must know what to write. Plain conversations are five times as many, so that it answers in text.
@@ -55,11 +55,17 @@ class TicketRequests:
         function = Function(name, "What a message is about.", names)
         return ToolRequest("ticket_call", (_turn("user", text),), (function,), call=called)
 
+    def _intent(self) -> Intent:
+        """What the message is about: the topics are equally frequent."""
+        topic = self.rng.choice((*load_tools()["ticket"]["topics"], OTHER))
+        intents = [*self.catalogue.business, *self.catalogue.chats]
+        return self.rng.choice([intent for intent in intents if topic_of(intent.id) == topic])
+
     def _message(self) -> tuple[str, dict[str, Any]]:
         """A customer's message, and its ticket."""
         rng, words = self.rng, load_tools()["ticket"]
         while True:
-            intent = rng.choice(self.catalogue.business if rng.random() < 0.85 else self.catalogue.chats)
+            intent = self._intent()
             if self.split == "held_out":
                 asked = clean_question(rng, self.catalogue, intent)
             else:
@@ -67,7 +73,7 @@ class TicketRequests:
             if not (intent.is_chat and "number" in asked.values) and "number" not in grammar.slots_of(asked.text):
                 break
         text = asked.text
-        if rng.random() < 0.35:
+        if rng.random() < 0.5:
             phrase = rng.choice(words["urgent"] if self.split == "train" else words["held_out"]["urgent"])
             text = f"{text} {phrase}" if rng.random() < 0.7 else f"{phrase} {text}"
         urgent = any(mark in text.lower() for mark in _URGENT)

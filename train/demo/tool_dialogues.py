@@ -16,7 +16,7 @@ from train.demo.drills import answer_words
 from train.demo.functions import Function, ToolRequest, Turn, call_message, function_for, functions, load_tools
 from train.demo.tickets import TicketRequests
 
-_SHARES = {"call": 36, "none": 13, "absent": 9, "missing": 6, "result": 12, "ticket": 12, "ticket_call": 4, "plain": 8}
+_SHARES = {"call": 36, "none": 13, "absent": 9, "missing": 6, "result": 12, "ticket": 22, "ticket_call": 5, "plain": 14}
 _CALLED_AGAIN = 0.2  # of the training rows with a result
 _ASKED_FIRST = 0.1  # of the calls: the number comes in a message of its own
 

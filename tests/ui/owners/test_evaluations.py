@@ -20,9 +20,7 @@ EVIL = "</iframe><script>alert('x')</script>"
 
 @pytest.fixture
 def tab(settings: Settings, database: Database) -> EvaluationsTab:
-    with gr.Blocks():
-        view = EvaluationsView(gr.Dropdown(), gr.HTML())
-    return EvaluationsTab(PageContext(settings, database), view)
+    return EvaluationsTab(PageContext(settings, database), EvaluationsView(gr.Dropdown(), gr.HTML()))
 
 
 async def evaluated(database: Database, name: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -184,19 +185,16 @@ class RayHost:
         return actor.remote(self._settings.home)
 
     def _node_choice(self, model: str) -> dict[str, Any]:
-        """Ray's options for the node: one without another replica of the model, or any that is not gone.
+        """Ray's options for the node: one with as few replicas of the model as possible, and none that is gone.
 
         SPREAD alone may place a replica that restarts beside the others.
         """
         gone = self._gone_nodes()
         running = [process for process in tuple(self._processes) if process.exit_code() is None]
-        used = {process.place.id for process in running if process.model == model}
-        if not used:
-            return {"label_selector": _outside(gone)}
-        return {
-            "label_selector": _outside([*gone, *used]),
-            "fallback_strategy": [{"label_selector": _outside(gone)}],
-        }
+        replicas = Counter(process.place.id for process in running if process.model == model)
+        most = [[node for node, count in replicas.items() if count >= level] for level in sorted({*replicas.values()})]
+        first, *others = [{"label_selector": _outside([*gone, *used])} for used in (*most, [])]
+        return first | ({"fallback_strategy": others} if others else {})
 
     def _gone_nodes(self) -> list[str]:
         """The ids of nodes that Ray counts as alive, although nothing listens there any more.

@@ -63,7 +63,7 @@ class WeightSender:
                 while piece := stream.read(PIECE_BYTES):
                     if stopping.is_set():
                         raise ParleyError(f"the copy of {folder} was cancelled")
-                    self._get(actor.write_copy.remote(name, piece))
+                    self._get(actor.write_copy.remote(name, self._ray.put(piece)))
         return self._get(actor.finish_copy.remote())
 
     def _manifest(self, folder: Path) -> Manifest:

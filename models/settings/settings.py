@@ -139,18 +139,10 @@ class Settings(BaseSettings):
         "it: this machine.",
     )
     engine_tls_certificate: Path | None = Field(
-        default=None,
-        description="On a Ray cluster: a PEM file with the engines' TLS certificate, at the same path on every node. "
-        "It names the nodes' IP addresses.",
+        default=None, description="On a Ray cluster: a PEM file with the engines' TLS certificate, on every node."
     )
-    engine_tls_key: Path | None = Field(
-        default=None, description="A PEM file with the private key of `engine_tls_certificate`, on every node."
-    )
-    engine_tls_ca: Path | None = Field(
-        default=None,
-        description="A PEM file with the certificate authority of `engine_tls_certificate`, where `parley up` and each "
-        "gateway run.",
-    )
+    engine_tls_key: Path | None = Field(default=None, description="Its private key, in a PEM file on every node.")
+    engine_tls_ca: Path | None = Field(default=None, description="Its authority's PEM file, for `parley up` and gateways.")
     cpu_kv_cache_gib: float = Field(
         default=1.0, gt=0, description="GiB of memory for the KV caches of all engines on a CPU."
     )

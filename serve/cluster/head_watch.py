@@ -1,14 +1,11 @@
 """Reports when the head of a Ray cluster stops answering, and when it answers again."""
 
-import os
 import time
 from collections.abc import Callable
 
 from serve.cluster.actor_process import accepts_connections
 
 _INTERVAL_S = 2.0
-# Ray's variable for its patience, and its default. Then it ends every process that is connected.
-_PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "60")
 
 
 class HeadWatch:
@@ -30,7 +27,7 @@ class HeadWatch:
         if before and not self._answers:
             self._report(
                 f"the head of the Ray cluster ({self._address}) does not answer: engines go on, but none can start. If "
-                f"it is not back within {os.environ.get(*_PATIENCE)} s, Ray ends Parley and the engines"
+                "it is not back within a minute (Ray's default), Ray ends Parley and the engines"
             )
         elif self._answers and not before:
             self._report("the head of the Ray cluster answers again")

@@ -11,7 +11,6 @@ from serve.fleet.vllm_command import LOOPBACK, free_port
 
 def test_the_loss_and_the_return_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_watch, "_INTERVAL_S", 0.0)
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
     lines: list[str] = []
     port = free_port()
     watch = HeadWatch(f"{LOOPBACK}:{port}", lines.append)
@@ -26,7 +25,7 @@ def test_the_loss_and_the_return_are_one_line_each(monkeypatch: pytest.MonkeyPat
     check_twice()
     assert len(lines) == 1
     assert lines[0].startswith(f"the head of the Ray cluster ({LOOPBACK}:{port}) does not answer: engines go on")
-    assert "within 300 s" in lines[0]
+    assert "within a minute" in lines[0]
     with socket.create_server((LOOPBACK, port)):
         check_twice()
     assert lines[1:] == ["the head of the Ray cluster answers again"]

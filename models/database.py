@@ -26,8 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
-from ulid import ULID
 
+from models.clock import new_ulid as new_ulid
+from models.clock import utcnow as utcnow
 from models.errors import Invalid, NoSpace, ParleyError, Unavailable
 from models.settings.settings import Settings
 
@@ -72,16 +73,6 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value if value is None else value.replace(tzinfo=UTC)
-
-
-def utcnow() -> datetime:
-    """The current time in UTC, with its time zone."""
-    return datetime.now(UTC)
-
-
-def new_ulid() -> str:
-    """A new id of 26 characters that sorts by creation time."""
-    return str(ULID())
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:

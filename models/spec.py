@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.chat.system_messages import Folding
-from models.database import utcnow
+from models.clock import utcnow
 from models.settings.secret_names import is_secret_name
 
 Kind = Literal["base", "merged", "adapter", "hosted"]

@@ -1,6 +1,7 @@
 """Certificates for tests of HTTPS, self-signed or issued by such a one."""
 
 import datetime
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ def make_pair(
     password: bytes | None = None,
     *,
     host: str = "parley.example.com",
+    others: tuple[str, ...] = (),
     issuer: Pair | None = None,
 ) -> Pair:
-    """Writes NAME.pem and NAME.key, the key encrypted if there is a password. Without an issuer it is self-signed, and
-    can issue others; with one, its file holds the whole chain.
+    """Writes NAME.pem and NAME.key for `host` and `others`, the key encrypted if there is a password. Without an issuer
+    it is self-signed, and can issue others; with one, its file holds the whole chain.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -46,7 +48,7 @@ def make_pair(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(list(map(_alternative_name, (host, *others)))), critical=False)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .sign(signing, hashes.SHA256())
     )
@@ -55,3 +57,10 @@ def make_pair(
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
     return pair
+
+
+def _alternative_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

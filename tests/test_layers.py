@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors likeness chart_svg json_files quantities",
+        "clock errors likeness chart_svg json_files quantities",
         "settings/ weights chat_templates/",
         "database evaluation_events command_help command_options",
         "tables home/",

@@ -8,52 +8,36 @@ killed under load, with the requests that were lost on what was killed, and on o
 `.ray/bin/python` after `make test-cluster`.
 """
 
-import argparse
-import asyncio
-import os
 import sys
-import tempfile
-from contextlib import redirect_stdout
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.cluster.nodes import Nodes, connected, require_ray, running_nodes
-from bench.replicas.deployment import MODEL, deploy, stand_ins
+from bench.replicas.command import Measure, Scale, run_bench
+from bench.replicas.deployment import MODEL, deploy
 from bench.replicas.measurements import RUNNING, added_ms, linearity, measure_failure
-from bench.replicas.results import print_results
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the bench; returns 1 if a process was left behind or a request was lost that did not run on what died."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer requests and shorter loads")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    options = parser.parse_args(arguments)
+    return run_bench("bench.cluster", __doc__, arguments, _cluster)
+
+
+@contextmanager
+def _cluster() -> Iterator[Measure]:
     require_ray()
-    results: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),
-    }
     # Ray prints its messages to this process's output.
-    with (
-        redirect_stdout(sys.stderr),
-        tempfile.TemporaryDirectory(prefix="parley-cluster-") as folder,
-        running_nodes() as nodes,
-    ):
-        results |= asyncio.run(_measure(nodes, Path(folder) / "home", quick=options.quick))
-    results["orphans"] = len(stand_ins())
-    print_results(results, as_json=options.json)
-    return int(bool(results["orphans"] or results["lost_besides"]))
+    with redirect_stdout(sys.stderr), running_nodes() as nodes:
+        yield partial(_measure, nodes)
 
 
-async def _measure(nodes: Nodes, home: Path, *, quick: bool) -> dict[str, Any]:
+async def _measure(nodes: Nodes, home: Path, scale: Scale) -> dict[str, Any]:
     async with deploy(home, running_per_replica=RUNNING, connect=connected) as deployment:
-        added = await added_ms(deployment, 100 if quick else 500)
-        rates = await linearity(deployment, 3.0 if quick else 8.0)
+        added = await added_ms(deployment, scale.requests)
+        rates = await linearity(deployment, scale.seconds)
         second = f"{MODEL}#2"
         replica = await measure_failure(deployment, [second], lambda: deployment.kill_replica(second))
         dying = nodes.nodes[0]

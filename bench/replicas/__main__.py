@@ -7,41 +7,27 @@ Reports the latency that the gateway adds to a whole answer with two replicas, t
 it is ready again, the requests lost on it, and those lost on others.
 """
 
-import argparse
-import asyncio
-import os
-import tempfile
-from datetime import UTC, datetime
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from bench.replicas.deployment import MODEL, Deployment, deploy, stand_ins
+from bench.replicas.command import Scale, run_bench
+from bench.replicas.deployment import MODEL, deploy
 from bench.replicas.measurements import RUNNING, added_ms, linearity, measure_failure
-from bench.replicas.results import print_results
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the bench; returns 1 if a process was left behind or another replica's request was lost."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.replicas", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer requests and shorter loads")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    options = parser.parse_args(arguments)
-    results: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "cores": len(os.sched_getaffinity(0))}
-    with tempfile.TemporaryDirectory(prefix="parley-replicas-") as folder:
-        results |= asyncio.run(_measure(Path(folder) / "home", quick=options.quick))
-    results["orphans"] = len(stand_ins())
-    print_results(results, as_json=options.json)
-    return int(bool(results["orphans"] or results["lost_besides"]))
+    return run_bench("bench.replicas", __doc__, arguments, lambda: nullcontext(_measure))
 
 
-async def _measure(home: Path, *, quick: bool) -> dict[str, Any]:
+async def _measure(home: Path, scale: Scale) -> dict[str, Any]:
+    second = f"{MODEL}#2"
     async with deploy(home, running_per_replica=RUNNING) as deployment:
-        rates = await linearity(deployment, 3.0 if quick else 8.0)
-        killed = await measure_failure(deployment, [f"{MODEL}#2"], lambda: _kill(deployment, f"{MODEL}#2"))
+        rates = await linearity(deployment, scale.seconds)
+        killed = await measure_failure(deployment, [second], lambda: deployment.kill_replica(second))
         await deployment.scale(2)
-        added = await added_ms(deployment, 100 if quick else 500)
+        added = await added_ms(deployment, scale.requests)
     return (
         added
         | rates
@@ -52,10 +38,6 @@ async def _measure(home: Path, *, quick: bool) -> dict[str, Any]:
             "lost_besides": killed.lost_besides,
         }
     )
-
-
-def _kill(deployment: Deployment, name: str) -> None:
-    deployment.kill_replica(name)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -76,6 +77,7 @@ async def deploy(
     *,
     running_per_replica: int = 100,
     options: EngineOptions | None = None,
+    settings: Mapping[str, Any] | None = None,
     connect: Callable[[Settings], AbstractContextManager[EngineHost | None]] = lambda settings: nullcontext(),
 ) -> AsyncIterator[Deployment]:
     """Runs the stand-in behind a gateway. Engines that run when the block ends are stopped.
@@ -83,15 +85,15 @@ async def deploy(
     Args:
         running_per_replica: the most requests that the gateway sends to a replica at once.
         options: the stand-in's; by default, one replica.
+        settings: of the supervisor and the gateway, beside those for stand-ins.
         connect: provides the host of the engines; None for this machine.
     """
     vllm_command.MODULE = STAND_IN
-    process = GatewayProcess(
-        home, running_per_model=running_per_replica, queue_size=1000, device="cpu", cpu_kv_cache_gib=0.25
-    )
+    chosen = {"running_per_model": running_per_replica, "queue_size": 1000, "device": "cpu", "cpu_kv_cache_gib": 0.25}
+    process = GatewayProcess(home, **(chosen | dict(settings or {})))
     with process as gateway, connect(gateway.settings) as host:
-        settings = gateway.settings
-        supervisor = Supervisor(settings, gateway.database, detect_machine(settings), host=host)
+        machine = detect_machine(gateway.settings)
+        supervisor = Supervisor(gateway.settings, gateway.database, machine, host=host)
         task = asyncio.create_task(supervisor.run())
         try:
             spec = ModelSpec(id=MODEL, kind="base", path=str(weights(home)), engine=options or EngineOptions())

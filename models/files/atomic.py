@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.database import new_ulid
+from models.clock import new_ulid
 from models.errors import Busy, Conflict, NoSpace, ParleyError, TooLarge
 from models.files.file_kinds import HEAD_BYTES
 

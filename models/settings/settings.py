@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         description="The Ray cluster that engines run on: auto (the one of this machine), or ray://HOST:10001. Without "
         "it: this machine.",
     )
+    engine_tls_certificate: Path | None = Field(
+        default=None, description="On a Ray cluster: a PEM file with the engines' TLS certificate, on every node."
+    )
+    engine_tls_key: Path | None = Field(default=None, description="Its private key, in a PEM file on every node.")
+    engine_tls_ca: Path | None = Field(default=None, description="Its authority, a PEM file where gateways run.")
     cpu_kv_cache_gib: float = Field(
         default=1.0, gt=0, description="GiB of memory for the KV caches of all engines on a CPU."
     )

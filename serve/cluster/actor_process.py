@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from serve.cluster.engine_actor import EngineEnd, EngineReport, EngineStart
+from serve.cluster.engine_actor import EngineEnd, EngineReport, EngineStart, NodePlace
 from serve.fleet.engine_failures import LOST
 from serve.processes.activity import Activity
 
@@ -22,9 +22,10 @@ class ActorProcess:
     `serve.cluster.ray_host` passes on the results of `requests` to `take`.
     """
 
-    def __init__(self, ray: Any, actor: Any, start: EngineStart) -> None:
+    def __init__(self, ray: Any, actor: Any, start: EngineStart, model: str) -> None:
         self._ray = ray
-        self._actor = actor
+        self.actor = actor
+        self.model = model
         self._start = start
         self._report = EngineReport(Activity(time.monotonic()))
         self._report_at = time.monotonic()
@@ -35,9 +36,9 @@ class ActorProcess:
         self.lost_at: float | None = None
 
     @property
-    def node_id(self) -> str:
-        """Ray's id of its node."""
-        return self._start.node_id
+    def place(self) -> NodePlace:
+        """Its node."""
+        return NodePlace(self._start.node, self._start.node_id)
 
     @property
     def pid(self) -> int:
@@ -74,9 +75,9 @@ class ActorProcess:
         if self._end is not None:
             return []
         if self._awaited_end is None:
-            self._awaited_end = self._actor.wait.remote()
+            self._awaited_end = self.actor.wait.remote()
         if self._awaited_report is None and time.monotonic() - self._report_at > _REPORT_S:
-            self._awaited_report = self._actor.report.remote()
+            self._awaited_report = self.actor.report.remote()
         return [reference for reference in (self._awaited_end, self._awaited_report) if reference is not None]
 
     def take(self, reference: Any) -> None:
@@ -110,7 +111,7 @@ class ActorProcess:
     def ask_to_stop(self) -> None:
         """Starts to stop it without waiting."""
         if self._stopping is None and self._end is None:
-            self._stopping = self._actor.stop.remote(kill=False)
+            self._stopping = self.actor.stop.remote(kill=False)
 
     def stop(self) -> int:
         """Stops it and its actor, and waits."""
@@ -119,7 +120,7 @@ class ActorProcess:
 
     def kill(self) -> int:
         """Stops it without a grace, and its actor, and waits."""
-        return self._wait(self._actor.stop.remote(kill=True) if self._end is None else None)
+        return self._wait(self.actor.stop.remote(kill=True) if self._end is None else None)
 
     def _wait(self, stopping: Any) -> int:
         try:
@@ -128,7 +129,7 @@ class ActorProcess:
                 self._end = self._end or EngineEnd(code, "was stopped")
         except (self._ray.exceptions.RayError, OSError) as error:
             self.lose(describe(error))
-        kill(self._ray, self._actor)
+        kill(self._ray, self.actor)
         return self.exit_code() or 0
 
     def _listens(self) -> bool:

@@ -6,14 +6,16 @@ that started the actor. Requests never pass through Ray.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.errors import ParleyError
 from models.settings.settings import load_settings
+from serve.cluster.manifest import Manifest
+from serve.cluster.weight_copies import WeightCopies, has_files
 from serve.fleet.engine_launch import EngineLaunch, engine_command
 from serve.fleet.hub_files import download_small_files
 from serve.fleet.vllm_command import Endpoint, free_port
@@ -57,32 +59,68 @@ class EngineEnd:
     last_words: str = ""
 
 
-class EngineActor:
-    """Starts one engine on the node and the GPUs that Ray chose. Its methods run in threads."""
+class NodePlace(NamedTuple):
+    """Where an actor runs: its node's address in the cluster, and Ray's id of the node."""
 
-    def __init__(self) -> None:
+    address: str
+    id: str
+
+
+class EngineActor:
+    """Starts one engine on the node and the GPUs that Ray chose. Its methods run in threads.
+
+    Args:
+        home: the home of `parley up`. The node uses it if the machines share it, otherwise its own.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._ray: Any = import_module("ray")
+        self._home = home if home.is_dir() else load_settings().home
+        self._copies = WeightCopies(self._home / "cache" / "weights")
         self._process: Process | None = None
         self._spins = False
 
+    def place(self) -> NodePlace:
+        """Where it runs."""
+        return NodePlace(self._ray.util.get_node_ip_address(), self._ray.get_runtime_context().get_node_id())
+
+    # `serve.cluster.weight_sender` calls these. They return a failure as a sentence, as data: not every exception
+    # survives the way back.
+
+    def has_files(self, folder: Path, sizes: Mapping[str, int]) -> bool:
+        """Whether the node has a folder with these files, by names and sizes."""
+        return has_files(folder, sizes)
+
+    def begin_copy(self, manifest: Manifest) -> Path | str | None:
+        """The folder of a complete copy; None if the files have to be sent."""
+        return _failure_as_data(self._copies.begin, manifest)
+
+    def write_copy(self, name: str, piece: bytes) -> str | None:
+        """Appends a piece to a file of the copy."""
+        return _failure_as_data(self._copies.write, name, piece)
+
+    def finish_copy(self) -> Path | str:
+        """Checks the copy's hashes and publishes it; returns its folder."""
+        return _failure_as_data(self._copies.finish)
+
     def start(self, launch: EngineLaunch) -> EngineStart:
         """Starts the engine; returns once its process exists."""
-        ray: Any = import_module("ray")
-        node = ray.util.get_node_ip_address()
+        node, node_id = self.place()
         try:
-            gpus = tuple(int(index) for index in ray.get_gpu_ids())
-            launch = replace(launch, share=replace(launch.share, gpus=gpus), home=_home(launch.home))
-            _check_folder(launch, node)
+            gpus = tuple(int(index) for index in self._ray.get_gpu_ids())
+            launch = replace(launch, share=replace(launch.share, gpus=gpus), home=self._home)
+            _check_files(launch, node)
             asyncio.run(download_small_files(launch.spec, launch.hub_token))
-            endpoint = Endpoint(f"http://{node}:{free_port(node)}", launch.key)
+            scheme = "https" if launch.certificate else "http"
+            endpoint = Endpoint(f"{scheme}://{node}:{free_port(node)}", launch.key)
             command = engine_command(launch, endpoint)
             command = replace(command, environment=_without_ray(command.environment, cuda=bool(gpus)))
             # What a killed guardian leaves becomes a child of this process: see `wait`.
             become_subreaper()
             self._spins, self._process = bool(gpus), spawn(command, launch.logs)
         except (ParleyError, OSError, ValueError) as error:
-            # As data: not every exception survives the way back.
             return EngineStart(failure=str(error) or type(error).__name__)
-        return EngineStart(endpoint, self._process.pid, node, ray.get_runtime_context().get_node_id(), gpus)
+        return EngineStart(endpoint, self._process.pid, node, node_id, gpus)
 
     def report(self) -> EngineReport:
         """The engine's state now."""
@@ -112,15 +150,20 @@ class EngineActor:
         return self._process
 
 
-def _home(home: Path) -> Path:
-    """The home of `parley up` if this node shares it, otherwise the node's own."""
-    return home if home.is_dir() else load_settings().home
+def _failure_as_data(call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except (ParleyError, OSError) as error:
+        return str(error) or type(error).__name__
 
 
-def _check_folder(launch: EngineLaunch, node: str) -> None:
+def _check_files(launch: EngineLaunch, node: str) -> None:
     folder = launch.spec.folder
     if folder is not None and not folder.is_dir():
-        raise ParleyError(f"the node {node} has no folder {folder}: put the weights on a path that all nodes share")
+        raise ParleyError(f"neither the node {node} nor the machine of `parley up` has the folder {folder}")
+    for path in launch.certificate or ():
+        if not path.is_file():
+            raise ParleyError(f"the node {node} has no file {path}: the engines' TLS files belong on every node")
 
 
 def _without_ray(environment: Mapping[str, str], *, cuda: bool) -> dict[str, str]:

@@ -10,16 +10,21 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid, ParleyError, Unavailable
 from models.settings.settings import Settings
 from models.spec import ModelSpec
 from serve.cluster.actor_process import ActorProcess, accepts_connections, describe, kill
-from serve.cluster.engine_actor import WORKER_ENVIRONMENT, EngineActor, EngineStart
+from serve.cluster.engine_actor import WORKER_ENVIRONMENT, EngineActor, EngineStart, NodePlace
+from serve.cluster.head_watch import HeadWatch
+from serve.cluster.weight_sender import WeightSender
 from serve.fleet.engine_host import NoPlace, OtherEngines
 from serve.fleet.engine_launch import EngineLaunch
 from serve.fleet.engine_process import EngineProcess, StartedEngine
@@ -30,24 +35,32 @@ from serve.processes.activity import Activity
 
 _GIB = 1024**3
 _POLL_S = 0.1
+_ANSWER_POLL_S = 0.02
 # How long Ray may take to find a node and to start a process there.
 _PLACE_S = 30.0
+# Longer than the download of a hub model's small files, which the node makes first.
+_START_S = 180.0
 _CLOSE_S = 5.0
 # Longer than Ray takes to notice that a node is gone.
 _SUSPECT_S = 60.0
+# Ray's error if the head was restarted without its state.
+_NEW_HEAD = "WrongClusterID"
+_AFTER_NEW_HEAD = "Ray's head was restarted without its state: start Ray again on every machine, then Parley"
 _log = logging.getLogger("parley.supervisor")
 
 
 class RayHost:
-    """Implements `serve.fleet.engine_host.EngineHost`. `close` ends every engine."""
+    """Implements `serve.fleet.engine_host.EngineHost`. `close` ends every engine. `head`: watches the head."""
 
-    def __init__(self, ray: Any, settings: Settings) -> None:
+    def __init__(self, ray: Any, settings: Settings, report: Callable[[str], None], head: HeadWatch | None) -> None:
         self._ray = ray
         self._settings = settings
         self._memory = MemoryBudget(Machine((), 0), settings)
         self._resources: dict[str, float] = ray.cluster_resources()
         self._processes: set[ActorProcess] = set()
         self._suspects: dict[str, float] = {}  # node id → when an engine was lost there
+        self._weights = WeightSender(ray, report)
+        self._head = head
         self._threads = ThreadPoolExecutor(2, "ray")
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="ray-engines", daemon=True)
@@ -90,23 +103,56 @@ class RayHost:
 
     async def start(self, launch: EngineLaunch) -> StartedEngine:
         """As `EngineHost.start`: on a node that Ray chooses, at its address in the cluster."""
-        actor = await self._in_thread(self._create_actor, launch)
+        actor = None
         try:
-            async with asyncio.timeout(_PLACE_S):
+            actor = await self._in_thread(self._create_actor, launch)
+            place = await self._place(actor, launch)
+            spec = await self._on_node(actor, place, launch.spec)
+            launch = replace(launch, spec=spec, certificate=self._certificate())
+            async with asyncio.timeout(_START_S):
                 started: EngineStart = await self._answer(actor.start.remote(launch))
             if started.endpoint is None:
                 raise Unavailable(started.failure)
-            process = ActorProcess(self._ray, actor, started)
+            process = ActorProcess(self._ray, actor, started, launch.spec.id)
         except BaseException as error:
-            self._threads.submit(kill, self._ray, actor)
-            if isinstance(error, TimeoutError):
-                raise NoPlace(f"waiting for a node of the Ray cluster with {_needs(launch)}") from error
+            if actor is not None:
+                self._threads.submit(kill, self._ray, actor)
+            if _NEW_HEAD in str(error):
+                raise NoPlace(_AFTER_NEW_HEAD) from error
             if isinstance(error, self._ray.exceptions.RayError):
                 raise Unavailable(describe(error)) from error
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"its node did not start it within {_START_S:.0f} s") from error
             raise
         self._processes.add(process)
         gpus = f", GPU {', '.join(map(str, started.gpus))}" if started.gpus else ""
         return StartedEngine(process, started.endpoint, f"{started.node}{gpus}")
+
+    async def locate(self, process: EngineProcess, spec: ModelSpec) -> str:
+        """As `EngineHost.locate`: on the engine's node, after a copy if it has no access to the folder."""
+        assert isinstance(process, ActorProcess)
+        try:
+            return str((await self._on_node(process.actor, process.place, spec)).path)
+        except self._ray.exceptions.RayError as error:
+            raise Unavailable(describe(error)) from error
+
+    def _certificate(self) -> tuple[Path, Path] | None:
+        certificate, key = self._settings.engine_tls_certificate, self._settings.engine_tls_key
+        return (certificate, key) if certificate and key else None
+
+    async def _place(self, actor: Any, launch: EngineLaunch) -> NodePlace:
+        try:
+            async with asyncio.timeout(_PLACE_S):
+                return await self._answer(actor.place.remote())
+        except TimeoutError as error:
+            raise NoPlace(f"waiting for a node of the Ray cluster with {_needs(launch)}") from error
+
+    async def _on_node(self, actor: Any, place: NodePlace, spec: ModelSpec) -> ModelSpec:
+        """The model with the path of its weights on an actor's node."""
+        if spec.folder is None:
+            return spec
+        folder = await self._weights.provide(actor, place.address, spec.folder)
+        return spec if folder == spec.folder else spec.model_copy(update={"path": str(folder)})
 
     def measure_activity(self, process: EngineProcess) -> Activity:
         """As `EngineHost.measure_activity`."""
@@ -132,11 +178,23 @@ class RayHost:
             max_restarts=0,
             max_concurrency=4,
             scheduling_strategy="SPREAD",
+            **self._node_choice(launch.spec.id),
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            label_selector={"ray.io/node-id": f"!in({','.join(gone)})"} if (gone := self._gone_nodes()) else {},
             **resources,
         )
-        return actor.remote()
+        return actor.remote(self._settings.home)
+
+    def _node_choice(self, model: str) -> dict[str, Any]:
+        """Ray's options for the node: one with as few replicas of the model as possible, and none that is gone.
+
+        SPREAD alone may place a replica that restarts beside the others.
+        """
+        gone = self._gone_nodes()
+        running = [process for process in tuple(self._processes) if process.exit_code() is None]
+        replicas = Counter(process.place.id for process in running if process.model == model)
+        most = [[node for node, count in replicas.items() if count >= level] for level in sorted({*replicas.values()})]
+        first, *others = [{"label_selector": _outside([*gone, *used])} for used in (*most, [])]
+        return first | ({"fallback_strategy": others} if others else {})
 
     def _gone_nodes(self) -> list[str]:
         """The ids of nodes that Ray counts as alive, although nothing listens there any more.
@@ -156,7 +214,7 @@ class RayHost:
     async def _answer(self, reference: Any) -> Any:
         # Polled, because a thread that waits could not be interrupted.
         while not (await self._in_thread(lambda: self._ray.wait([reference], timeout=0)))[0]:  # noqa: ASYNC110 -- as above
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_ANSWER_POLL_S)
         return await self._in_thread(self._ray.get, reference)
 
     async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -166,6 +224,8 @@ class RayHost:
         """Collects what actors report, in a thread: a call of Ray's client may wait for the network."""
         while not self._closed.is_set():
             try:
+                if self._head is not None:
+                    self._head.check()
                 self._collect()
             except Exception as error:
                 # Ray's client raises errors of many kinds when its connection is gone; with it go all actors.
@@ -176,7 +236,7 @@ class RayHost:
                 if process.exit_code() is not None:
                     self._processes.discard(process)
                     if process.lost_at is not None:
-                        self._suspects[process.node_id] = process.lost_at
+                        self._suspects[process.place.id] = process.lost_at
 
     def _collect(self) -> None:
         by_reference = {reference: process for process in tuple(self._processes) for reference in process.requests()}
@@ -189,7 +249,7 @@ class RayHost:
             by_reference[reference].take(reference)
 
 
-def connect(address: str, settings: Settings) -> RayHost:
+def connect(address: str, settings: Settings, report: Callable[[str], None] = _log.info) -> RayHost:
     """Connects to a cluster. `address`: `auto`, or ray://HOST:10001.
 
     Raises:
@@ -206,7 +266,14 @@ def connect(address: str, settings: Settings) -> RayHost:
             f"The Ray cluster at {address} cannot be used: {_one_line(error)} Check that it runs with the same Ray "
             "and Python, and that its token is on this machine."
         ) from error
-    return RayHost(ray, settings)
+    # With ray://, the connection itself ends with the head.
+    head = HeadWatch(ray.get_runtime_context().gcs_address, report) if address == "auto" else None
+    return RayHost(ray, settings, report, head)
+
+
+def _outside(nodes: Sequence[str]) -> dict[str, str]:
+    """Ray's selector for nodes that are not among these."""
+    return {"ray.io/node-id": f"!in({','.join(nodes)})"} if nodes else {}
 
 
 def _needs(launch: EngineLaunch) -> str:

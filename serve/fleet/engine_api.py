@@ -5,9 +5,14 @@ from typing import Any
 
 import aiohttp
 
+from models.errors import Unavailable
 from serve.fleet.vllm_command import Endpoint
 
 METRICS_TIMEOUT_S = 5.0
+
+
+class CertificateRejected(Unavailable):
+    """An engine's TLS certificate is not valid for its address, or of another authority."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ async def _post(
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         ) as answer:
             return answer.status
+    except aiohttp.ClientConnectorCertificateError as error:
+        reason = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        raise CertificateRejected(f"has a TLS certificate that is rejected: {reason}") from error
     except (TimeoutError, aiohttp.ClientError, OSError):
         return None
 

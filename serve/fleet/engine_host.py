@@ -56,6 +56,14 @@ class EngineHost(Protocol):
         """
         ...
 
+    async def locate(self, process: EngineProcess, spec: ModelSpec) -> str:
+        """The path or hub id under which an engine finds a model's weights. May copy them to its machine first.
+
+        Raises:
+            Unavailable: the machine does not answer. ParleyError, OSError: they cannot be copied.
+        """
+        ...
+
     def measure_activity(self, process: EngineProcess) -> Activity:
         """What an engine's processes have done so far."""
         ...

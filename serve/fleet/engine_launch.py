@@ -20,7 +20,7 @@ class EngineLaunch:
 
     `adapters`: the number of its model's adapters. `memory_bytes`: the memory that it needs by plan. `key`: the key
     that requests to it must carry. `home`: the folder of its log, caches and files. `module`: the server to start.
-    `hub_token`: for models that are hub ids.
+    `hub_token`: for models that are hub ids. `certificate`: the PEM files with its TLS certificate and the key of that.
     """
 
     name: str
@@ -32,6 +32,7 @@ class EngineLaunch:
     home: Path
     module: str = vllm_command.MODULE
     hub_token: SecretStr | None = None
+    certificate: tuple[Path, Path] | None = None
 
     @property
     def logs(self) -> Path:
@@ -53,6 +54,8 @@ def engine_command(launch: EngineLaunch, endpoint: Endpoint) -> Command:
     )
     argv = [launch.module if part == vllm_command.MODULE else part for part in command.argv]
     argv[argv.index("--host") + 1] = address.hostname or ""
+    if launch.certificate:
+        argv += ["--ssl-certfile", str(launch.certificate[0]), "--ssl-keyfile", str(launch.certificate[1])]
     command = replace(command, name=f"engine-{launch.name}", argv=tuple(argv))
     command = vllm_command.with_cache(command, launch.home / "cache")
     command = vllm_command.with_hub_token(command, launch.spec, launch.hub_token)

@@ -13,6 +13,7 @@ import aiohttp
 from models.database import utcnow
 from models.errors import ParleyError
 from models.settings.settings import Settings
+from models.spec import ModelSpec
 from serve.fleet import engine_api, engine_states, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
 from serve.fleet.engine_host import EngineHost, NoPlace
@@ -176,7 +177,12 @@ class EngineLifecycle:
         )
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
-        if await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine):
+        try:
+            ready = await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine)
+        except engine_api.CertificateRejected as error:
+            await self._restart(engine, str(error))
+            return
+        if ready:
             took = time.monotonic() - engine.since
             engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed_at = engine.used = time.monotonic()
@@ -281,7 +287,13 @@ class EngineLifecycle:
 
     async def _sync_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         wanted = {} if engine.embeds or engine.refuses_adapters else self._replicas.adapters_wanted_on(engine)
-        await sync_adapters(session, engine, wanted, self._report)
+        process = engine.process
+        assert process is not None
+
+        async def locate(adapter: ModelSpec) -> str:
+            return await self._host.locate(process, adapter)
+
+        await sync_adapters(session, engine, wanted, locate, self._report)
 
     async def _drain(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         """Waits for the engine's running requests up to the limit, then stops it."""

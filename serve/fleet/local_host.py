@@ -48,6 +48,10 @@ class LocalHost:
         # Not in the thread: the parent ends child processes that the supervisor does not know.
         return StartedEngine(spawn(command, launch.logs), endpoint)
 
+    async def locate(self, process: EngineProcess, spec: ModelSpec) -> str:
+        """As `EngineHost.locate`: as registered."""
+        return str(spec.path)
+
     def measure_activity(self, process: EngineProcess) -> Activity:
         """As `EngineHost.measure_activity`."""
         assert isinstance(process, Process)

@@ -1,7 +1,7 @@
 """LoRA hot loading: adapters are loaded into and unloaded from a running engine."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 
@@ -19,9 +19,14 @@ async def sync_adapters(
     session: aiohttp.ClientSession,
     engine: ManagedEngine,
     wanted: Mapping[str, ModelSpec],
+    locate: Callable[[ModelSpec], Awaitable[str]],
     report: Callable[[str], None],
 ) -> None:
-    """Loads the adapters that the engine should serve and unloads the others."""
+    """Loads the adapters that the engine should serve and unloads the others.
+
+    Args:
+        locate: returns the path under which the engine finds an adapter's weights.
+    """
     assert engine.endpoint is not None
     now = time.monotonic()
     for name in [name for name in engine.adapters if name not in wanted]:
@@ -35,11 +40,11 @@ async def sync_adapters(
         if name in engine.adapters:
             continue
         try:
-            body = {"lora_name": name, "lora_path": str(spec.path)}
+            body = {"lora_name": name, "lora_path": await locate(spec)}
             await _post(session, engine.endpoint, "/v1/load_lora_adapter", body)
         except Unavailable:
             return  # a busy engine gets another request at the next step, a hanging one is noticed by the next probe
-        except ParleyError as error:
+        except (ParleyError, OSError) as error:
             if engine.process is None or engine.process.exit_code() is not None:
                 return
             engine.adapters[name] = EngineStatus(name, "failed", message=str(error))

@@ -34,6 +34,7 @@ from serve.fleet.placement import Fit, PlacedEngine, decide_placement
 from serve.fleet.replica_names import replica_number
 from serve.fleet.replicas import Replicas
 from serve.processes.children import stop_all
+from serve.transport.engine_tls import engine_tls
 
 _TICK_S = 0.5
 _DATABASE_TIMEOUT_S = 2.0  # after that a round goes on without the database
@@ -105,7 +106,8 @@ class Supervisor:
         """Reconciles until cancelled."""
         engine_states.write_key(self._settings.home, self._key)
         await asyncio.to_thread(engine_states.delete_statuses, self._database)
-        async with aiohttp.ClientSession() as session:
+        connector = aiohttp.TCPConnector(ssl=engine_tls(self._settings) or True)
+        async with aiohttp.ClientSession(connector=connector) as session:
             while True:
                 try:
                     await self._round(session)

@@ -24,6 +24,7 @@ from serve.gateway.snapshot import Route, SnapshotWatcher
 from serve.gateway.startup_queue import StartupQueue
 from serve.gateway.upstream_errors import UpstreamDown, upstream_down
 from serve.transport.engine_client import EngineConnection, EnginePool, Unreachable
+from serve.transport.engine_tls import engine_tls
 from serve.transport.timeouts import timeouts_from
 from serve.transport.upstream_client import ServerResponse, UpstreamClient
 
@@ -50,7 +51,7 @@ class Dispatcher:
         self._startup_queue = StartupQueue(settings, database, watcher, metrics)
         self._replicas = ReplicaDispatcher(self.dispatch, self._load, self._startup_queue, database, metrics)
         self._servers: dict[tuple[str, str | None], _Server] = {}
-        self._engines = EnginePool(timeouts_from(settings), idle_limit_s=_IDLE_LIMIT_S)
+        self._engines = EnginePool(timeouts_from(settings), idle_limit_s=_IDLE_LIMIT_S, tls=engine_tls(settings))
         self._upstreams = UpstreamClient(timeouts_from(settings))
 
     def open(self) -> None:

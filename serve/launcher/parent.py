@@ -78,7 +78,7 @@ def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool
         # With a cluster, this machine needs no GPU.
         here = settings if settings.ray_address is None else settings.model_copy(update={"device": "cpu"})
         machine_info = machine.detect_machine(here)
-        cluster = stack.enter_context(_connect(settings))
+        cluster = stack.enter_context(_connect(settings, console.line))
         upgrade(settings)
         database = open_database(settings)
         try:
@@ -102,14 +102,14 @@ def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool
 
 
 @contextmanager
-def _connect(settings: Settings) -> "Iterator[RayHost | None]":
+def _connect(settings: Settings, report: Callable[[str], None]) -> "Iterator[RayHost | None]":
     """The Ray cluster that the settings name, while the block runs; None if engines run on this machine."""
     if settings.ray_address is None:
         yield None
         return
     from serve.cluster.ray_host import connect
 
-    cluster = connect(settings.ray_address, settings)
+    cluster = connect(settings.ray_address, settings, report)
     try:
         yield cluster
     finally:

@@ -12,6 +12,7 @@ from typing import IO
 
 from models.errors import Conflict, Invalid, NoSpace, Unavailable
 from models.settings.settings import Settings
+from serve.transport.engine_tls import engine_tls
 
 LEAST_FREE_BYTES = 200 * 1024**2
 
@@ -86,6 +87,7 @@ def check_tls(settings: Settings, *, page: bool) -> None:
     Raises:
         Invalid: they cannot be read, do not match, or one of them is missing.
     """
+    engine_tls(settings)
     pairs = [("tls_certificate", settings.tls_certificate, "tls_key", settings.tls_key)]
     if page:
         pairs.append(("page_tls_certificate", settings.page_tls_certificate, "page_tls_key", settings.page_tls_key))

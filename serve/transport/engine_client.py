@@ -1,11 +1,12 @@
 """HTTP/1.1 client for engines: a pool of keep-alive connections, parsed by httptools. It knows no models.
 
-An engine listens on loopback and takes plain HTTP POSTs, so everything else that a general client does (redirects,
-cookies, TLS, proxies, decompression) is left out: it was three quarters of the gateway's cost. Hosted upstreams need it
+An engine takes plain POSTs, so everything else that a general client does (redirects, cookies, proxies, decompression)
+is left out: it was three quarters of the gateway's cost. Hosted upstreams need it
 and are reached through `serve.transport.upstream_client`.
 """
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -31,13 +32,18 @@ class Unreachable(ConnectionError):
     """No connection could be made. Nothing was sent, so the request may go elsewhere."""
 
 
-class EnginePool:
-    """Open connections by address. One per event loop; `close` runs at its end."""
+# Host and port of an engine, and whether it uses TLS.
+_Endpoint = tuple[str, int, bool]
 
-    def __init__(self, timeouts: Timeouts, *, idle_limit_s: float) -> None:
+
+class EnginePool:
+    """Open connections by address. One per event loop; `close` runs at its end. `tls`: for https addresses."""
+
+    def __init__(self, timeouts: Timeouts, *, idle_limit_s: float, tls: ssl.SSLContext | None = None) -> None:
         self._timeouts = timeouts
         self._idle_limit_s = idle_limit_s
-        self._idle: dict[tuple[str, int], deque[EngineConnection]] = {}
+        self._tls = tls
+        self._idle: dict[_Endpoint, deque[EngineConnection]] = {}
         self._connections: set[EngineConnection] = set()
         self._timeout_check: asyncio.Task[None] | None = None
 
@@ -92,11 +98,15 @@ class EnginePool:
             idle = self._idle[connection.endpoint] = deque()
         idle.append(connection)
 
-    async def _connect(self, endpoint: tuple[str, int]) -> "EngineConnection":
+    async def _connect(self, endpoint: _Endpoint) -> "EngineConnection":
         loop = asyncio.get_running_loop()
+        host, port, secure = endpoint
+        tls = (self._tls or True) if secure else None
         try:
             async with asyncio.timeout(self._timeouts.connect_s):
-                _, connection = await loop.create_connection(lambda: EngineConnection(endpoint, self, loop), *endpoint)
+                _, connection = await loop.create_connection(
+                    lambda: EngineConnection(endpoint, self, loop), host, port, ssl=tls
+                )
         except OSError as error:  # includes TimeoutError
             raise Unreachable(str(error)) from error
         return connection
@@ -123,7 +133,7 @@ class EnginePool:
 class EngineConnection(asyncio.Protocol):
     """A connection with one request at a time, and the response to it. httptools calls the `on_…` methods."""
 
-    def __init__(self, endpoint: tuple[str, int], pool: EnginePool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, endpoint: _Endpoint, pool: EnginePool, loop: asyncio.AbstractEventLoop) -> None:
         self.endpoint = endpoint
         self.status = 0
         self.headers: Headers = []
@@ -363,8 +373,8 @@ async def read_whole(read_piece: Callable[[], Awaitable[bytes]]) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _request_head(address: str, path: str, authorization: str | None) -> tuple[tuple[str, int], bytes]:
-    """Host and port of an address, and the request head up to the content length. Cached per engine and route."""
+def _request_head(address: str, path: str, authorization: str | None) -> tuple[_Endpoint, bytes]:
+    """Where an address leads, and the request head up to the content length. Cached per engine and route."""
     parts = urlsplit(address)
     lines = [
         f"POST {parts.path}{path} HTTP/1.1",
@@ -373,4 +383,5 @@ def _request_head(address: str, path: str, authorization: str | None) -> tuple[t
         *([f"authorization: {authorization}"] if authorization else []),
         "content-length: ",
     ]
-    return (parts.hostname or "", parts.port or 80), "\r\n".join(lines).encode("latin-1")
+    secure = parts.scheme == "https"
+    return (parts.hostname or "", parts.port or (443 if secure else 80), secure), "\r\n".join(lines).encode("latin-1")

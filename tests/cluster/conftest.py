@@ -23,7 +23,7 @@ Deploy = Callable[..., AbstractAsyncContextManager[Deployment]]
 def nodes() -> Iterator[Nodes]:
     if not ray_is_installed():
         pytest.skip("Ray is not installed: run `make test-cluster`.")
-    with running_nodes(ray_client_server_port=10001) as running:
+    with running_nodes(redis=True, ray_client_server_port=10001) as running:
         yield running
 
 

@@ -1,6 +1,7 @@
 """Engines on a Ray cluster: a replica, an actor, a node and a gateway die while requests run."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -54,17 +55,19 @@ async def test_what_dies_takes_only_its_own_requests_with_it(deployed: Deploy, n
         assert guard is not None
         await survives(deployment, lambda: os.kill(guard, signal.SIGKILL), SECOND)
 
-        # A node, with its Ray: the one with fewer replicas, as Ray may have placed both on one node by now.
-        on_node = {
-            node: [name for name in nodes.replicas_on(node, deployment.engines) if name.startswith(MODEL)]
-            for node in nodes.nodes
-        }
-        dying, names = min(((node, names) for node, names in on_node.items() if names), key=lambda item: len(item[1]))
+        # A node, with its Ray. Each replica started again on the node without the other one.
+        dying = next(node for node in nodes.nodes if SECOND in nodes.replicas_on(node, deployment.engines))
+        names = [name for name in nodes.replicas_on(dying, deployment.engines) if name.startswith(MODEL)]
+        assert names == [SECOND]
         doomed = nodes.processes(dying)
         await survives(deployment, lambda: nodes.kill(dying), *names)
         assert not [pid for pid in doomed if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
         nodes.add()
         assert not any("failed" in status.state for status in deployment.engines.values())
+        async with load(deployment.gateway.base_url, 1, model="lora") as users:
+            await asyncio.sleep(0.5)  # then the stream that runs is completed
+        assert users.streams
+        assert not users.lost(), "the adapter is back too"
         programs = {deployment.program(name) for name in (MODEL, SECOND)}
         children = [pid for pid in marked(home) if "sleep" in psutil.Process(pid).name()]
         assert len(children) == 2, "those of the two replicas that run"
@@ -88,6 +91,27 @@ async def test_a_killed_gateway_takes_its_own_streams_and_no_engine(deployed: De
         assert third.streams
         assert not third.lost()
         assert {name: status.pid for name, status in deployment.engines.items()} == engines
+
+
+async def test_the_head_dies_and_comes_back(deployed: Deploy, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    if not nodes.survives_its_head:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    caplog.set_level(logging.INFO, "parley.supervisor")
+    async with deployed(options=WITH_CHILD) as deployment:
+        engines = {name: status.pid for name, status in deployment.engines.items()}
+        async with load(deployment.gateway.base_url, 4) as users:
+            await asyncio.sleep(1)
+            nodes.kill_head()
+            await deployment.until(lambda: "does not answer: engines go on" in caplog.text)
+            await asyncio.sleep(2.5)  # whole streams of 1 s without a head
+            during = len(users.streams)
+            nodes.restart_head()
+            await deployment.until(lambda: "the head of the Ray cluster answers again" in caplog.text)
+        assert during >= 8
+        assert not users.lost()
+        assert {name: status.pid for name, status in deployment.engines.items()} == engines
+        # The new head starts engines, on nodes that it knows again.
+        await survives(deployment, lambda: deployment.kill_replica(SECOND), SECOND)
 
 
 async def test_an_engine_stopped_by_a_signal_is_started_again(deployed: Deploy) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 
@@ -84,7 +85,9 @@ class FakeEngine:
         return answer
 
     async def load(self, request: web.Request) -> web.Response:
-        self.names.add((await request.json())["lora_name"])
+        body = await request.json()
+        print(f"loads {body['lora_name']} from {body['lora_path']}", flush=True)
+        self.names.add(body["lora_name"])
         return web.Response(text="loaded")
 
     async def unload(self, request: web.Request) -> web.Response:
@@ -107,6 +110,8 @@ def main() -> None:
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--ssl-certfile")
+    parser.add_argument("--ssl-keyfile")
     parser.add_argument("--fake-start-s", type=float, default=0.0)
     parser.add_argument("--fake-loads-s", type=float, default=0.0)
     parser.add_argument("--fake-child", action="store_true")
@@ -136,7 +141,11 @@ def main() -> None:
             await asyncio.sleep(0.05)
         runner = web.AppRunner(app)
         await runner.setup()
-        await web.TCPSite(runner, options.host, options.port).start()
+        tls = None
+        if options.ssl_certfile:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(options.ssl_certfile, options.ssl_keyfile)
+        await web.TCPSite(runner, options.host, options.port, ssl_context=tls).start()
         await asyncio.Event().wait()
 
     asyncio.run(serve())

@@ -70,12 +70,12 @@ class FileId(Body):
 
 
 class StoredCompletions(Body):
-    """Stored completions, which this server does not keep."""
+    """Stored chat completions: of a model, with this metadata, created in a time; at most `limit` of the newest."""
 
     type: Literal["stored_completions"]
     created_after: _Time | None = None
     created_before: _Time | None = None
-    limit: int | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
     metadata: Metadata | None = None
     model: str | None = None
 

@@ -100,10 +100,12 @@ def _load(job: Job, context: JobContext) -> _Run:
         parent = eval_row(session, row.eval_id)
         config, criteria = parent.content["data_source_config"], parent.content["testing_criteria"]
         request, name, model = row.content["data_source"], row.name, row.model
+        own_file = row.content["own_file"]
         title = parent.name
     files = Files(context.settings, context.database)
     schema = config["schema"]["properties"]["item"] if config["type"] == "custom" else None
-    data = run_data(title, f"{name} ({run_id})", read_rows(files, request["source"]), request, schema)
+    source = {"type": "file_id", "id": own_file} if own_file else request["source"]
+    data = run_data(title, f"{name} ({run_id})", read_rows(files, source), request, schema)
     if model:
         (spec,) = find_models(context.settings, context.database, model)
         label = spec.id
@@ -134,7 +136,7 @@ async def _answers(run: _Run, places: Sequence[int]) -> dict[int, Outcome]:
     errors = {place: Outcome(error=run.data.errors[place]) for place in places if place in run.data.errors}
     wanted = [place for place in places if place not in errors]
     samples = [run.samples[place] for place in wanted]
-    if run.request["type"] == "jsonl":
+    if not run.request.get("model"):
         return errors | dict(zip(wanted, store_given(run.context.database, run.label, samples), strict=True))
     assert run.asking is not None
     parameters = model_parameters(run.request.get("sampling_params"))
@@ -158,7 +160,7 @@ def _case(run: _Run, place: int, outcome: Outcome) -> Case:
     sample = run.samples[place]
     item, given = sample.sample.metadata["item"], sample.sample.metadata.get("sample") or {}
     assert outcome.answer is not None
-    if run.request["type"] == "jsonl":
+    if not run.request.get("model"):
         return Case(item, sample_values(outcome.answer.text, **given) | given if given else {})
     own = answered_sample(outcome, sample.messages) | {"input_tools": _input_tools(run)}
     return Case(item, sample_values(outcome.answer.text, **own))
@@ -232,7 +234,7 @@ def _counted(
         for result in row.results:
             criteria[result["name"]][0 if result["passed"] else 1] += 1
         answer = outcomes[row.place].answer
-        if answer is not None and run.request["type"] != "jsonl":
+        if answer is not None and run.request.get("model"):
             used = ModelUsage(1, answer.prompt_tokens or 0, answer.completion_tokens or 0)
             model = run.request["model"]
             usage[model] = usage.get(model, ModelUsage()) + used

@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from evals.api_tables import EvalItemRow, EvalRow, EvalRunRow
+from evals.eval_runs import stored_completions
 from evals.eval_runs.evals import Caller, Page, PageRange, eval_row, find_repeated, request_digest, seconds
 from evals.eval_runs.requests import RunCreate
 from evals.graders.grading import models_of
@@ -50,7 +51,7 @@ def create_run(
     if caller.repeated and (row := find_repeated(database, EvalRunRow, digest)):
         return get_run(settings, database, eval_id, row.id)
     run_id, now = f"evalrun_{new_ulid()}", utcnow()
-    own_file = _store_rows(Files(settings, database), run_id, data_source)
+    own_file = _store_rows(database, Files(settings, database), run_id, data_source)
     with database.write() as session:
         eval_row(session, eval_id)
         row = EvalRunRow(
@@ -164,15 +165,16 @@ def _check_source(
     settings: Settings, database: Database, data_source: Mapping[str, Any], criteria: list[dict[str, Any]]
 ) -> None:
     source = data_source["source"]
-    if source["type"] in ("stored_completions", "responses"):
+    if source["type"] == "responses":
         raise Invalid(
-            "This server stores no completions or responses: send the rows as file_content, or upload them.",
+            "This server stores no responses: send the rows as file_content, or upload them.",
             param="data_source.source.type",
         )
     if source["type"] == "file_id":
         Files(settings, database).get(source["id"])
     models = [model for grader in criteria for model in models_of(grader)]
-    if data_source["type"] != "jsonl":
+    # Stored completions have answers; with a model they are asked again.
+    if data_source["type"] != "jsonl" and (source["type"] != stored_completions.SOURCE or data_source.get("model")):
         for name in ("model", "input_messages"):
             if not data_source.get(name):
                 raise Invalid(f"A run of {data_source['type']} needs {name}.", param=f"data_source.{name}")
@@ -180,17 +182,27 @@ def _check_source(
     find_models(settings, database, *models)
 
 
-def _store_rows(files: Files, run_id: str, data_source: dict[str, Any]) -> str | None:
-    """Replaces many rows by a file, which it stores; returns the file's id, or None for few rows."""
+def _store_rows(database: Database, files: Files, run_id: str, data_source: dict[str, Any]) -> str | None:
+    """Stores stored completions, and many rows in place of which the run then names the file, as a file; returns its
+    id. None for few rows, and for a file of the client's.
+    """
     source = data_source["source"]
+    if source["type"] == stored_completions.SOURCE:
+        # The run's own copy: it goes on if the completions are deleted meanwhile.
+        rows = stored_completions.stored_rows(database, source)
+        return _store_lines(files, run_id, [json.dumps(row).encode() for row in rows])
     if source["type"] != "file_content":
         return None
     lines = [json.dumps(row).encode() for row in source["content"]]
     if len(lines) <= MAX_ROWS and sum(map(len, lines)) <= MAX_BYTES:
         return None
-    stored = files.store(f"{run_id}.jsonl", b"\n".join(lines) + b"\n", "evals")
-    data_source["source"] = {"type": "file_id", "id": stored.id}
-    return stored.id
+    own_file = _store_lines(files, run_id, lines)
+    data_source["source"] = {"type": "file_id", "id": own_file}
+    return own_file
+
+
+def _store_lines(files: Files, run_id: str, lines: list[bytes]) -> str:
+    return files.store(f"{run_id}.jsonl", b"\n".join(lines) + b"\n", "evals").id
 
 
 def _delete_row(session: Session, row: EvalRunRow) -> str | None:

@@ -1,0 +1,62 @@
+"""Rows of a run from stored chat completions: the messages as the item's `input`, the answer as its `sample`."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from models.completions.stored_completions import MAX_LISTED, CompletionFilter, StoredCompletion, StoredCompletions
+from models.database import Database
+from models.errors import Invalid
+
+MAX_ROWS = 10_000
+SOURCE = "stored_completions"
+_LAST_SECOND = 253_402_300_799  # of the year 9999
+
+
+def stored_rows(database: Database, source: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the completions that a source chooses, oldest first; the newest ones if there are more than `limit`.
+
+    Raises:
+        Invalid: it chooses none.
+    """
+    chosen = CompletionFilter(
+        source.get("model"), source.get("metadata"), _time(source.get("created_after")),
+        _time(source.get("created_before")),
+    )  # fmt: skip
+    limit = min(source.get("limit") or MAX_ROWS, MAX_ROWS)
+    rows = [_row(completion) for completion in _newest(StoredCompletions(database), chosen, limit)]
+    if not rows:
+        raise Invalid(
+            "No stored completion fits this source: store them with `store: true`, or change the filter.",
+            param="data_source.source",
+        )
+    return rows[::-1]
+
+
+def _newest(completions: StoredCompletions, chosen: CompletionFilter, limit: int) -> Iterator[StoredCompletion]:
+    after, count, has_more = None, 0, True
+    while has_more and count < limit:
+        page, has_more = completions.page(chosen, after=after, limit=min(limit - count, MAX_LISTED), order="desc")
+        yield from page
+        count += len(page)
+        after = page[-1].id if page else None
+
+
+def _row(completion: StoredCompletion) -> dict[str, Any]:
+    answer, choice = completion.answer, completion.answer["choices"][0]
+    item = {"id": completion.id, "model": completion.model, "input": completion.request.get("messages") or []}
+    if completion.request.get("tools"):
+        item["tools"] = completion.request["tools"]
+    sample = {
+        "output_text": choice["message"].get("content") or "",
+        "output_tools": choice["message"].get("tool_calls") or [],
+        "choices": answer["choices"],
+        "finish_reason": choice.get("finish_reason"),
+        "model": completion.model,
+        "usage": answer.get("usage"),
+    }
+    return {"item": item | {"metadata": dict(completion.metadata)}, "sample": sample}
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC) if seconds is not None else None

@@ -1,8 +1,10 @@
 """Stored chat completions and feedback on a gateway, with the SDK: what was answered comes back whole, or not."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -11,6 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 
 from models.api import routes
 from models.completions.answers import read_answer
+from models.completions.feedback import list_feedback
 from models.completions.stored_completions import StoredCompletions
 from models.database import Database, utcnow
 from models.errors import Invalid
@@ -206,3 +209,18 @@ def test_calls_refusals_and_log_probabilities_of_a_stream_are_joined() -> None:
     for broken in (b"", b"{}", b'{"choices": []}', b"data: {"):
         with pytest.raises(ValueError, match=r"(?i)not a chat completion|unexpected|input"):
             read_answer(broken, stream=broken.startswith(b"data"))
+
+
+def test_the_programs_of_the_guide_run(gateway: Serving, upstream: PacedUpstream, capsys: Any) -> None:
+    gateway.hosted("support-concise", base_url=f"{upstream.address}/v1", model="whole")
+    guide = (Path(__file__).parents[3] / "docs" / "stored-completions.md").read_text("utf-8")
+    store, feedback = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(store.replace("http://127.0.0.1:8000/v1", gateway.base_url).partition("for stored in")[0], names)
+    wait(lambda: names["client"].chat.completions.list().data)
+    exec("for stored in" + store.partition("for stored in")[2] + feedback, names)
+    printed = capsys.readouterr().out
+    assert names["answer"].choices[0].message.content.strip() in printed
+    assert "Where is my order 73194628?" in printed
+    (given,) = list_feedback(gateway.database)[0]
+    assert (given.feedback.name, given.feedback.correction) == ("helpful", "It arrives on Friday.")

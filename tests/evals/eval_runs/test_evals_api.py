@@ -265,7 +265,7 @@ def test_what_cannot_run_is_refused_or_fails_with_a_reason(house: EvalsHouse) ->
     assert house.work().status == "failed"
     run = client.evals.runs.retrieve(run.id, eval_id=found.id)
     assert run.status == "failed"
-    assert "Item 1 does not fit the eval's item_schema" in run.error.message
+    assert "Item 1 does not match the eval's item_schema" in run.error.message
     messages = {"type": "item_reference", "item_reference": "item.talk"}
     talks = [{"notifications": "x", "talk": [{"role": "user", "content": "hello"}]}, {"notifications": "no talk"}]
     run = client.evals.runs.create(found.id, data_source=completions(talks, input_messages=messages))

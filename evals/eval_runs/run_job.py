@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import select
 
 from evals.api_tables import EvalItemRow, EvalRunRow
-from evals.eval_runs.run_models import RunModels, answered_sample
 from evals.eval_runs.data_sources import RunData, model_parameters, read_rows, run_data
 from evals.eval_runs.evals import eval_row
 from evals.eval_runs.given_answers import store_given
 from evals.eval_runs.items import item_places
 from evals.eval_runs.published import publish_evaluation, store_task
+from evals.eval_runs.run_models import RunModels, answered_sample
 from evals.eval_runs.runs import is_active
 from evals.graders.grade import Case, Grade, ModelUsage
 from evals.graders.grading import add_usage, grade_all

@@ -144,8 +144,8 @@ class GatewayCompleter:
             await asyncio.sleep(failures if delay is None else delay)
 
     def _may_reconnect(self, patience: StartPatience) -> bool:
-        """Whether to wait for a server that refused a connection. After `reconnect_s`, no request waits until the server
-        answers again.
+        """Whether to wait for a server that refused a connection. After `reconnect_s`, no request waits until the
+        server answers again.
         """
         now = time.monotonic()
         if self._unreachable_since is None:

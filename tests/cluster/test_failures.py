@@ -102,7 +102,7 @@ async def test_the_head_dies_and_comes_back(deployed: Deploy, nodes: Nodes, capl
         async with load(deployment.gateway.base_url, 4) as users:
             await asyncio.sleep(1)
             nodes.kill_head()
-            await deployment.until(lambda: "does not answer: engines go on" in caplog.text)
+            await deployment.until(lambda: "does not answer: running engines" in caplog.text)
             await asyncio.sleep(2.5)  # whole streams of 1 s without a head
             during = len(users.streams)
             nodes.restart_head()

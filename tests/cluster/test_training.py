@@ -52,9 +52,9 @@ def test_two_nodes_of_a_cluster_train_and_publish(nodes: Nodes, home: Home) -> N
     assert [event.step for event in events if isinstance(event, Step)] == list(range(1, result.steps + 1))
     assert result.model == "styled"
     assert home[1].resolve("styled").base == "tiny"
-    told = [event.message for event in events if isinstance(event, Stage)]
-    assert "Waiting for 2 machines of the Ray cluster with a free CPU each" in told
-    assert "All 2 nodes are here" in told
+    stages = [event.message for event in events if isinstance(event, Stage)]
+    assert "Waiting for 2 machines of the Ray cluster with a free CPU each" in stages
+    assert "All 2 nodes have joined" in stages
     assert os.environ["RAY_ADDRESS"] == nodes.address
 
 

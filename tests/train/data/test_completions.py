@@ -49,12 +49,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_answers_and_corrections_become_training_data(kept: Database, tmp_path: Path) -> None:
-    out = tmp_path / "kept.jsonl"
+    out = tmp_path / "answers.jsonl"
     code, text = run(str(out), "--mask", "--json")
     assert code == 0, text
     counts = json.loads(text)
     assert (counts["read"], counts["rows"], counts["corrected"], counts["masked"]) == (5, 3, 1, 3)
-    assert counts["left_out"] == {"the same row again": 1, "an answer that was cut off": 1}
+    assert counts["left_out"] == {"a duplicate row": 1, "a truncated answer": 1}
     written = rows(out)
     assert [row["messages"][-1]["content"] for row in written] == [
         "On its way.", "Within 5 days.", "Done: call [PHONE], card [CARD].",
@@ -79,18 +79,18 @@ def test_filters_and_pairs(kept: Database, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--where", "desk"], "'desk' is not NAME=VALUE"),
-        (["--min-feedback", "helpful=much"], "is not a number"),
-        (["--model", "nobody"], "None of 0 stored completions becomes a row"),
+        (["--where", "desk"], "'desk' is not valid: use NAME=VALUE"),
+        (["--min-feedback", "helpful=much"], "helpful=much is not valid: use a number"),
+        (["--model", "nobody"], "None of 0 stored completions can become a row"),
         (["--min-feedback", "rating=1"], "5 left out: no rating of at least 1"),
     ],
 )
-def test_a_mistake_is_one_line(kept: Database, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_a_mistake_is_one_line(kept: Database, tmp_path: Path, arguments: list[str], message: str) -> None:
     code, text = run(str(tmp_path / "none.jsonl"), *arguments)
     assert code != 0
-    assert said in text
+    assert message in text
     assert not (tmp_path / "none.jsonl").exists()
 
 

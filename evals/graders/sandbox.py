@@ -54,8 +54,8 @@ def check_sandbox(unsandboxed: bool) -> None:
     """
     if not unsandboxed and not _has_bubblewrap():
         raise Invalid(
-            "Python graders need bubblewrap and user namespaces on the server: apt-get install bubblewrap. If you "
-            "trust every grader, set unsandboxed_graders instead.",
+            "Python graders need bubblewrap and user namespaces on the server: apt-get install bubblewrap and restart "
+            "Parley. If you trust every grader, set unsandboxed_graders instead.",
             param="type",
             code="python_grader_server_error",
         )
@@ -63,7 +63,7 @@ def check_sandbox(unsandboxed: bool) -> None:
 
 @cache
 def _has_bubblewrap() -> bool:
-    """Whether bubblewrap is installed and may create namespaces, which containers often forbid."""
+    """Whether bubblewrap is installed and can create namespaces, which containers often forbid. Checked once."""
     try:
         probe = subprocess.run(
             ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, timeout=_PROBE_S

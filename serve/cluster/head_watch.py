@@ -26,8 +26,8 @@ class HeadWatch:
         before, self._answers = self._answers, accepts_connections(host.strip("[]"), int(port))
         if before and not self._answers:
             self._report(
-                f"the head of the Ray cluster ({self._address}) does not answer: running engines continue, but none can "
-                "start. If it is not back within a minute (Ray's default), Ray ends Parley and the engines"
+                f"the head of the Ray cluster ({self._address}) does not answer: running engines continue, but none "
+                "can start. If it is not back within a minute (Ray's default), Ray ends Parley and the engines"
             )
         elif self._answers and not before:
             self._report("the head of the Ray cluster answers again")

@@ -93,7 +93,9 @@ async def test_a_killed_gateway_takes_its_own_streams_and_no_engine(deployed: De
         assert {name: status.pid for name, status in deployment.engines.items()} == engines
 
 
-async def test_the_head_dies_and_comes_back(deployed: Deploy, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_head_is_restarted_after_a_kill(
+    deployed: Deploy, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
     if not nodes.survives_its_head:
         pytest.skip("redis-server is not installed: apt-get install redis-server")
     caplog.set_level(logging.INFO, "parley.supervisor")

@@ -1,4 +1,4 @@
-"""train/nodes.py: two nodes on this machine learn what one process learns, also when a process of one is killed."""
+"""train/nodes.py: two nodes on this machine get the losses of one process, even if a process of theirs is killed."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def on_both(nodes: tuple[Node, ...], work: Callable[[Node], Any]) -> list[Any]:
         return list(threads.map(run, nodes))
 
 
-def test_the_flags_name_a_node() -> None:
+def test_the_flags_describe_a_node() -> None:
     assert parse_node(1, None, None) is None
     assert parse_node(3, 2, "10.0.0.7:1234") == Node(3, 2, "10.0.0.7", 1234)
     node = parse_node(2, 0, "[fd00::7]")
@@ -79,7 +79,7 @@ def test_nodes_exchange_values_and_notice_an_end() -> None:
 
 
 @pytest.mark.long
-def test_nodes_that_do_not_come_together_say_why() -> None:
+def test_nodes_that_do_not_join_are_reported() -> None:
     def enter(node: Node) -> None:
         with open_rendezvous(node):
             pass

@@ -1,4 +1,4 @@
-"""Evals and runs from the SDK's side, and the same runs from `parley eval`'s."""
+"""Evals and runs through the SDK, and the same runs in `parley eval`."""
 
 import json
 from typing import Any
@@ -160,7 +160,7 @@ def test_rows_with_answers_need_no_model_and_lists_go_on(house: EvalsHouse, chec
         client.evals.retrieve(found.id)
 
 
-def test_a_killed_run_goes_on_and_asks_nothing_twice(house: EvalsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues_without_repeating_requests(house: EvalsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_job, "CHUNK", 4)
     monkeypatch.setattr(runs, "MAX_ROWS", 5)
     check = {"type": "string_check", "name": "same", "operation": "like", "input": "{{sample.output_text}}",

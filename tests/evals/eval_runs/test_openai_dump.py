@@ -29,7 +29,7 @@ def parley(*arguments: str) -> tuple[int, Any]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["dumps", "nested"])
-def test_exported_evals_come_back(
+def test_exported_evals_are_imported(
     house: EvalsHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
     monkeypatch.setenv("PARLEY_HOME", str(house.settings.home))

@@ -27,7 +27,7 @@ def store(database: Database, name: str, question: str, answer: str, finish: str
 
 
 @pytest.fixture
-def kept(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+def stored(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setenv("PARLEY_HOME", str(settings.home))
     store(database, "a", "Where is my order?", "On its way.", desk="orders")
     store(database, "b", "Where is my order?", "On its way.", desk="orders")
@@ -48,7 +48,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_answers_and_corrections_become_training_data(kept: Database, tmp_path: Path) -> None:
+def test_answers_and_corrections_become_training_data(stored: Database, tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
     code, text = run(str(out), "--mask", "--json")
     assert code == 0, text
@@ -66,7 +66,7 @@ def test_answers_and_corrections_become_training_data(kept: Database, tmp_path: 
     assert len(rows(out)) == 1
 
 
-def test_filters_and_pairs(kept: Database, tmp_path: Path) -> None:
+def test_filters_and_pairs(stored: Database, tmp_path: Path) -> None:
     code, text = run(str(tmp_path / "refunds.jsonl"), "--where", "desk=refunds")
     assert (code, len(rows(tmp_path / "refunds.jsonl"))) == (0, 1), text
     assert run(str(tmp_path / "good.jsonl"), "--min-feedback", "helpful=0.5")[0] == 0
@@ -87,7 +87,7 @@ def test_filters_and_pairs(kept: Database, tmp_path: Path) -> None:
         (["--min-feedback", "rating=1"], "5 left out: no rating of at least 1"),
     ],
 )
-def test_a_mistake_is_one_line(kept: Database, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_a_mistake_is_one_line(stored: Database, tmp_path: Path, arguments: list[str], message: str) -> None:
     code, text = run(str(tmp_path / "none.jsonl"), *arguments)
     assert code != 0
     assert message in text

@@ -105,14 +105,14 @@ async def test_the_head_is_restarted_after_a_kill(
             await asyncio.sleep(1)
             nodes.kill_head()
             await deployment.until(lambda: "does not answer: running engines" in caplog.text)
-            await asyncio.sleep(2.5)  # whole streams of 1 s without a head
+            await asyncio.sleep(2.5)  # several streams of 1 s while there is no head
             during = len(users.streams)
             nodes.restart_head()
             await deployment.until(lambda: "the head of the Ray cluster answers again" in caplog.text)
         assert during >= 8
         assert not users.lost()
         assert {name: status.pid for name, status in deployment.engines.items()} == engines
-        # The new head starts engines, on nodes that it knows again.
+        # The restarted head starts engines on nodes that have reconnected.
         await survives(deployment, lambda: deployment.kill_replica(SECOND), SECOND)
 
 

@@ -29,7 +29,7 @@ def test_the_loss_and_the_return_are_one_line_each(monkeypatch: pytest.MonkeyPat
     with socket.create_server((LOOPBACK, port)):
         check_twice()
     assert lines[1:] == ["the head of the Ray cluster answers again"]
-    # Between two looks, nothing is looked at.
+    # Between two checks, no connection is opened.
     monkeypatch.setattr(head_watch, "_INTERVAL_S", 60.0)
     check_twice()
     assert len(lines) == 2

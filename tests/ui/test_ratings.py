@@ -1,4 +1,4 @@
-"""Thumbs on answers: the conversation is stored once with its rating, which can change or be taken back."""
+"""Ratings of answers: the conversation is stored once with its rating, which can be changed or removed."""
 
 from typing import Any
 

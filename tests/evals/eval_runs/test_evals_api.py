@@ -187,13 +187,13 @@ def test_a_killed_run_continues_without_repeating_requests(house: EvalsHouse, mo
     done = house.client.evals.runs.retrieve(run.id, eval_id=found.id)
     assert (done.status, done.result_counts.passed, done.per_model_usage[0].invocation_count) == ("completed", 10, 10)
     assert len(house.upstream.asked) == len(set(house.upstream.asked)) == 10
-    # Many rows are a file of the run's own, which goes with it.
+    # Many rows are stored as a file of the run, which is deleted with it.
     assert done.data_source.source.type == "file_id"
     assert house.client.files.retrieve(done.data_source.source.id).purpose == "evals"
     house.client.evals.runs.delete(run.id, eval_id=found.id)
     with pytest.raises(openai.NotFoundError):
         house.client.files.retrieve(done.data_source.source.id)
-    # Sampled anew: another run is not the first one's answers again.
+    # The second run samples new answers.
     house.client.evals.runs.create(found.id, data_source=completions(rows[:2]))
     assert house.work().status == "succeeded"
     assert len(house.upstream.asked) == 12

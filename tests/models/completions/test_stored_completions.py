@@ -97,7 +97,7 @@ def test_a_stream_is_stored_as_the_completion_that_it_is(gateway: Serving) -> No
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     (stored,) = wait(lambda: client.chat.completions.list().data)
     assert stored.choices[0].message.content == text
-    assert stored.usage == whole.usage  # though the client did not ask for it
+    assert stored.usage == whole.usage  # although the client did not request it
 
 
 def test_pages_continue_and_keys_read_only_their_own(gateway: Serving, database: Database) -> None:

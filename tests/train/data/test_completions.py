@@ -1,4 +1,4 @@
-"""`parley data from-completions`: stored answers and corrections become rows, each once; the rest is counted."""
+"""`parley data from-completions`: stored answers and corrections become rows, each once; others are counted."""
 
 import json
 from pathlib import Path

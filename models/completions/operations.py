@@ -134,7 +134,10 @@ class FeedbackList(ListPage):
 
 
 OPERATIONS = (
-    Operation("GET", _COMPLETIONS, "List stored completions.", "Chat", StoredCompletionList, query=CompletionsQuery),
+    Operation(
+        "GET", _COMPLETIONS, "List stored chat completions.", "Chat", StoredCompletionList, query=CompletionsQuery,
+        errors=(404,),
+    ),
     Operation("GET", _COMPLETION, "Retrieve a stored chat completion.", "Chat", StoredChatCompletion, errors=(404,)),
     Operation(
         "POST", _COMPLETION, "Replace the metadata of a stored chat completion.", "Chat", StoredChatCompletion,

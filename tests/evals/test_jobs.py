@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from evals.judges.report import JudgeReport
 from evals.judges.rubric import shipped_rubrics
 from evals.tasks.evaluations import load_evaluation
 from evals.votes.prompts import add_prompts
+from models.chat.completer import StartPatience
 from models.chat.judge_prompt import pairwise_answer, pointwise_answer
 from models.database import Database
 from models.jobs.jobs import claim, enqueue, get_job
@@ -153,7 +155,8 @@ def test_an_invalid_job_fails_with_the_reason(served: Settings, database: Databa
 
 
 @pytest.mark.long
-def test_the_job_fails_if_no_server_runs(served: Settings, database: Database) -> None:
+def test_the_job_fails_if_no_server_runs(served: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.served_models.StartPatience", partial(StartPatience, reconnect_s=0.5))
     add_prompts(database, [{"prompt": "Question?"}], "test")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What storing a chat completion costs the gateway's event loop; a thread does the rest.
+"""The cost of storing a chat completion for the gateway's event loop; a thread does the rest.
 
     python -m bench.completion_log [--json]
 

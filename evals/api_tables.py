@@ -58,8 +58,8 @@ class EvalRunRow(Base):
 class EvalItemRow(Base):
     """The output item of one row of a run's data, at its place from 0. Its data is the task's sample at that place.
 
-    `status` is pass, fail or error. `results` has one entry for each testing criterion; `error` says why there is no
-    answer.
+    `status` is pass, fail or error. `results` has one entry for each testing criterion; `error` is the reason if there
+    is no answer.
     """
 
     __tablename__ = "eval_items"

@@ -28,7 +28,7 @@ class Completers:
     """Completers by model. Calling it gives one that retries; `unretried` gives one whose caller retries.
 
     A recorded model (`MODEL@recorded`) answers from its recording, without the gateway. Requests to a model whose
-    engine is starting, or to a gateway that is being started again, wait; `on_wait` is then called with a line.
+    engine is starting, or to a gateway that is restarting, wait; `on_wait` is then called with a line.
     """
 
     def __init__(self, settings: Settings, database: Database, on_wait: ReportWait = lambda _: None) -> None:

@@ -190,7 +190,7 @@ class AnswerRow(Base):
     prompt_tokens: Mapped[int | None] = mapped_column()
     completion_tokens: Mapped[int | None] = mapped_column()
     finish_reason: Mapped[str | None] = mapped_column(String(64))
-    # The calls of tools that the answer makes, as OpenAI has them; None if it makes none.
+    # The answer's tool calls in OpenAI's format; None if there are none.
     tool_calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 

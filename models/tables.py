@@ -189,7 +189,7 @@ class AuditRow(Base):
 
 
 class StoredCompletionRow(Base):
-    """A chat completion that was stored on request: see models/completions."""
+    """A stored chat completion: see models/completions."""
 
     __tablename__ = "stored_completions"
 

@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leaves what was imported out of garbage collections, which otherwise take a seventh of the fast tests' CPU."""
+    """Excludes imported objects from garbage collection, which otherwise takes a seventh of the fast tests' CPU."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)

@@ -16,7 +16,7 @@
 | `synthesise`, `SynthesisOptions` | more examples like yours, written by any served model |
 | `advise` | whether to start with a prompt, retrieval or fine-tuning, and why |
 | `train`, `TrainingRequest` | SFT on the assistant's messages or DPO on pairs; LoRA, QLoRA or full tuning |
-| `train_on_nodes`, `Node` | one machine's part of a training on several |
+| `train_on_nodes`, `Node` | training on several machines, called on each |
 | `resume` | continues an interrupted run, with the same result |
 | `open_cloud`, `submit_job`, `follow` | training at OpenAI or Together AI, with exactly one job |
 | `plan_rescue`, `carry_out` | retrains a fine-tune of OpenAI here: the plan, and its execution |

@@ -63,16 +63,16 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
 
-    On several machines, start the same command on each. All need the base and the data; the first one, node 0, writes
-    the run and publishes the model. This is node 1 of 2:
+    To train on several machines, start the same command on each. All of them need the base and the data; the first one,
+    node 0, writes the run and publishes the model. This is node 1 of 2:
 
       parley train tickets.jsonl --base demo-base --name support-v1 --nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400
 
-    On 2 machines of a Ray cluster:
+    To train on 2 machines of a Ray cluster:
 
       parley train tickets.jsonl --base demo-base --name support-v1 --on auto --nodes 2
 
-    Whether it fits, and how several GPUs hold the base:
+    To see whether the training fits, and how several GPUs would hold the base:
 
       parley train tickets.jsonl --base Qwen/Qwen3-32B --gpus 8 --plan
 
@@ -100,7 +100,9 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
         _train_here(options, node)
         return
     if node:
-        raise Invalid(f"--nodes is for training on your machines: leave it out with --on {options.on}.", param="nodes")
+        raise Invalid(
+            f"--nodes is for training on your own machines: leave it out with --on {options.on}.", param="nodes"
+        )
     request = options.request()
     with problems_shown(options.as_json):
         train_on_cloud(options.on, request, options.lr_multiplier, yes=options.yes, as_json=options.as_json)
@@ -128,7 +130,7 @@ def _train_here(options: TrainOptions, node: "Node | None") -> None:
 
 
 def _with_shard(options: TrainOptions, nodes: int) -> "TrainingRequest":
-    """The request; with --shard auto, the base is divided if a plan finds that it does not fit one GPU."""
+    """The request; with --shard auto, the base is divided if it does not fit on one GPU, as planned."""
     from dataclasses import replace
 
     request = replace(options.request(), nodes=nodes)
@@ -142,8 +144,8 @@ def _with_shard(options: TrainOptions, nodes: int) -> "TrainingRequest":
             return request
         from train.planning.plan import plan
 
-        made = plan(request, settings=settings, registry=registry, measure=False)
-    return replace(request, shard=made.spread.shard) if made.spread else request
+        planned = plan(request, settings=settings, registry=registry, measure=False)
+    return replace(request, shard=planned.spread.shard) if planned.spread else request
 
 
 def _show_plan(options: TrainOptions, nodes: int) -> None:
@@ -154,11 +156,11 @@ def _show_plan(options: TrainOptions, nodes: int) -> None:
     from train.planning.plan import plan
 
     with optional_home() as (settings, registry), problems_shown(options.as_json):
-        made = plan(replace(options.request(), nodes=nodes), settings=settings, registry=registry)
+        planned = plan(replace(options.request(), nodes=nodes), settings=settings, registry=registry)
     if options.as_json:
-        print_json(made.to_json())
+        print_json(planned.to_json())
     else:
-        show_plan(console(), made)
+        show_plan(console(), planned)
 
 
 def _node(places: NodeOptions) -> "Node | None":

@@ -104,12 +104,12 @@ def show_result(result: "TrainingResult", address: str) -> None:
 
 
 def show_node_result(result: "NodeResult", as_json: bool) -> None:
-    """Prints how a training ended on a node that does not write it."""
+    """Prints how a training ended on a node other than node 0."""
     if as_json:
         print_json(asdict(result))
         return
     loss = f" with a loss of {result.loss_after:.3f}" if result.loss_after is not None else ""
-    console().print(f"Node {result.node} has done its part of the run {result.run}{loss}; node 0 publishes the model.")
+    console().print(f"Node {result.node} finished its part of run {result.run}{loss}. Node 0 publishes the model.")
 
 
 def _plain(value: object) -> str:

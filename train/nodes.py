@@ -1,4 +1,4 @@
-"""Training on several machines: each runs the same command, node 0 writes the run and publishes its model."""
+"""Training on several machines: each runs the same command; node 0 writes the run and publishes its model."""
 
 import shutil
 import tempfile
@@ -39,30 +39,30 @@ def train_on_nodes(
         settings: where the base is looked up; on node 0 also where the run and the model are stored.
 
     Returns:
-        On node 0 the result, published if there is a registry; on the others their part.
+        On node 0 the result, published if there is a registry; on other nodes how their part ended.
 
     Raises:
-        Unavailable: the nodes do not come together. Invalid: they differ. NodeLost: one of them is gone. What `train`
-        raises.
+        Unavailable: not all nodes join. Invalid: they differ. NodeLost: a node has ended or cannot be reached. What
+        `train` raises.
     """
-    asked = request if isinstance(request, TrainingRequest) else None
-    run = "" if asked else str(request)
+    own = request if isinstance(request, TrainingRequest) else None
+    run = "" if own else str(request)
     with _at_rendezvous(node, progress) as rendezvous:
         if not node.first:
-            return _train_as_other(asked, run, rendezvous, settings, registry, progress)
+            return _train_as_other(own, run, rendezvous, settings, registry, progress)
         folder = find_run(run, settings) if run else settings.runs_dir / new_ulid()
-        asked = replace(asked or _stored_request(folder), nodes=node.count)
+        resolved = replace(own or _stored_request(folder), nodes=node.count)
         rendezvous.run = folder.name
         finished = bool(run) and load_finished(folder) is not None
-        _exchange_start(rendezvous, run, {"request": asked.to_json(), "finished": finished})
+        _exchange_start(rendezvous, run, {"request": resolved.to_json(), "finished": finished})
         return train(
-            asked, settings=settings, registry=registry, out=folder, resume=bool(run), progress=progress,
+            resolved, settings=settings, registry=registry, out=folder, resume=bool(run), progress=progress,
             rendezvous=rendezvous,
         )  # fmt: skip
 
 
 def _train_as_other(
-    asked: TrainingRequest | None,
+    own: TrainingRequest | None,
     run: str,
     rendezvous: Rendezvous,
     settings: Settings,
@@ -75,16 +75,16 @@ def _train_as_other(
     if start["finished"]:
         progress(Stage("This run has finished already"))
         return NodeResult(node.rank, start["run"])
-    asked = replace(asked or TrainingRequest.from_json(start["request"]), nodes=node.count)
+    request = replace(own or TrainingRequest.from_json(start["request"]), nodes=node.count)
     use_hub_token(settings.hub_token)
-    device = find_device(settings, asked.gpus)
-    base = with_options(find_base(asked.base, registry), asked.chat_template, asked.trust_remote_code)
+    device = find_device(settings, request.gpus)
+    base = with_options(find_base(request.base, registry), request.chat_template, request.trust_remote_code)
     with tempfile.TemporaryDirectory(prefix=f"parley-node-{node.rank}-") as folder:
-        part = TrainingRun(asked, base, device, Path(folder), progress, rendezvous)
+        part = TrainingRun(request, base, device, Path(folder), progress, rendezvous)
         try:
             return NodeResult(node.rank, start["run"], part.execute(registry, None).loss_after)
         except ParleyError:
-            _keep_log(Path(folder), settings, f"train-{start['run']}-node-{node.rank}.log")
+            _copy_log(Path(folder), settings, f"train-{start['run']}-node-{node.rank}.log")
             raise
 
 
@@ -93,12 +93,12 @@ def _at_rendezvous(node: Node, progress: Progress) -> Iterator[Rendezvous]:
     others = f"{node.count - 1} other node{'s' * (node.count > 2)}"
     progress(Stage(f"Node {node.rank} of {node.count}: waiting for {others} at {node.address}"))
     with open_rendezvous(node) as rendezvous:
-        progress(Stage(f"All {node.count} nodes are here"))
+        progress(Stage(f"All {node.count} nodes have joined"))
         yield rendezvous
 
 
 def _exchange_start(rendezvous: Rendezvous, run: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Node 0's values, once all nodes begin or continue the same run."""
+    """Node 0's values, after checking that all nodes begin or continue the same run."""
     own = values | {"run": rendezvous.run, "resumes": Path(run).name}
     starts = rendezvous.exchange("start", own, rendezvous.node.timeout_s)
     for rank, other in enumerate(starts):
@@ -114,11 +114,15 @@ def _exchange_start(rendezvous: Rendezvous, run: str, values: dict[str, Any]) ->
 def _stored_request(folder: Path) -> TrainingRequest:
     stored = read_json(folder / CONFIG).get("asked") or {}
     if not stored.get("data"):
-        raise Invalid(f"The run {folder.name} used data in memory, which other nodes do not have.", param="resume")
+        raise Invalid(
+            f"The run {folder.name} was trained on data in memory, which other nodes do not have: continue it without "
+            "--nodes.",
+            param="resume",
+        )
     return TrainingRequest.from_json(stored)
 
 
-def _keep_log(folder: Path, settings: Settings, name: str) -> None:
+def _copy_log(folder: Path, settings: Settings, name: str) -> None:
     if (folder / LOG).is_file():
         settings.logs_dir.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / LOG, settings.logs_dir / name)

@@ -39,7 +39,7 @@ def _option(text: str, panel: str | None = None, *flags: str, **more: Any) -> An
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `parley train` was given on the command line. Numbers are text, because they may be "auto"."""
+    """The command line of `parley train`. Numbers are text, because they may be "auto"."""
 
     data: Annotated[
         Path | None,
@@ -123,15 +123,17 @@ class TrainOptions:
     shard: Annotated[
         str,
         _option(
-            "fsdp: all processes together hold one copy of a LoRA's base. none: a copy each. auto: fsdp if the base "
-            "does not fit one GPU. fsdp has not been run on GPUs yet.",
+            "fsdp: the processes divide one copy of a LoRA's base. none: each holds a copy. auto: fsdp if the base "
+            "does not fit on one GPU. fsdp has not been tested on GPUs yet.",
             _MACHINE,
         ),
     ] = "auto"
     plan: Annotated[
         bool,
         _option(
-            "Show the memory of each GPU, the time, and what --shard auto chooses. Nothing is trained.", None, "--plan"
+            "Only show the memory per GPU, the time, and what --shard auto would choose; nothing is trained.",
+            None,
+            "--plan",
         ),
     ] = False
     threads: Annotated[int | None, _option("CPU threads. Default: half of the cores, at least 2.", _MACHINE, min=1)] = (
@@ -176,7 +178,7 @@ class TrainOptions:
         return self.on == "auto" or self.on.startswith("ray://")
 
     def require(self) -> None:
-        """Raises Invalid where an option is missing, or does not belong to where the training runs."""
+        """Raises Invalid if an option is missing, or has no use where the training runs."""
         for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name or self.plan or None, "--name")):
             if value is None:
                 raise Invalid(f"{flag} is missing. See `parley train --help`.", param=flag.strip("-").lower())
@@ -262,7 +264,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """The place of this machine in a training on several machines."""
+    """The options of a training on several machines."""
 
     nodes: Annotated[
         int,
@@ -281,12 +283,10 @@ class NodeOptions:
     rendezvous: Annotated[
         str | None,
         _option(
-            "HOST:PORT of node 0, by which the others reach it; the port must be free there.",
+            "HOST:PORT at which the other nodes reach node 0. The port must be free on node 0.",
             _MACHINES,
             "--rendezvous",
             "--rdzv-endpoint",
         ),
     ] = None
-    rendezvous_timeout: Annotated[
-        float, _option("Seconds in which all nodes must have been started.", _MACHINES, min=1)
-    ] = 600.0
+    rendezvous_timeout: Annotated[float, _option("Seconds to wait for all nodes to join.", _MACHINES, min=1)] = 600.0

@@ -30,7 +30,7 @@ _END_S = 60.0  # for the other nodes, once one has ended: longer than they take 
 
 @dataclass(frozen=True)
 class RayJob:
-    """What trains, and where: `address` is auto or ray://HOST:PORT, `gpus` those of each machine, 0 on CPUs.
+    """A training on a Ray cluster. `address`: auto or ray://HOST:PORT. `gpus`: GPUs per machine, 0 on CPUs.
 
     `request` is a training, or the id or folder of a run to continue.
     """
@@ -50,7 +50,7 @@ class NodeEnd:
 
 
 class NodeActor:
-    """One node of a training, in a process of Ray's on the machine that Ray chose. Its methods run in threads."""
+    """One node of a training, in an actor's process on the machine that Ray chose. Its methods run in threads."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -64,7 +64,7 @@ class NodeActor:
             return host, probe.getsockname()[1]
 
     def run(self, request: TrainingRequest | str, node: Node, home: Path, device: str) -> NodeEnd:
-        """Takes part in the training; returns when it has ended."""
+        """Runs this node's part of the training; returns when it has ended."""
         from models.settings.environment import let_openmp_threads_sleep
 
         let_openmp_threads_sleep()
@@ -75,12 +75,12 @@ class NodeActor:
                 result = train_on_nodes(
                     request, node, settings=settings, registry=registry, progress=self._events.append
                 )
-        except ParleyError as error:  # as data: not every exception survives the way back
+        except ParleyError as error:  # as data, because not every exception can be pickled
             return NodeEnd(error=str(error))
         return NodeEnd(result)
 
     def events(self, begin: int) -> list[Event]:
-        """The events from this number on."""
+        """The events from index `begin` on."""
         return self._events[begin:]
 
 
@@ -88,8 +88,8 @@ def train_on_ray(job: RayJob, settings: Settings, progress: Progress = silent) -
     """Trains on machines of a Ray cluster; node 0 publishes into the settings' home, which its machine must share.
 
     Raises:
-        Invalid: Ray is not installed. Unavailable: the cluster cannot be used, or has no room. ParleyError: a node's
-        error.
+        Invalid: Ray is not installed. Unavailable: the cluster cannot be used, or lacks free machines. ParleyError: a
+        node's error.
     """
     ray = _connect(job.address)
     try:
@@ -125,19 +125,21 @@ def _connect(address: str) -> Any:
 
 
 def _adapt(job: RayJob, resources: dict[str, float]) -> RayJob:
-    """The job without GPUs on a cluster that has none, and with paths that do not depend on the working directory."""
+    """The job with absolute paths, and without GPUs on a cluster that has none."""
     request = job.request
     if isinstance(request, TrainingRequest):
         paths = {name: str(getattr(request, name)) for name in ("data", "base")}
-        found: dict[str, Any] = {
+        absolute: dict[str, Any] = {
             name: str(Path(path).absolute()) for name, path in paths.items() if Path(path).exists()
         }
-        request = replace(request, **found)
+        request = replace(request, **absolute)
     return replace(job, request=request, gpus=job.gpus if resources.get("GPU") else 0)
 
 
 def _reserve(ray: Any, job: RayJob, progress: Progress) -> Any:
-    """Resources on as many machines as the job has nodes, the first on this machine if it is one of the cluster's."""
+    """Reserves resources on one machine per node; for node 0 on this machine, if it belongs to the cluster and has
+    them.
+    """
     needs = {"CPU": 1.0} | ({"GPU": float(job.gpus)} if job.gpus else {})
     here = f"node:{ray.util.get_node_ip_address()}"
     alone = [node for node in ray.nodes() if node["Alive"] and here in node["Resources"]]
@@ -145,12 +147,12 @@ def _reserve(ray: Any, job: RayJob, progress: Progress) -> Any:
     first = needs | ({here: 0.001} if job.address == "auto" and fits else {})
     util: Any = import_module("ray.util")
     group = util.placement_group([first, *([needs] * (job.nodes - 1))], strategy="STRICT_SPREAD")
-    what = f"{job.gpus} free GPUs" if job.gpus else "a free CPU"
+    what = f"{job.gpus} free GPU{'s' * (job.gpus > 1)}" if job.gpus else "a free CPU"
     progress(Stage(f"Waiting for {job.nodes} machines of the Ray cluster with {what} each"))
     if not group.wait(_PLACE_S):
         raise Unavailable(
-            f"The Ray cluster has no {job.nodes} machines with {what} each after {_PLACE_S:g} s: use fewer --nodes or "
-            "--gpus, or wait for others to end (`ray status`)."
+            f"The Ray cluster did not have {job.nodes} machines with {what} each within {_PLACE_S:g} s: use fewer "
+            "--nodes or --gpus, or wait until other jobs have ended (see `ray status`)."
         )
     return group
 
@@ -182,7 +184,7 @@ def _follow(ray: Any, actors: list[Any], ends: list[Any], progress: Progress) ->
         try:
             events = ray.get(actors[0].events.remote(seen))
         except ray.exceptions.RayError:
-            events = []  # its end says why
+            events = []  # the error is in its NodeEnd
         for event in events:
             progress(event)
         seen += len(events)

@@ -38,10 +38,10 @@ class TrainingRequest:
         format: the row format of the data (`train.data.formats` lists them); "auto" detects it.
         per_turn: learn each answer of a conversation as a separate example with the whole context before it.
         trackers: where metrics also go: "wandb", "tensorboard", "trackio", each installed by the user.
-        gpus: processes that share each batch, one per GPU; on a CPU this only shows that it works. nodes: machines with
-            so many each, which share each batch too (`train.nodes`).
-        shard: "none": each process holds the whole base. "fsdp": all processes together hold one, for a LoRA on a base
-            that does not fit one GPU. Not yet run on GPUs.
+        gpus: processes that share each batch, one per GPU; on a CPU this is only a test. nodes: machines with so many
+            GPUs each, which share each batch (`train.nodes`).
+        shard: "none": each process holds the whole base. "fsdp": the processes divide one copy, for a LoRA on a base
+            that does not fit on one GPU. Not yet tested on GPUs.
         threads: CPU threads; by default half of the cores, at least 2, because engines may use the others. The same
             number gives the same result, bit for bit.
         job, bot, description: stored in the published spec.

@@ -77,7 +77,7 @@ def train(
             without the interruption; on a CPU bit for bit. A finished run returns its result.
         progress: receives every event (`train.run.progress`); an exception that it raises ends the training.
         checked: what `check` reported for this data earlier; then it is not checked again.
-        rendezvous: the other nodes of `request.nodes`; this is node 0 (`train.nodes`).
+        rendezvous: the connection to the other nodes if `request.nodes` > 1; this is node 0 (`train.nodes`).
 
     Returns:
         Losses before and after, tokens, seconds, where everything is, and all problems of the data.

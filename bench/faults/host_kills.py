@@ -44,8 +44,8 @@ _GOALS_S = {"gateway": 5.0, "page": 20.0, "worker": 50.0}
 
 @dataclass(frozen=True)
 class HostKill:
-    """One kill. `back_s`: seconds until the process answers, or the job goes on. `lost`: requests or votes without an
-    answer that ran through the target. `elsewhere`: answers of the other gateway and votes at the other page meanwhile.
+    """One kill. `back_s`: seconds until the process answers again, or the job continues. `lost`: requests through the
+    target that got no answer. `elsewhere`: answers of the other gateway, or votes at the other page, in this time.
     """
 
     target: str
@@ -57,8 +57,8 @@ class HostKill:
 
 @dataclass(frozen=True)
 class HostKills:
-    """All kills. `votes` were acknowledged; of these, `votes_lost` and `votes_doubled`. `jobs` ended, each with every
-    sample once, unless a complaint says otherwise; `unanswered` of their requests were in flight on a killed gateway.
+    """All kills. `votes`: acknowledged votes, of which `votes_lost` and `votes_doubled`. `jobs`: jobs that ended, each
+    with every sample once, except those in `job_complaints`. `unanswered`: their requests that a killed gateway lost.
     """
 
     kills: tuple[HostKill, ...]
@@ -109,7 +109,7 @@ class Service:
         self._process.wait(20)
 
     def answers(self) -> bool:
-        """Whether it answers; a worker does whenever it runs."""
+        """Whether the process answers; for a worker, whether it runs."""
         if self.kind == "worker":
             return self._process.poll() is None
         port, path = (self.settings.port, "/health") if self.kind == "gateway" else (self.settings.page_port, "/vote/")
@@ -164,7 +164,7 @@ class HostSet:
         return self.jobs[-1]
 
     def job_complaints(self) -> list[str]:
-        """Waits for all jobs, and says which did not succeed with every sample once."""
+        """Waits for all jobs; returns a line for each that did not succeed with every sample once."""
         complaints = []
         for job_id in self.jobs:
             _wait(lambda job_id=job_id: get_job(self.database, job_id).over)
@@ -174,7 +174,7 @@ class HostSet:
                 continue
             results = load_evaluation(self.database, job.result["evaluation"]).results[MODEL]
             unanswered = sum(result.error is not None for result in results)
-            # What was in flight when the worker's gateway died may have been billed, so it is not sent again.
+            # Requests in flight when the worker's gateway was killed may have been billed, so they are not repeated.
             self.unanswered += unanswered
             if len(results) != _SAMPLES or unanswered > CONCURRENCY:
                 complaints.append(f"a job has {len(results)} rows of {_SAMPLES}, {unanswered} without an answer")
@@ -278,7 +278,7 @@ def _complaints(kill: HostKill, service: Service) -> list[str]:
 
 
 def _link_homes(folder: Path, homes: Sequence[Path]) -> None:
-    """Makes the homes, with what docs/scaling.md says hosts must share as links to one folder."""
+    """Creates the homes. Folders that hosts must share (docs/scaling.md) are links to one folder."""
     for home in homes:
         home.mkdir(parents=True)
     for name in _SHARED:

@@ -1,4 +1,4 @@
-"""Browsers that vote at a page: battles for them, votes cast again until one is acknowledged, and what was stored."""
+"""Browsers that vote at a page: their battles, votes that are repeated until acknowledged, and a check of the rows."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ class Showing:
 
 
 def open_voting(database: Database) -> None:
-    """Opens the shared campaign for two models that nobody asks."""
+    """Opens the shared campaign for two models, to which no request is sent."""
     with database.write() as session:
         session.execute(update(CampaignRow).values(opened=utcnow(), models=["a", "b"]))
 
@@ -55,7 +55,7 @@ def new_battles(database: Database, cookies: Cookies, count: int) -> list[Showin
 
 
 def vote_on_all(waiting: "queue.SimpleQueue[Showing]", port: int, acknowledged: list[str], deadline: float) -> None:
-    """A browser: it votes, and casts a vote without an answer again. 409 says that it is stored.
+    """A browser: it votes, and repeats a vote that got no answer. 409 means that the vote is stored.
 
     It ends when nothing waits, or at the first vote without an answer after `deadline`, a `time.monotonic()`.
     """

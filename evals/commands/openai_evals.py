@@ -1,4 +1,4 @@
-"""`parley import openai-evals` and `parley eval verify`: evals that were exported from OpenAI."""
+"""`parley import openai-evals` and `parley eval verify`: evals exported from OpenAI."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +14,14 @@ _MOST_PRINTED = 50
 
 def import_group() -> typer.Typer:
     """The commands under `parley import`."""
-    group = typer.Typer(help="Import what other services exported.", no_args_is_help=True)
+    group = typer.Typer(help="Import data that was exported from other services.", no_args_is_help=True)
     group.callback()(_group)
     group.command("openai-evals")(import_openai_evals)
     return group
 
 
 def _group() -> None:
-    """Import what other services exported."""
+    """Import data that was exported from other services."""
 
 
 def import_openai_evals(
@@ -29,9 +29,9 @@ def import_openai_evals(
 ) -> None:
     """Import evals, runs and output items that were exported from OpenAI's API.
 
-    Reads the API's objects as the SDK dumps them (alone, in lists, or one a line), and Langfuse's layout: a file for
-    each eval with its runs, and `files/ID.jsonl`. Evals and runs keep their ids; a completed run becomes an
-    evaluation for `parley eval show`. What cannot be imported is listed.
+    Reads the API's objects as the SDK dumps them (one per file, in lists, or one per line), and Langfuse's layout: one
+    file for each eval with its runs, and `files/ID.jsonl`. Evals and runs keep their ids; a completed run becomes an
+    evaluation for `parley eval show`. Objects that cannot be imported are listed with the reason.
     """
     from evals.eval_runs.openai_dump import import_dump
 
@@ -49,32 +49,32 @@ def import_openai_evals(
 
 
 def verify(
-    run: Annotated[str, typer.Argument(help="A run of the evals API, such as evalrun_….")], as_json: JsonFlag = False
+    run: Annotated[str, typer.Argument(help="The id of a run of the evals API: evalrun_….")], as_json: JsonFlag = False
 ) -> None:
     """Recompute the verdicts of a run's string_check and text_similarity graders, and list those that differ.
 
-    The exit status is 1 if one differs.
+    The exit status is 1 if any verdict differs.
     """
     from evals.eval_runs.verification import verify_run
 
     with open_home() as home:
-        found = verify_run(home.database, run)
+        verification = verify_run(home.database, run)
     if as_json:
         print_json(
             {
-                "compared": found.compared,
-                "equal": found.equal,
-                "deviations": [vars(deviation) for deviation in found.deviations],
-                "left_out": found.left_out,
+                "compared": verification.compared,
+                "equal": verification.equal,
+                "deviations": [vars(deviation) for deviation in verification.deviations],
+                "left_out": verification.left_out,
             }
         )
     else:
-        echo(f"{found.equal} of {found.compared} verdicts are equal.")
-        for deviation in found.deviations[:_MOST_PRINTED]:
+        echo(f"{verification.equal} of {verification.compared} verdicts match.")
+        for deviation in verification.deviations[:_MOST_PRINTED]:
             echo(str(deviation))
-        if (more := len(found.deviations) - _MOST_PRINTED) > 0:
+        if (more := len(verification.deviations) - _MOST_PRINTED) > 0:
             echo(f"… and {more} more: --json lists all.")
-        if found.left_out:
-            echo(f"Not repeatable, so left out: {', '.join(found.left_out)}.")
-    if found.deviations:
+        if verification.left_out:
+            echo(f"Left out, because their verdicts are not reproducible: {', '.join(verification.left_out)}.")
+    if verification.deviations:
         raise typer.Exit(1)

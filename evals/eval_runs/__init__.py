@@ -1,1 +1,1 @@
-"""OpenAI's evals API: evals, runs and output items. The worker's job `eval-run` runs a run."""
+"""OpenAI's evals API: evals, runs and output items. The worker's job `eval-run` executes a run."""

@@ -1,6 +1,7 @@
-"""The data of a run: rows from a request or a file, the messages that each gives, and the task that they are together.
+"""The data of a run: rows from a request or a file, the messages of each row, and the task that they form.
 
-A row whose messages cannot be made is an item with an error; a row that does not fit the eval's schema fails the run.
+A row whose messages cannot be rendered is an item with an error; a row that does not match the eval's schema fails the
+run.
 """
 
 import hashlib
@@ -20,12 +21,20 @@ from models.chat.messages import Message
 from models.errors import Invalid, ParleyError
 from models.files.stored_files import Files
 
-_CALLED = ("response_format", "tools", "seed", "temperature", "top_p", "reasoning_effort", "max_completion_tokens")
+_OPTIONS = (
+    "response_format",
+    "tools",
+    "seed",
+    "temperature",
+    "top_p",
+    "reasoning_effort",
+    "max_completion_tokens",
+)
 
 
 @dataclass(frozen=True)
 class RunData:
-    """A run's rows as a task, whose samples have item and sample in their metadata; `errors` by place."""
+    """A run's rows as a task, whose samples have item and sample in their metadata. `errors`: place → message."""
 
     task: Task
     errors: Mapping[int, str]
@@ -53,13 +62,13 @@ def _read_lines(path: Path, name: str) -> Iterator[dict[str, Any]]:
                 row = Row.model_validate(json.loads(line))
             except (ValidationError, ValueError, RecursionError) as error:
                 raise Invalid(
-                    f'Line {number} of {name} is not a row: each line is JSON such as {{"item": {{"question": "…"}}}}.',
+                    f'Line {number} of {name} is not a row: use JSON such as {{"item": {{"question": "…"}}}}.',
                     param="data_source.source.id",
                 ) from error
             count += 1
             yield row.model_dump(exclude_unset=True)
     if not count:
-        raise Invalid(f"The file {name} has no rows.", param="data_source.source.id")
+        raise Invalid(f"The file {name} has no rows: upload one with a row per line.", param="data_source.source.id")
 
 
 def run_data(
@@ -71,14 +80,14 @@ def run_data(
         request: the run's `data_source`. item_schema: the JSON schema of an item, None for any.
 
     Raises:
-        Invalid: an item does not fit the schema.
+        Invalid: an item does not match the schema.
     """
     check = _item_check(item_schema)
     samples: list[TaskSample] = []
     errors: dict[int, str] = {}
     for place, row in enumerate(rows):
         if problem := check(row["item"]):
-            raise Invalid(f"Item {place + 1} does not fit the eval's item_schema: {problem}.", param="data_source")
+            raise Invalid(f"Item {place + 1} does not match the eval's item_schema: {problem}.", param="data_source")
         try:
             messages = _messages(request, row)
         except ParleyError as error:
@@ -98,27 +107,30 @@ def model_parameters(sampling: Mapping[str, Any] | None) -> dict[str, Any]:
         given["response_format"] = _chat_format(text_format)
     if tools := given.get("tools"):
         given["tools"] = [_chat_tool(tool) for tool in tools]
-    return {name: given[name] for name in _CALLED if name in given}
+    return {name: given[name] for name in _OPTIONS if name in given}
 
 
 def _messages(request: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Message, ...]:
-    wanted = request.get("input_messages")
-    if request["type"] == "jsonl" or wanted is None:
+    source = request.get("input_messages")
+    if request["type"] == "jsonl" or source is None:
         return ()
     values = {"item": row["item"], "sample": row.get("sample") or {}}
-    if wanted["type"] == "template":
-        found = render_messages(wanted["template"], values)
+    if source["type"] == "template":
+        messages = render_messages(source["template"], values)
     else:
-        value = look_up(wanted["item_reference"].strip("{} "), values)
-        found = [{"role": "user", "content": value}] if isinstance(value, str) else value
+        value = look_up(source["item_reference"].strip("{} "), values)
+        messages = [{"role": "user", "content": value}] if isinstance(value, str) else value
     try:
-        return tuple(Message.model_validate(as_message(message)) for message in found)
+        return tuple(Message.model_validate(as_message(message)) for message in messages)
     except (ValidationError, TypeError, AttributeError) as error:
-        raise TemplateError("its messages are not texts of system, developer, user or assistant") from error
+        raise TemplateError(
+            "The messages cannot be used: each needs a text as its content and the role system, developer, user or "
+            "assistant."
+        ) from error
 
 
 def as_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message of an item as role and content; the developer's is the system's."""
+    """A message of an item as role and content; the role developer becomes system."""
     role = message.get("role")
     return {"role": "system" if role == "developer" else role, "content": message.get("content")}
 

@@ -1,4 +1,4 @@
-"""The routes of the evals API and of graders: only HTTP; `evals.eval_runs` and `evals.graders` do the work."""
+"""The HTTP routes of the evals API and of graders. The logic is in `evals.eval_runs` and `evals.graders`."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ class _EvalRoutes:
         return json_response(await run_in_thread(self._run_grader, body))
 
     def _run_grader(self, body: GraderRun) -> dict[str, Any]:
-        from evals.eval_runs.asking import Asking
+        from evals.eval_runs.run_models import RunModels
         from evals.graders.grader_runs import run_grader
         from evals.graders.grading import check_grader, models_of
         from evals.graders.shapes import grader_json
@@ -119,8 +119,8 @@ class _EvalRoutes:
         find_models(self._settings, self._database, *models_of(grader))
 
         async def run(completers: Completers) -> dict[str, Any]:
-            asking = Asking(self._settings, self._database, completers, salt=new_ulid())
-            return await run_grader(grader, body.model_sample, body.item, asking.grading_context())
+            models = RunModels(self._settings, self._database, completers, salt=new_ulid())
+            return await run_grader(grader, body.model_sample, body.item, models.grading_context())
 
         return run_with_completers(self._settings, self._database, run)
 

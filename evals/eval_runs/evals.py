@@ -1,4 +1,4 @@
-"""Evals: created, listed, changed and deleted, as the API's objects."""
+"""Creates, lists and changes evals; returns the API's objects. `runs` deletes them."""
 
 import hashlib
 import json
@@ -61,7 +61,7 @@ class Caller:
 def create_eval(
     database: Database, request: EvalCreate, caller: Caller, *, unsandboxed: bool = False
 ) -> dict[str, Any]:
-    """Creates an eval; a repeated request gets the eval of the first one.
+    """Creates an eval. For a repeated request, returns the eval that the first one created.
 
     Raises:
         Invalid: the item schema or a grader is not valid.
@@ -169,7 +169,7 @@ def seconds(moment: datetime) -> int:
 
 
 def request_digest(caller: Caller, content: Any) -> str:
-    """The hash by which a repeated request is recognised."""
+    """The hash that identifies a repeated request."""
     return hashlib.sha256(f"{caller.key}:{json.dumps(content, sort_keys=True)}".encode()).hexdigest()
 
 
@@ -181,7 +181,7 @@ def find_repeated(database: Database, table: Any, digest: str) -> Any:
 
 
 def with_criterion_id(grader: Mapping[str, Any]) -> dict[str, Any]:
-    """A criterion with an id, by which results name it."""
+    """A criterion with an id, to which results refer."""
     return {"id": f"{grader['name'][:200]}-{uuid.uuid4()}"} | {k: v for k, v in grader.items() if v is not None}
 
 

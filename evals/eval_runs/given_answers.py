@@ -1,4 +1,4 @@
-"""Answers that a run's data has already: stored like a model's answers, so that reports show them."""
+"""Answers that are part of a run's data, stored like a model's answers so that reports show them."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ _PARAMETERS = {"source": "jsonl"}
 
 
 def store_given(database: Database, model: str, samples: Sequence[TaskSample]) -> list[Outcome]:
-    """The outcome of each sample, whose answer is in its metadata; an empty answer for rows that have only an item."""
+    """The outcome of each sample, from the answer in its metadata; an empty answer for rows with an item only."""
     cache = AnswerCache(database, parameters_hash(_PARAMETERS))
     keys = [_digest(sample.sample.metadata) for sample in samples]
     cache.read([model], keys)

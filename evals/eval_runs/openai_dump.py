@@ -1,7 +1,7 @@
 """Imports exported evals: the API's own objects as JSON, in any arrangement of files.
 
 Every object `eval`, `eval.run` and `eval.run.output_item` is read, wherever it is in a file: alone, in a list page, one
-a line, or as {eval, rows, runs: [{run, output_items}]}, Langfuse's layout. Files `files/ID.jsonl` become uploaded
+per line, or in Langfuse's layout, {eval, rows, runs: [{run, output_items}]}. Files `files/ID.jsonl` become uploaded
 files.
 """
 
@@ -35,7 +35,7 @@ _KINDS = ("eval", "eval.run", "eval.run.output_item")
 
 @dataclass
 class DumpImport:
-    """What was imported, by kind, and a sentence for everything that was not."""
+    """The number of imported objects of each kind, and a sentence for each object that was not imported."""
 
     imported: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class _Dump:
 
 
 def import_dump(settings: Settings, database: Database, path: Path) -> DumpImport:
-    """Imports a file or a folder. Evals and runs that are here already stay as they are.
+    """Imports a file or a folder. Evals and runs that exist already are not changed.
 
     Raises:
         NotFound: there is no such file. Invalid: it has none of the API's objects.
@@ -58,7 +58,10 @@ def import_dump(settings: Settings, database: Database, path: Path) -> DumpImpor
     dump = _read_dump(path)
     done = DumpImport(lost=[f"{name}: it is not JSON." for name in dump.unread])
     if not any(dump.objects.values()):
-        raise Invalid(f"{path} has no evals, runs or output items of OpenAI's API.", param="path")
+        raise Invalid(
+            f"{path} has no evals, runs or output items of OpenAI's API: give a file or folder with the SDK's dumps.",
+            param="path",
+        )
     files = {file.stem: _store_file(Files(settings, database), file, done) for file in dump.files}
     for found in dump.objects["eval"].values():
         with _reporting(found["id"], done):
@@ -76,11 +79,11 @@ def import_dump(settings: Settings, database: Database, path: Path) -> DumpImpor
 
 @contextmanager
 def _reporting(name: str, done: DumpImport) -> Iterator[None]:
-    """Reports an object that lacks a field, or has one of another type, and goes on."""
+    """Reports an object with a missing field or a field of another type, and continues."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        done.lost.append(f"{name}: it is not as the API gives it ({type(error).__name__}: {error}).")
+        done.lost.append(f"{name}: it does not have the API's format ({type(error).__name__}: {error}).")
 
 
 def _read_dump(path: Path) -> _Dump:
@@ -130,7 +133,7 @@ def _import_eval(database: Database, found: Mapping[str, Any], done: DumpImport)
     content = {"data_source_config": config, "testing_criteria": criteria, "metadata": found.get("metadata")}
     with database.write() as session:
         if session.scalar(select(EvalRow).where(EvalRow.id == found["id"])) is not None:
-            done.lost.append(f"{found['id']}: it is here already.")
+            done.lost.append(f"{found['id']}: it exists already.")
             return
         session.add(EvalRow(id=found["id"], name=found.get("name") or found["id"], content=content, digest=""))
     done.imported["evals"] += 1
@@ -171,19 +174,19 @@ def _import_run(
     done.imported["output items"] += len(items)
     done.runs.append(run["id"])
     if not items:
-        done.lost.append(f"{run['id']}: it has no output items, so it is not an evaluation.")
+        done.lost.append(f"{run['id']}: it has no output items, so it does not become an evaluation.")
     elif run.get("status") == "completed":
         publish_evaluation(settings, database, run["id"], label)
 
 
 def _criteria(session: Session, run: Mapping[str, Any], done: DumpImport) -> list[dict[str, Any]] | None:
-    """The criteria of a run's eval; None with a sentence if the run cannot be imported."""
+    """The criteria of a run's eval; None if the run cannot be imported, with a sentence in `done.lost`."""
     parent = session.scalar(select(EvalRow).where(EvalRow.id == run.get("eval_id")))
     if parent is None:
         done.lost.append(f"{run['id']}: its eval {run.get('eval_id')} is missing.")
         return None
     if session.scalar(select(EvalRunRow).where(EvalRunRow.id == run["id"])) is not None:
-        done.lost.append(f"{run['id']}: it is here already.")
+        done.lost.append(f"{run['id']}: it exists already.")
         return None
     return parent.content["testing_criteria"]
 
@@ -214,7 +217,7 @@ def _run_row(
         model=str(run.get("model") or "")[:255],
         content={"data_source": data_source, "metadata": run.get("metadata")},
         digest="",
-        # Nobody works on a run that had not ended.
+        # No job continues a run that had not ended.
         status=next((own for own, name in STATUS.items() if name == public and own not in ACTIVE), "cancelled"),
         task_hash=task_hash,
         counts=counts | {"error": (run.get("error") or {}).get("message")},
@@ -227,8 +230,8 @@ def _sample(place: int, item: Mapping[str, Any]) -> TaskSample:
         messages = tuple(Message.model_validate(as_message(message)) for message in sample.get("input") or [])
     except (ValueError, TypeError, AttributeError):
         messages = ()
-    kept = {name: sample[name] for name in ("output", "model", "usage", "finish_reason") if sample.get(name)}
-    metadata = {"item": item.get("datasource_item") or {}, "sample": kept}
+    answer = {name: sample[name] for name in ("output", "model", "usage", "finish_reason") if sample.get(name)}
+    metadata = {"item": item.get("datasource_item") or {}, "sample": answer}
     return TaskSample(str(place), messages, Sample(prompt=prompt_hash(messages) if messages else "", metadata=metadata))
 
 
@@ -251,7 +254,7 @@ def _results(item: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> 
 
 
 def _criterion_id(name: str, criteria: Sequence[Mapping[str, Any]]) -> str:
-    """The id of the criterion that a result names by its id, its name, or its name with a suffix."""
+    """The id of the criterion to which a result refers by its id, its name, or its name with a suffix."""
     for criterion in criteria:
         if name in (criterion["id"], criterion["name"]):
             return criterion["id"]

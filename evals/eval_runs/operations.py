@@ -137,7 +137,7 @@ class ValidGrader(Shape):
 
 
 class GraderReward(Shape):
-    """What a grader gives for an answer."""
+    """A grader's score of an answer."""
 
     model_config = ConfigDict(protected_namespaces=())
 

@@ -1,4 +1,4 @@
-"""A completed run as an evaluation: what `parley eval show`, `parley eval diff` and the page show, with intervals."""
+"""Publishes a completed run as an evaluation, which `parley eval show`, `parley eval diff` and the page show."""
 
 import hashlib
 import json
@@ -36,12 +36,12 @@ def publish_evaluation(settings: Settings, database: Database, run_id: str, mode
     """Writes a run's evaluation from its output items; returns the evaluation's id.
 
     Args:
-        model: whose answers they are, a model's name or the run's.
+        model: the model of the answers, or the run's name if there is none.
     """
     notes = _notes(settings, database, model)
     with database.write() as session:
         run = session.scalars(select(EvalRunRow).where(EvalRunRow.id == run_id).with_for_update()).one()
-        if run.evaluation_id is not None:  # the job was killed after this
+        if run.evaluation_id is not None:  # the job was killed after it had published this
             return run.evaluation_id
         parent = eval_row(session, run.eval_id)
         criteria, request = parent.content["testing_criteria"], run.content["data_source"]
@@ -69,7 +69,7 @@ def publish_evaluation(settings: Settings, database: Database, run_id: str, mode
 
 
 def criterion_names(criteria: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The criteria's names in an evaluation by their ids; of several with one name, the later ones have a number."""
+    """Criterion id → its name in an evaluation; of several criteria with one name, the later ones get a number."""
     names: dict[str, str] = {}
     for criterion in criteria:
         name, number = criterion["name"], 1
@@ -83,7 +83,7 @@ def criterion_names(criteria: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _notes(settings: Settings, database: Database, model: str) -> list[str]:
     try:
         specs = find_models(settings, database, model)
-    except NotFound:  # given answers, under a name that is no model's
+    except NotFound:  # the answers come from the data, and the name is not a registered model's
         return []
     toy = "is a toy: it shows how evaluation works, not what a real model can do."
     toys = [f"{spec.id} {toy}" for spec in specs if spec.toy]

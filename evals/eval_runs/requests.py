@@ -1,4 +1,4 @@
-"""The requests of the evals API: OpenAI's fields and limits. What it stores is what was sent, as JSON."""
+"""The requests of the evals API, with OpenAI's fields and limits. They are stored as the JSON that was sent."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ _Time = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class CustomConfig(Body):
-    """Data of one's own: the JSON schema of an item, and whether a model answers."""
+    """Custom data: the JSON schema of an item, and whether a model answers."""
 
     type: Literal["custom"]
     item_schema: dict[str, Any]
@@ -42,7 +42,7 @@ class EvalCreate(Body):
 
 
 class EvalUpdate(Body):
-    """What of an eval may change. A field that is null stays as it is, except metadata, which is removed."""
+    """The fields of an eval that may change. A null name changes nothing; null metadata removes the metadata."""
 
     name: Annotated[str, Field(max_length=1024)] | None = None
     metadata: Metadata | None = None
@@ -70,7 +70,7 @@ class FileId(Body):
 
 
 class StoredCompletions(Body):
-    """Stored chat completions: of a model, with this metadata, created in a time; at most `limit` of the newest."""
+    """Filters for stored chat completions: model, metadata and creation time; at most `limit` of the newest."""
 
     type: Literal["stored_completions"]
     created_after: _Time | None = None
@@ -81,7 +81,7 @@ class StoredCompletions(Body):
 
 
 class StoredResponses(Body):
-    """Stored responses, which this server does not keep."""
+    """Stored responses, which this server does not have."""
 
     type: Literal["responses"]
     created_after: _Time | None = None
@@ -149,7 +149,7 @@ class CompletionsSource(Body):
 
 
 class ResponsesSource(Body):
-    """As `completions`, in the words of /v1/responses."""
+    """As `CompletionsSource`, with the field names of /v1/responses."""
 
     type: Literal["responses"]
     source: Annotated[FileContent | FileId | StoredResponses, Field(discriminator="type")]

@@ -1,7 +1,7 @@
-"""The worker's job "eval-run": asks the model, grades the answers and stores the output items, some at a time.
+"""The worker's job "eval-run": requests answers, grades them and stores the output items, in batches.
 
-A job that is taken up again continues after the items that are stored; answers and judges' verdicts are cached, so that
-nothing is asked twice. At the end the results become an evaluation, which the page and `parley eval show` show.
+A restarted job continues after the stored items. Answers and judges' verdicts are cached, so that no request is
+repeated. At the end, the results become an evaluation, which the page and `parley eval show` show.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import select
 
 from evals.api_tables import EvalItemRow, EvalRunRow
-from evals.eval_runs.asking import Asking, answered_sample
 from evals.eval_runs.data_sources import RunData, model_parameters, read_rows, run_data
 from evals.eval_runs.evals import eval_row
 from evals.eval_runs.given_answers import store_given
 from evals.eval_runs.items import item_places
 from evals.eval_runs.published import publish_evaluation, store_task
+from evals.eval_runs.run_models import RunModels, answered_sample
 from evals.eval_runs.runs import is_active
 from evals.graders.grade import Case, Grade, ModelUsage
 from evals.graders.grading import add_usage, grade_all
@@ -32,12 +32,12 @@ from models.jobs.jobs import Job
 from models.jobs.worker import JobCancelled, JobContext
 from models.tables import JobRow
 
-CHUNK = 512  # items that are asked, graded and stored together
+CHUNK = 512  # items that are answered, graded and stored together
 
 
 @dataclass
 class _Run:
-    """A run while it is worked on."""
+    """A run in progress."""
 
     id: str
     job_id: str
@@ -46,7 +46,7 @@ class _Run:
     data: RunData
     label: str
     context: JobContext
-    asking: Asking | None = None
+    models: RunModels | None = None
     done: int = 0
 
     @property
@@ -59,7 +59,7 @@ def run_eval_run_job(job: Job, context: JobContext) -> dict[str, Any]:
     """Handles jobs of kind "eval-run"; params: `eval_run`, a run's id. The result has the evaluation's id.
 
     Raises:
-        NotFound: the run is deleted. Invalid: its data cannot be used.
+        NotFound: the run was deleted. Invalid: its data cannot be used.
     """
     run = _load(job, context)
     with context.database.write() as session:
@@ -71,7 +71,7 @@ def run_eval_run_job(job: Job, context: JobContext) -> dict[str, Any]:
     report = RateLimitedReport(context.report)
 
     async def work(completers: Completers) -> None:
-        run.asking = Asking(
+        run.models = RunModels(
             context.settings,
             context.database,
             completers,
@@ -96,7 +96,7 @@ def _load(job: Job, context: JobContext) -> _Run:
     with context.database.read() as session:
         row = session.scalar(select(EvalRunRow).where(EvalRunRow.id == run_id))
         if row is None:
-            raise NotFound(f"The run {run_id} is deleted.")
+            raise NotFound(f"The run {run_id} was deleted.")
         parent = eval_row(session, row.eval_id)
         config, criteria = parent.content["data_source_config"], parent.content["testing_criteria"]
         request, name, model = row.content["data_source"], row.name, row.model
@@ -115,14 +115,14 @@ def _load(job: Job, context: JobContext) -> _Run:
 
 
 def _given_model(data: RunData) -> str:
-    """The model that all given answers name; empty if there is no such model."""
+    """The model named by all answers in the data; empty if they name none or several."""
     names = {str((sample.sample.metadata.get("sample") or {}).get("model") or "") for sample in data.task.samples}
     return names.pop() if len(names) == 1 else ""
 
 
 def _report(report: RateLimitedReport, run: _Run, progress: Progress) -> None:
     failed = f", {progress.failed} failed" if progress.failed else ""
-    line = f"asking: {progress.done} of {progress.total}{failed}"
+    line = f"answered {progress.done} of {progress.total}{failed}"
     report(run.done, max(len(run.samples), run.done + 1), line)
 
 
@@ -138,20 +138,20 @@ async def _answers(run: _Run, places: Sequence[int]) -> dict[int, Outcome]:
     samples = [run.samples[place] for place in wanted]
     if not run.request.get("model"):
         return errors | dict(zip(wanted, store_given(run.context.database, run.label, samples), strict=True))
-    assert run.asking is not None
+    assert run.models is not None
     parameters = model_parameters(run.request.get("sampling_params"))
-    outcomes = await run.asking.ask_samples(run.request["model"], samples, parameters) if samples else []
+    outcomes = await run.models.ask_samples(run.request["model"], samples, parameters) if samples else []
     return errors | dict(zip(wanted, outcomes, strict=True))
 
 
 async def _grades(run: _Run, places: Sequence[int], outcomes: Mapping[int, Outcome]) -> dict[int, list[Grade]]:
     """Every criterion's grade of each item that has an answer."""
-    assert run.asking is not None
+    assert run.models is not None
     answered = [place for place in places if outcomes[place].answer is not None]
     cases = [_case(run, place, outcomes[place]) for place in answered]
     grades: dict[int, list[Grade]] = {place: [] for place in places}
     for criterion in run.criteria:
-        for place, grade in zip(answered, await grade_all(criterion, cases, run.asking.grading_context()), strict=True):
+        for place, grade in zip(answered, await grade_all(criterion, cases, run.models.grading_context()), strict=True):
             grades[place].append(grade)
     return grades
 
@@ -185,7 +185,7 @@ def _active_row(session: Any, run: _Run) -> EvalRunRow:
     """The run's row, locked.
 
     Raises:
-        JobCancelled: the run is deleted or cancelled.
+        JobCancelled: the run was deleted or cancelled.
     """
     row = session.scalar(select(EvalRunRow).where(EvalRunRow.id == run.id).with_for_update())
     if row is None or not is_active(session.get(JobRow, run.job_id)):
@@ -206,7 +206,7 @@ def _item(run: _Run, place: int, outcome: Outcome, grades: Sequence[Grade]) -> E
 
 
 def result_json(criterion: Mapping[str, Any], grade: Grade) -> dict[str, Any]:
-    """A grade as an output item has it."""
+    """A grade in the format of an output item's results."""
     result = {
         "name": criterion["id"],
         "type": criterion["type"],

@@ -1,4 +1,4 @@
-"""Runs of evals: created, listed, cancelled and deleted, as the API's objects. The worker's job has a run's status."""
+"""Creates, lists, cancels and deletes runs of evals; returns the API's objects. A run's status is that of its job."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ ACTIVE = ("queued", "running")
 def create_run(
     settings: Settings, database: Database, eval_id: str, request: RunCreate, caller: Caller
 ) -> dict[str, Any]:
-    """Creates a run and its job in one transaction; a repeated request gets the run of the first one.
+    """Creates a run and its job in one transaction. For a repeated request, returns the run that the first one created.
 
     Raises:
         NotFound: there is no such eval, file or model. Invalid: the data source cannot be used here.
@@ -116,7 +116,10 @@ def cancel_run(
         job = session.get(JobRow, row.job, with_for_update=True) if row.job else None
         status = _status(row, job)
         if status not in ("queued", "in_progress") and not (repeated and status == "canceled"):
-            raise Invalid(f"Run {run_id} has ended: its status is {status}.", code="invalid_run_status")
+            raise Invalid(
+                f"Run {run_id} cannot be cancelled, because it has ended: its status is {status}.",
+                code="invalid_run_status",
+            )
         if job is not None:
             cancel_in(session, job.id)
         return _run_json(settings, row, job)
@@ -157,7 +160,7 @@ def run_row(session: Session, eval_id: str, run_id: str, param: str = "run_id") 
     """
     row = session.scalar(select(EvalRunRow).where(EvalRunRow.id == run_id, EvalRunRow.eval_id == eval_id))
     if row is None:
-        raise NotFound(f"There is no run {run_id[:80]!r} of {eval_id[:80]!r}.", code="not_found", param=param)
+        raise NotFound(f"The eval {eval_id[:80]!r} has no run {run_id[:80]!r}.", code="not_found", param=param)
     return row
 
 
@@ -167,28 +170,28 @@ def _check_source(
     source = data_source["source"]
     if source["type"] == "responses":
         raise Invalid(
-            "This server stores no responses: send the rows as file_content, or upload them.",
+            "This server does not store responses: send the rows as file_content, or upload them as a file.",
             param="data_source.source.type",
         )
     if source["type"] == "file_id":
         Files(settings, database).get(source["id"])
     models = [model for grader in criteria for model in models_of(grader)]
-    # Stored completions have answers; with a model they are asked again.
+    # Stored completions have answers; if a model is set, it answers their requests again.
     if data_source["type"] != "jsonl" and (source["type"] != stored_completions.SOURCE or data_source.get("model")):
         for name in ("model", "input_messages"):
             if not data_source.get(name):
-                raise Invalid(f"A run of {data_source['type']} needs {name}.", param=f"data_source.{name}")
+                raise Invalid(f"A data source of type {data_source['type']} needs {name}.", param=f"data_source.{name}")
         models.append(data_source["model"])
     find_models(settings, database, *models)
 
 
 def _store_rows(database: Database, files: Files, run_id: str, data_source: dict[str, Any]) -> str | None:
-    """Stores stored completions, and many rows in place of which the run then names the file, as a file; returns its
-    id. None for few rows, and for a file of the client's.
+    """Writes stored completions, or many rows, to a file and returns its id. In place of many rows, `data_source` then
+    has the file's id. None if there are few rows, or the client uploaded a file.
     """
     source = data_source["source"]
     if source["type"] == stored_completions.SOURCE:
-        # The run's own copy: it goes on if the completions are deleted meanwhile.
+        # A copy, so that the run can continue if the completions are deleted meanwhile.
         rows = stored_completions.stored_rows(database, source)
         return _store_lines(files, run_id, [json.dumps(row).encode() for row in rows])
     if source["type"] != "file_content":
@@ -206,7 +209,7 @@ def _store_lines(files: Files, run_id: str, lines: list[bytes]) -> str:
 
 
 def _delete_row(session: Session, row: EvalRunRow) -> str | None:
-    """Deletes a run's rows; returns the id of the file that was made for it."""
+    """Deletes a run's rows; returns the id of the file that was created for it."""
     if row.job and session.get(JobRow, row.job) is not None:
         cancel_in(session, row.job)
     session.execute(delete(EvalItemRow).where(EvalItemRow.run_id == row.id))

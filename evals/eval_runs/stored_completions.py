@@ -1,4 +1,4 @@
-"""Rows of a run from stored chat completions: the messages as the item's `input`, the answer as its `sample`."""
+"""Rows of a run from stored chat completions: the messages are the item's `input`, the answer is the `sample`."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def stored_rows(database: Database, source: Mapping[str, Any]) -> list[dict[str,
     rows = [_row(completion) for completion in _newest(StoredCompletions(database), chosen, limit)]
     if not rows:
         raise Invalid(
-            "No stored completion fits this source: store them with `store: true`, or change the filter.",
+            "No stored completion matches this source: store completions with `store: true`, or change the filter.",
             param="data_source.source",
         )
     return rows[::-1]

@@ -22,7 +22,7 @@ _TOLERANCE = 0.005  # of a metric's score: libraries round, and split words, in 
 
 @dataclass(frozen=True)
 class Deviation:
-    """An item on which a grader's verdict or score is not the stored one."""
+    """An item for which the recomputed verdict or score differs from the stored one."""
 
     item: str
     criterion: str
@@ -38,7 +38,7 @@ class Deviation:
 
 @dataclass
 class Verification:
-    """How many verdicts were compared and how many are equal; those that are not; the graders left out."""
+    """How many verdicts were compared and how many are equal, those that differ, and the graders left out."""
 
     compared: int = 0
     equal: int = 0
@@ -47,7 +47,7 @@ class Verification:
 
 
 def verify_run(database: Database, run_id: str) -> Verification:
-    """Compares the verdicts of a run's `string_check` and `text_similarity` graders; the others are not repeatable.
+    """Compares the verdicts of a run's `string_check` and `text_similarity` graders; others are not reproducible.
 
     Raises:
         NotFound: there is no such run.
@@ -55,36 +55,36 @@ def verify_run(database: Database, run_id: str) -> Verification:
     with database.read() as session:
         run = session.scalar(select(EvalRunRow).where(EvalRunRow.id == run_id))
         if run is None:
-            raise NotFound(f"There is no run {run_id!r} of the evals API.", param="run")
+            raise NotFound(f"The evals API has no run {run_id!r}: use the id of one, such as evalrun_….", param="run")
         criteria = eval_row(session, run.eval_id).content["testing_criteria"]
         rows: Sequence[Any] = session.execute(item_query(run).order_by(EvalItemRow.place)).all()
         items = [(item, sample.content["metadata"], answer) for item, sample, answer in rows]
-    found = Verification()
+    result = Verification()
     for criterion in criteria:
         if not _is_deterministic(criterion):
-            found.left_out.append(f"{criterion['name']} ({criterion['type']})")
+            result.left_out.append(f"{criterion['name']} ({criterion['type']})")
             continue
         stored = [
-            (item, result, stored_case(metadata, answer))
+            (item, verdict, stored_case(metadata, answer))
             for item, metadata, answer in items
-            for result in item.results
-            if result["name"] == criterion["id"] and not result.get("error")
+            for verdict in item.results
+            if verdict["name"] == criterion["id"] and not verdict.get("error")
         ]
         grades = asyncio.run(grade_all(criterion, [case for *_, case in stored], _no_models()))
-        for (item, result, _), grade in zip(stored, grades, strict=True):
-            found.compared += 1
-            same = grade.passed == result["passed"] and abs(grade.score - result["score"]) <= _TOLERANCE
+        for (item, verdict, _), grade in zip(stored, grades, strict=True):
+            result.compared += 1
+            same = grade.passed == verdict["passed"] and abs(grade.score - verdict["score"]) <= _TOLERANCE
             if grade.error is None and same:
-                found.equal += 1
+                result.equal += 1
                 continue
-            before, now = (result["passed"], result["score"]), (grade.passed, grade.score)
+            before, now = (verdict["passed"], verdict["score"]), (grade.passed, grade.score)
             place = item_id(run_id, item.place)
-            found.deviations.append(Deviation(place, criterion["name"], before, now, grade.error))
-    return found
+            result.deviations.append(Deviation(place, criterion["name"], before, now, grade.error))
+    return result
 
 
 def stored_case(metadata: Mapping[str, Any], answer: AnswerRow | None) -> Case:
-    """An item with its stored answer, as its graders get it."""
+    """An item with its stored answer, as the input of a grader."""
     given = metadata.get("sample") or {}
     text = answer.text if answer else ""
     calls = (answer.tool_calls or []) if answer else []

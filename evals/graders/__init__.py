@@ -1,1 +1,1 @@
-"""OpenAI's graders: a rule, a metric, a judge or a program that scores one answer to one item."""
+"""OpenAI's graders: a rule, a metric, a judge or a program that scores an answer to an item."""

@@ -1,6 +1,7 @@
 """The formula of a `multi` grader: arithmetic over scores, with OpenAI's functions and constants.
 
-Python's parser reads it, and only the nodes below are evaluated, all with floats: no formula can run long.
+Python's parser reads it, and only the operators and functions below are evaluated, all on floats, so that no formula
+can run for long.
 """
 
 import ast
@@ -54,10 +55,10 @@ def _parse(formula: str) -> ast.expr:
     try:
         tree = ast.parse(formula.replace("^", "**").strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _wrong("it cannot be read") from error
+        raise _wrong("it is not an arithmetic expression") from error
     nodes = list(ast.walk(tree))
     if len(nodes) > _MOST_NODES or not all(_allowed(node) for node in nodes):
-        raise _wrong(f"it may have numbers, names, + - * / ^ % and {', '.join(_FUNCTIONS)}")
+        raise _wrong(f"use only numbers, names of graders, + - * / ^ % and {', '.join(_FUNCTIONS)}")
     return tree
 
 

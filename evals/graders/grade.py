@@ -1,4 +1,4 @@
-"""What a grader is given and what it returns: cases, grades, and the models and limits that it may use."""
+"""A grader's input and output: cases, grades, and the models and limits that it may use."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ def failed_grade(error: ParleyError) -> Grade:
 def render_cases(
     cases: Sequence[Case], render_case: Callable[[Case], _Rendered]
 ) -> tuple[dict[int, _Rendered], dict[int, Grade]]:
-    """The rendered templates by place, and the grades of cases that lack a variable."""
+    """Place → rendered templates, and place → error for cases in which a variable has no value."""
     rendered: dict[int, _Rendered] = {}
     failed: dict[int, Grade] = {}
     for place, case in enumerate(cases):

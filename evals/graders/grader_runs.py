@@ -1,4 +1,4 @@
-"""`graders/validate` and `graders/run`: one grader checked, or run on one answer."""
+"""`graders/run`: runs one grader on one answer."""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from evals.graders.templates import sample_values
 async def run_grader(
     grader: Mapping[str, Any], model_sample: str, item: Mapping[str, Any] | None, context: GradingContext
 ) -> dict[str, Any]:
-    """The grader's reward for an answer, with what went wrong, as OpenAI's object.
+    """The grader's reward for an answer, with its errors, as OpenAI's object.
 
     Raises:
         Invalid: Python graders cannot run here.

@@ -1,4 +1,4 @@
-"""Grades many cases by one grader, of any type. A case that cannot be graded has an error and stops no other."""
+"""Grades many cases with one grader of any type. A case that cannot be graded gets an error; the others are graded."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ from evals.scorers.sample import Sample
 from models.errors import Invalid, ParleyError
 
 EMBEDDER = "text-embedding-3-large"  # the model behind `cosine` at OpenAI; here a model or alias of that name
-_THRESHOLD = 0.5  # of graders that name none
+_THRESHOLD = 0.5  # the default pass_threshold
 
 _CHECKS: Mapping[str, Callable[[str, str], bool]] = {
     "eq": lambda text, reference: text == reference,
@@ -28,10 +28,10 @@ _CHECKS: Mapping[str, Callable[[str, str], bool]] = {
 
 
 def check_grader(grader: Mapping[str, Any], unsandboxed: bool, param: str = "grader") -> None:
-    """Checks what the shape does not: variables, the source of a program, the formula, and the sandbox.
+    """Checks what the request's schema does not: variables, the source of a program, the formula, and the sandbox.
 
     Raises:
-        Invalid: with OpenAI's kind of the error as its code.
+        Invalid: with OpenAI's error kind as its code.
     """
     match grader["type"]:
         case "multi":
@@ -52,7 +52,7 @@ def check_grader(grader: Mapping[str, Any], unsandboxed: bool, param: str = "gra
 
 
 def models_of(grader: Mapping[str, Any]) -> list[str]:
-    """The models that a grader asks."""
+    """The models that a grader calls."""
     if grader["type"] == "multi":
         return [model for part in parts_of(dict(grader)).values() for model in models_of(part)]
     if grader["type"] == "text_similarity" and grader["evaluation_metric"] == "cosine":
@@ -160,9 +160,13 @@ def _check_source(source: str, param: str) -> None:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise Invalid(f"The source is not Python: {error}.", param=param, code="python_grader_runtime_error") from error
+        raise Invalid(
+            f"The source is not valid Python: {error}.", param=param, code="python_grader_runtime_error"
+        ) from error
     names = Counter(getattr(node, "name", None) for node in tree.body if isinstance(node, ast.FunctionDef))
     if not names["grade"]:
         raise Invalid(
-            "The source defines no function grade(sample, item).", param=param, code="python_grader_runtime_error"
+            "The source does not define grade(sample, item): add this function.",
+            param=param,
+            code="python_grader_runtime_error",
         )

@@ -1,7 +1,7 @@
 """`score_model` and `label_model`: a served judge whose output is constrained to JSON with a number or a label.
 
-The judge gets the grader's messages, and one sentence on the format at the end of the system message. It reasons first,
-so that the result follows from the text before it.
+The judge gets the grader's messages, with a sentence about the format at the end of the system message. Its reasoning
+comes first, so that the result can depend on it.
 """
 
 import json
@@ -19,8 +19,8 @@ _PARAMETERS = ("temperature", "top_p", "seed", "reasoning_effort", "max_completi
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """How a judge's output is asked for and read."""
+class _OutputFormat:
+    """The format of a judge's output: how it is requested, and how it is read."""
 
     field: str
     schema: Mapping[str, Any]
@@ -30,16 +30,16 @@ class _Reading:
 
 async def grade_by_model(grader: Mapping[str, Any], cases: Sequence[Case], context: GradingContext) -> list[Grade]:
     """Each case's grade by the judge of a `score_model` or `label_model` grader."""
-    reading = _score_reading(grader) if grader["type"] == "score_model" else _label_reading(grader)
+    output = _score_format(grader) if grader["type"] == "score_model" else _label_format(grader)
 
     def converse(case: Case) -> list[dict[str, str]]:
-        return _with_instruction(render_messages(grader["input"], case.values), reading.instruction)
+        return _with_instruction(render_messages(grader["input"], case.values), output.instruction)
 
     conversations, failed = render_cases(cases, converse)
-    parameters = _parameters(grader) | {"response_format": response_format("grade", dict(reading.schema))}
+    parameters = _parameters(grader) | {"response_format": response_format("grade", dict(output.schema))}
     outcomes = await context.ask(grader["model"], list(conversations.values()), parameters) if conversations else []
     graded = {
-        place: _grade(grader["model"], reading, messages, outcome)
+        place: _grade(grader["model"], output, messages, outcome)
         for (place, messages), outcome in zip(conversations.items(), outcomes, strict=True)
     }
     return in_order(len(cases), failed, graded)
@@ -56,11 +56,11 @@ def _parameters(grader: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {name: given[name] for name in _PARAMETERS if given.get(name) is not None}
     if given.get("max_completions_tokens") is not None:
         parameters.setdefault("max_completion_tokens", given["max_completions_tokens"])
-    # A judge that answers the same twice, unless the grader says otherwise.
+    # So that verdicts are reproducible, unless the grader sets a temperature.
     return {"temperature": 0.0} | parameters
 
 
-def _score_reading(grader: Mapping[str, Any]) -> _Reading:
+def _score_format(grader: Mapping[str, Any]) -> _OutputFormat:
     low, high = score_range(grader)
     threshold = grader.get("pass_threshold")
     passing = (low + high) / 2 if threshold is None else float(threshold)
@@ -70,7 +70,7 @@ def _score_reading(grader: Mapping[str, Any]) -> _Reading:
             return None
         return float(value), value >= passing
 
-    return _Reading(
+    return _OutputFormat(
         "result",
         _schema("result", {"type": "number"}),
         f'Answer with JSON: "reasoning" in one or two sentences, then "result", a number from {low:g} to {high:g}.',
@@ -78,13 +78,13 @@ def _score_reading(grader: Mapping[str, Any]) -> _Reading:
     )
 
 
-def _label_reading(grader: Mapping[str, Any]) -> _Reading:
+def _label_format(grader: Mapping[str, Any]) -> _OutputFormat:
     labels, passing = list(grader["labels"]), set(grader["passing_labels"])
 
     def read(value: Any) -> tuple[float, bool] | None:
         return (float(value in passing), value in passing) if value in labels else None
 
-    return _Reading(
+    return _OutputFormat(
         "label",
         _schema("label", {"type": "string", "enum": labels}),
         f'Answer with JSON: "reasoning" in one or two sentences, then "label", one of {json.dumps(labels)}.',
@@ -108,7 +108,7 @@ def _with_instruction(messages: Sequence[Mapping[str, str]], instruction: str) -
     return [{"role": "system", "content": instruction}, first, *others]
 
 
-def _grade(model: str, reading: _Reading, messages: Sequence[Mapping[str, str]], outcome: Outcome) -> Grade:
+def _grade(model: str, output: _OutputFormat, messages: Sequence[Mapping[str, str]], outcome: Outcome) -> Grade:
     answer = outcome.answer
     if answer is None:
         return Grade(error=f"The judge {model} did not answer: {outcome.error}", kind="model_grader_server_error")
@@ -127,10 +127,10 @@ def _grade(model: str, reading: _Reading, messages: Sequence[Mapping[str, str]],
         "error": None,
     }
     try:
-        result = reading.read(json.loads(answer.text)[reading.field])
+        result = output.read(json.loads(answer.text)[output.field])
     except (ValueError, LookupError, TypeError, RecursionError):
         result = None
     if result is None:
-        error = f"The judge {model} gave no {reading.field} that can be used: {answer.text[:80]!r}"
+        error = f"The judge {model} returned no valid {output.field}: {answer.text[:80]!r}"
         return Grade(error=error, kind="model_grader_parse_error", sample=sample, usage={model: usage})
     return Grade(*result, sample=sample, usage={model: usage})

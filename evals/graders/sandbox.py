@@ -1,7 +1,7 @@
-"""The process of a Python grader: in bubblewrap without network and without files, or plain if an owner allows it.
+"""The process of a Python grader: in bubblewrap without network and files, or unsandboxed if an owner allows it.
 
-Bubblewrap gives it namespaces of its own: no network, no other processes, an empty /tmp in memory, and of the machine's
-files only the interpreter with its packages, to read. The limits are OpenAI's: two minutes and 2 GiB for an item.
+Bubblewrap isolates it with namespaces: no network, no other processes, an empty /tmp in memory, and only read access to
+the interpreter and its packages. The limits are OpenAI's: two minutes and 2 GiB per item.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class SandboxLimits:
-    """Limits of one item: seconds of time and bytes of memory."""
+    """Limits for one item: time in seconds and memory in bytes."""
 
     seconds: float = 120.0
     memory: int = 2 * 2**30
@@ -54,8 +54,8 @@ def check_sandbox(unsandboxed: bool) -> None:
     """
     if not unsandboxed and not _has_bubblewrap():
         raise Invalid(
-            "Python graders need bubblewrap and user namespaces on the server: apt-get install bubblewrap. If you "
-            "trust every grader, set unsandboxed_graders instead.",
+            "Python graders need bubblewrap and user namespaces on the server: apt-get install bubblewrap and restart "
+            "Parley. If you trust every grader, set unsandboxed_graders instead.",
             param="type",
             code="python_grader_server_error",
         )
@@ -63,7 +63,7 @@ def check_sandbox(unsandboxed: bool) -> None:
 
 @cache
 def _has_bubblewrap() -> bool:
-    """Whether bubblewrap is installed and may create namespaces, which containers often forbid."""
+    """Whether bubblewrap is installed and can create namespaces, which containers often forbid. Checked once."""
     try:
         probe = subprocess.run(
             ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, timeout=_PROBE_S
@@ -84,25 +84,25 @@ class Program:
 
 
 async def run_program(program: Program, cases: Sequence[dict[str, Any]]) -> list[SandboxResult]:
-    """Grades each case ({sample, item}) with the program, in order, in one process unless it breaks.
+    """Grades each case ({sample, item}) with the program, in order, in one process; a new one if it fails.
 
     Raises:
         Invalid: see `check_sandbox`.
     """
     check_sandbox(program.unsandboxed)
     results: list[SandboxResult] = []
-    useless = 0  # processes in a row that graded nothing
+    failures = 0  # consecutive processes that graded nothing
     while len(results) < len(cases):
         new = await _run_process(program, cases[len(results) :])
         results += new
-        useless = 0 if new[0].runtime else useless + 1
-        if useless == _ATTEMPTS:
+        failures = 0 if new[0].runtime else failures + 1
+        if failures == _ATTEMPTS:
             results += [new[0]] * (len(cases) - len(results))
     return results
 
 
 async def _run_process(program: Program, cases: Sequence[dict[str, Any]]) -> list[SandboxResult]:
-    """The results up to the first case at which the process breaks, at least one."""
+    """The results up to the first case at which the process fails; at least one."""
     process = await asyncio.create_subprocess_exec(
         *_command(program.unsandboxed),
         stdin=asyncio.subprocess.PIPE,
@@ -134,10 +134,10 @@ async def _run_process(program: Program, cases: Sequence[dict[str, Any]]) -> lis
 
 
 async def _exchange(process: asyncio.subprocess.Process, lines: Sequence[str], program: Program) -> bytes:
-    """Sends lines and returns the line that comes back.
+    """Sends lines and returns the line that the process writes.
 
     Raises:
-        TimeoutError: none comes in time.
+        TimeoutError: it writes none in time.
     """
     writing, reading = process.stdin, process.stdout
     assert writing is not None
@@ -162,7 +162,7 @@ async def _exchange(process: asyncio.subprocess.Process, lines: Sequence[str], p
 
 
 def _parse_result(line: bytes) -> SandboxResult:
-    """A line of the program, which may be anything: the grader can write there itself.
+    """The result in a line of the program. The line may be anything, because the grader can write to the pipe itself.
 
     Raises:
         ValueError: it is not a result.
@@ -181,7 +181,7 @@ def _command(unsandboxed: bool) -> list[str]:
     if unsandboxed and not _has_bubblewrap():
         return [*python, str(_PROGRAM)]
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
-    # One thread: a forked child has no others.
+    # One thread, because a forked child has no others.
     for name, value in (("PATH", "/usr/bin:/bin"), ("OPENBLAS_NUM_THREADS", "1")):
         command += ["--setenv", name, value]
     for path in _SYSTEM:

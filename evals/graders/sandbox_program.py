@@ -1,7 +1,7 @@
 """Runs inside a Python grader's process: one line of JSON in for each item, one line of JSON out.
 
-It imports nothing of Parley's, since the sandbox does not contain it. The grader's source runs once, so that its
-imports do; each item is graded in a forked child, which is killed with everything that it started.
+It imports nothing from Parley, which the sandbox does not contain. The grader's source is executed once, so that its
+imports are too; each item is graded in a forked child, which is killed with all processes that it started.
 """
 
 import json
@@ -58,7 +58,7 @@ def _attempt(action: Callable[[], object]) -> dict[str, str] | None:
     try:
         action()
     except MemoryError:
-        return {"error": "MemoryError: the grader needs more memory than it may have"}
+        return {"error": "MemoryError: the grader needs more memory than its limit"}
     except BaseException as error:
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     return None
@@ -115,7 +115,7 @@ def _read(reading: int, seconds: float) -> bytes:
 
 
 def _reap(alone: bool) -> None:
-    """Ends what the child left behind; `alone`: all processes that this one can see are the grader's."""
+    """Ends processes that the child left behind. `alone`: all processes visible to this one are the grader's."""
     if alone:
         with suppress(OSError):
             os.kill(-1, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The graders of requests: OpenAI's fields and limits. Graders are passed on as the JSON objects that were sent."""
+"""The graders in requests, with OpenAI's fields and limits. They are passed on as the JSON objects that were sent."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ MAX_SOURCE = 256 * 1024  # characters of a Python grader, as OpenAI's
 Text = Annotated[str, Field(max_length=2**20)]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Model = Annotated[str, Field(min_length=1, max_length=255)]
-_Share = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+_Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 
 
 class TextPart(Body):
@@ -38,7 +38,7 @@ class _Grader(Body):
 
 
 class StringCheck(_Grader):
-    """Compares two texts: equal, not equal, contains, contains whatever the case."""
+    """Compares two texts: equal, not equal, contains, contains without regard to case."""
 
     type: Literal["string_check"]
     input: Text
@@ -53,7 +53,7 @@ class TextSimilarity(_Grader):
     input: Text
     reference: Text
     evaluation_metric: Metric
-    pass_threshold: _Share | None = None
+    pass_threshold: _Number | None = None
 
 
 class SamplingParams(Body):
@@ -73,8 +73,8 @@ class ScoreModel(_Grader):
     type: Literal["score_model"]
     model: Model
     input: Annotated[list[TemplateMessage], Field(min_length=1)]
-    range: Annotated[list[_Share], Field(min_length=2, max_length=2)] | None = None
-    pass_threshold: _Share | None = None
+    range: Annotated[list[_Number], Field(min_length=2, max_length=2)] | None = None
+    pass_threshold: _Number | None = None
     sampling_params: SamplingParams | None = None
 
     @model_validator(mode="after")
@@ -106,7 +106,7 @@ class PythonProgram(_Grader):
     type: Literal["python"]
     source: Annotated[str, Field(min_length=1, max_length=MAX_SOURCE)]
     image_tag: str | None = None
-    pass_threshold: _Share | None = None
+    pass_threshold: _Number | None = None
 
 
 Single = Annotated[

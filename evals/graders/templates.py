@@ -23,7 +23,7 @@ class TemplateError(ParleyError):
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The template with the values of its variables.
+    """The template with its variables replaced by their values.
 
     Args:
         values: `item` and `sample`, JSON objects.
@@ -43,7 +43,9 @@ def look_up(path: str, values: Mapping[str, Any]) -> Any:
     value: Any = values
     steps = _STEP.findall(path)
     if not steps:
-        raise TemplateError("{{}} names no variable.", code="invalid_variable_error")
+        raise TemplateError(
+            "{{}} names no variable: use item.NAME or sample.output_text.", code="invalid_variable_error"
+        )
     for place, step in enumerate(steps):
         if isinstance(value, Mapping) and step in value:
             value = value[step]
@@ -79,7 +81,7 @@ def check_variables(template: str, param: str) -> None:
 
 
 def sample_values(text: str, /, **others: Any) -> dict[str, Any]:
-    """The namespace `sample` of an answer; `output_json` only if the text is JSON. `others` are further names."""
+    """The namespace `sample` of an answer, with `output_json` only if the text is JSON. `others`: more names."""
     values = {"output_text": text, **others}
     try:
         values["output_json"] = json.loads(text)
@@ -97,7 +99,7 @@ def content_texts(content: Any) -> Iterator[str]:
 def render_messages(
     messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any], fill: Callable[..., str] = render
 ) -> list[dict[str, str]]:
-    """A template's messages as role and text. A developer's message becomes the system's, which all models know.
+    """A template's messages as role and text. The role developer becomes system, which all models know.
 
     Raises:
         TemplateError: a variable has no value.

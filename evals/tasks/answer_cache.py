@@ -28,7 +28,7 @@ class Outcome:
 
 
 def parameters_hash(parameters: Mapping[str, Any], salt: str = "") -> str:
-    """The SHA-256 of the parameters, independent of their order. Runs with different salts share no answers."""
+    """The SHA-256 of the parameters, independent of their order. Runs with different salts do not share answers."""
     return hashlib.sha256((json.dumps(dict(parameters), sort_keys=True) + salt).encode()).hexdigest()
 
 

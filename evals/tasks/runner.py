@@ -28,8 +28,8 @@ ATTEMPTS = 6
 class Batch:
     """The requests of a run: every sample to every model (ids of versions, not aliases), with these parameters.
 
-    `parameters` are OpenAI's options, such as temperature and max_tokens; `concurrency` is per model. Stored answers of
-    another run are used only if it had the same parameters and `salt`.
+    `parameters` are OpenAI's options, such as temperature and max_tokens; `concurrency` is per model. Stored answers
+    are reused only between runs with the same parameters and `salt`.
     """
 
     models: Sequence[str]

@@ -40,7 +40,7 @@ class StartPatience:
     `limit_s`: seconds for one request, including its time in the gateway's queue. `report`: called with a line each
     time the gateway answers that the model is still starting, with the default settings at most every half minute. An
     exception that it raises ends the request. `reconnect_s`: seconds that all requests together wait for a connection,
-    as a gateway that is started again needs them.
+    for example while a gateway restarts.
     """
 
     limit_s: float
@@ -58,7 +58,7 @@ class ServerAnswer:
 
 @functools.cache
 def _machine_authorities() -> ssl.SSLContext:
-    """The machine's certificate authorities, read once: each new client of the SDK would spend 25 ms of CPU on them."""
+    """The machine's certificate authorities. Cached, because loading them takes 25 ms of CPU for each SDK client."""
     return ssl.create_default_context()
 
 
@@ -144,8 +144,8 @@ class GatewayCompleter:
             await asyncio.sleep(failures if delay is None else delay)
 
     def _may_reconnect(self, patience: StartPatience) -> bool:
-        """Whether to wait for a server that has refused a connection. Once that took too long, nothing waits again
-        until it answers.
+        """Whether to wait for a server that refused a connection. After `reconnect_s`, no request waits until the
+        server answers again.
         """
         now = time.monotonic()
         if self._unreachable_since is None:

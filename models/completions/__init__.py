@@ -1,1 +1,1 @@
-"""Chat completions that were stored on request, and feedback on answers. The gateway writes, other rooms read."""
+"""Stored chat completions, and feedback on answers. The gateway writes them; other rooms read them."""

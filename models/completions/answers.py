@@ -1,4 +1,4 @@
-"""The request and the answer of a chat completion, from the bytes that went over the wire."""
+"""Parses the answer of a chat completion from the bytes of a response."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _TEXTS = ("content", "refusal", "reasoning", "reasoning_content")
 
 
 def read_answer(response: bytes, *, stream: bool) -> dict[str, Any]:
-    """The chat completion in a response; that of a stream is put together from its chunks.
+    """The chat completion in a response; for a stream, assembled from its chunks.
 
     Raises:
         ValueError: the response is not one.

@@ -17,9 +17,9 @@ FeedbackValue = bool | float | str | None
 
 @dataclass(frozen=True)
 class Feedback:
-    """What somebody said about an answer.
+    """Feedback from a person, model or program on an answer.
 
-    `answer_id` is the id in the answer, or the response's x-request-id. The answer need not be stored, or not yet.
+    `answer_id` is the answer's id, or the response's x-request-id. The answer need not be stored.
     """
 
     answer_id: str
@@ -33,7 +33,7 @@ class Feedback:
 
 @dataclass(frozen=True)
 class StoredFeedback:
-    """Feedback with its id, the time at which it came, and the id of the key that sent it (empty without keys)."""
+    """Feedback with its id, the time of its creation, and the id of the key that sent it (empty without keys)."""
 
     id: str
     created: datetime
@@ -44,7 +44,7 @@ class StoredFeedback:
 def add_feedback(
     database: Database, feedback: Feedback, key: KeyInfo | None = None, idempotency_key: str | None = None
 ) -> StoredFeedback:
-    """Stores feedback. A repetition with the same idempotency key returns what was stored the first time.
+    """Stores feedback. A repeated request with the same idempotency key returns the stored feedback.
 
     Raises:
         Conflict: the idempotency key was used for other feedback.
@@ -58,7 +58,9 @@ def add_feedback(
             if row is not None:
                 stored = _stored(row)
                 if stored.feedback != feedback:
-                    raise Conflict("This idempotency_key was used for other feedback.", param="idempotency_key")
+                    raise Conflict(
+                        "This idempotency_key was used for other feedback: use a new one.", param="idempotency_key"
+                    )
                 return stored
         row = FeedbackRow(
             id=new_ulid(), created=utcnow(), key_id=key_id, idempotency_key=idempotency_key, **vars(feedback)
@@ -71,7 +73,7 @@ def add_feedback(
 def list_feedback(
     database: Database, answer_id: str | None = None, *, after: str | None = None, limit: int = 100
 ) -> tuple[list[StoredFeedback], bool]:
-    """At most `limit` of them, oldest first, those after the id `after`; and whether more follow."""
+    """At most `limit` entries after the id `after`, oldest first, and whether more follow."""
     query = select(FeedbackRow).order_by(FeedbackRow.id).limit(limit + 1)
     if answer_id is not None:
         query = query.where(FeedbackRow.answer_id == answer_id)

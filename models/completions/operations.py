@@ -17,7 +17,7 @@ _COMPLETION = f"{_COMPLETIONS}/{{completion_id}}"
 
 
 class CompletionUpdate(Body):
-    """What of a stored completion may change: its metadata, at most 16 pairs."""
+    """The part of a stored completion that may change: its metadata, at most 16 pairs."""
 
     metadata: _Metadata | None
 
@@ -70,7 +70,7 @@ class FeedbackQuery(Shape):
 
 
 class StoredChatCompletion(Shape):
-    """A chat completion with what was asked for. The messages are at `…/messages`."""
+    """A chat completion with the options of its request. The messages are at `…/messages`."""
 
     model_config = ConfigDict(extra="allow")
 

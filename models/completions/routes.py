@@ -1,6 +1,7 @@
 """The routes of stored chat completions, in OpenAI's format, and `/v1/feedback`. Light to import.
 
-Client keys may use them too: they see what they stored themselves, and may send feedback on any answer.
+Client keys may use them too: they can read and change the completions that they stored, and send feedback on any
+answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-# The parts of the request that OpenAI repeats in the stored object, with their values where the request has none.
+# Fields of the request that OpenAI repeats in the stored object, with their defaults.
 _REPEATED: Mapping[str, Any] = {
     "tool_choice": None, "seed": None, "top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0,
     "frequency_penalty": 0.0, "tools": None, "response_format": None,
@@ -46,18 +47,18 @@ def completion_routes(database: Database) -> "list[Route]":
 
 
 class _CompletionRoutes:
-    """`/v1/chat/completions` except POST, which the gateway itself answers."""
+    """`/v1/chat/completions` except POST, which the gateway itself handles."""
 
     def __init__(self, completions: StoredCompletions) -> None:
         self._completions = completions
 
     async def page(self, request: "Request") -> "Response":
         query = request.query_params
-        wanted = {
+        metadata = {
             name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name.endswith("]")
         }
         found, has_more = await run_in_thread(
-            self._completions.page, CompletionFilter(query.get("model") or None, wanted), request.state.key,
+            self._completions.page, CompletionFilter(query.get("model") or None, metadata), request.state.key,
             after=query.get("after") or None, limit=query_integer(query, "limit", 20, least=1, most=MAX_LISTED),
             order=query.get("order") or "asc",
         )  # fmt: skip
@@ -115,7 +116,7 @@ class _FeedbackRoutes:
     async def page(self, request: "Request") -> "Response":
         key, query = request.state.key, request.query_params
         if key is not None and key.role != "owner":
-            raise Forbidden("Only an owner's key may list feedback.")
+            raise Forbidden("Listing feedback needs an owner's key.")
         found, has_more = await run_in_thread(
             list_feedback, self._database, query.get("id") or None, after=query.get("after") or None,
             limit=query_integer(query, "limit", MAX_LISTED, least=1, most=MAX_LISTED),
@@ -124,7 +125,7 @@ class _FeedbackRoutes:
 
 
 def completion_to_json(completion: StoredCompletion) -> dict[str, Any]:
-    """A stored completion in OpenAI's format: the answer, and what was asked for besides the messages."""
+    """A stored completion in OpenAI's format: the answer, and the options of the request."""
     request = completion.request
     return {
         **completion.answer,
@@ -140,8 +141,8 @@ def completion_to_json(completion: StoredCompletion) -> dict[str, Any]:
 
 
 def stored_messages(completion: StoredCompletion) -> list[dict[str, Any]]:
-    """The messages of the request in OpenAI's format. Content in parts is in `content_parts`, and `content` has its
-    text.
+    """The messages of the request in OpenAI's format. If the content has parts, `content_parts` has them, and `content`
+    their text.
     """
     messages = []
     for number, message in enumerate(completion.request.get("messages") or ()):
@@ -149,13 +150,13 @@ def stored_messages(completion: StoredCompletion) -> list[dict[str, Any]]:
         parts = content if isinstance(content, list) else None
         if parts is not None:
             content = "".join(part.get("text") or "" for part in parts if isinstance(part, Mapping)) or None
-        kept = {"name": None, **message, "id": f"{completion.id}-{number}", "content": content, "content_parts": parts}
-        messages.append(kept)
+        own = {"id": f"{completion.id}-{number}", "content": content, "content_parts": parts}
+        messages.append({"name": None, **message, **own})
     return messages
 
 
 def feedback_to_json(stored: StoredFeedback) -> dict[str, Any]:
-    """Feedback as the API has it."""
+    """Feedback in the API's format."""
     feedback = stored.feedback
     return {
         "id": stored.id,

@@ -18,9 +18,9 @@ _DELETED_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class StoredCompletion:
-    """A request and its answer, both as the API has them.
+    """A request and its answer, both in the API's format.
 
-    `model` is the model that answered, `key_id` the key that asked (empty without keys). `expires` is None if it stays.
+    `model` is the model that answered, `key_id` the key of the request (empty without keys). `expires`: None for never.
     """
 
     id: str
@@ -36,7 +36,7 @@ class StoredCompletion:
 
 @dataclass(frozen=True)
 class CompletionFilter:
-    """Which stored completions: of a model, with all of these pairs of metadata, created in a time."""
+    """Chooses stored completions by model, by pairs of metadata (all must match), and by time of creation."""
 
     model: str | None = None
     metadata: Mapping[str, str] | None = None
@@ -53,19 +53,19 @@ class StoredCompletions:
         self._database = database
 
     def add(self, completions: Iterable[StoredCompletion]) -> None:
-        """Stores them in their order. One whose request is there already is left out; one whose id another request has
-        gets a new id, because some servers give every answer the same.
+        """Stores completions in order. A completion whose request is stored already is left out. One with the id of
+        another request gets a new id, because some servers give all answers the same id.
         """
         with self._database.write() as session:
             for completion in completions:
-                there = session.get(StoredCompletionRow, completion.id)
-                if there is not None and there.request_id == completion.request_id:
+                row = session.get(StoredCompletionRow, completion.id)
+                if row is not None and row.request_id == completion.request_id:
                     continue
-                session.add(_row(completion if there is None else replace(completion, id=f"chatcmpl-{new_ulid()}")))
+                session.add(_row(completion if row is None else replace(completion, id=f"chatcmpl-{new_ulid()}")))
                 session.flush()
 
     def get(self, completion_id: str, key: KeyInfo | None = None) -> StoredCompletion:
-        """One of them.
+        """The completion with an id.
 
         Raises:
             NotFound: there is none with that id, or another key stored it.
@@ -82,7 +82,7 @@ class StoredCompletions:
         limit: int = 20,
         order: str = "asc",
     ) -> tuple[list[StoredCompletion], bool]:
-        """At most `limit` of them in the order of their creation, those after the id `after`; and whether more follow.
+        """At most `limit` completions after the id `after`, in the order of their creation, and whether more follow.
 
         Raises:
             Invalid: `order` is neither asc nor desc. NotFound: there is none with the id `after`.
@@ -102,19 +102,19 @@ class StoredCompletions:
     def set_metadata(
         self, completion_id: str, metadata: Mapping[str, str], key: KeyInfo | None = None
     ) -> StoredCompletion:
-        """Replaces the metadata of one. Raises NotFound as `get` does."""
+        """Replaces the metadata of a completion. Raises NotFound as `get` does."""
         with self._database.write() as session:
             row = _find(session.get(StoredCompletionRow, completion_id), completion_id, key)
             row.labels = dict(metadata)
             return _completion(row)
 
     def delete(self, completion_id: str, key: KeyInfo | None = None) -> None:
-        """Deletes one. Raises NotFound as `get` does."""
+        """Deletes a completion. Raises NotFound as `get` does."""
         with self._database.write() as session:
             session.delete(_find(session.get(StoredCompletionRow, completion_id), completion_id, key))
 
     def delete_expired(self) -> int:
-        """Deletes those that have expired; returns how many. Called regularly by the gateway."""
+        """Deletes expired completions, at most 1,000, and returns their number. The gateway calls it regularly."""
         expired = select(StoredCompletionRow.id).where(StoredCompletionRow.expires < utcnow()).limit(_DELETED_AT_ONCE)
         with self._database.write() as session:
             ids: Sequence[str] = session.scalars(expired).all()

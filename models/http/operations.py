@@ -43,7 +43,7 @@ class Operation:
         stream: the model of each frame, if the operation supports server-sent events.
         errors: error statuses in addition to those of every route.
         needs_key: False if the operation never requires a key.
-        status: of a response that is no error.
+        status: the status of a successful response.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Environment variables of this process and of those that it starts. No other file changes or passes them on."""
+"""Environment variables of this process and of its child processes. No other file changes them or passes them on."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def let_openmp_threads_sleep() -> None:
 
 
 def use_network_interface(name: str) -> None:
-    """Sets the interface for gloo, which otherwise takes that of the host name: on Debian, loopback."""
+    """Sets gloo's network interface. By default, gloo uses that of the host name, which is loopback on Debian."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 

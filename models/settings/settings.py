@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     unsandboxed_graders: bool = Field(
         default=False,
         description="Run Python graders of the evals API without bubblewrap where it is not available. They can then "
-        "read and change whatever this user can.",
+        "read and change everything that the server's user can.",
     )
     oidc_issuer: str | None = Field(
         default=None,
@@ -143,10 +143,18 @@ class Settings(BaseSettings):
         "it: this machine.",
     )
     engine_tls_certificate: Path | None = Field(
-        default=None, description="On a Ray cluster: a PEM file with the engines' TLS certificate, on every node."
+        default=None,
+        description="A PEM file with the TLS certificate of engines on a Ray cluster. Every node needs it.",
     )
-    engine_tls_key: Path | None = Field(default=None, description="Its private key, in a PEM file on every node.")
-    engine_tls_ca: Path | None = Field(default=None, description="Its authority, a PEM file where gateways run.")
+    engine_tls_key: Path | None = Field(
+        default=None,
+        description="A PEM file with the private key of `engine_tls_certificate`. Every node needs it.",
+    )
+    engine_tls_ca: Path | None = Field(
+        default=None,
+        description="A PEM file with the certificate authority that issued `engine_tls_certificate`. Every gateway's "
+        "machine needs it.",
+    )
     cpu_kv_cache_gib: float = Field(
         default=1.0, gt=0, description="GiB of memory for the KV caches of all engines on a CPU."
     )
@@ -229,8 +237,8 @@ class Settings(BaseSettings):
     )
     store_completions: Literal["on_request", "all", "never"] = Field(
         default="on_request",
-        description="Which chat completions the gateway stores, with their requests: those with `store: true`, all "
-        "but those with `store: false`, or none.",
+        description="Which chat completions the gateway stores with their requests: on_request, those with "
+        "`store: true`; all, all except those with `store: false`; never, none.",
     )
     completion_retention_days: int = Field(
         default=30, ge=0, le=36_500, description="After how many days a stored completion is deleted. 0: never."

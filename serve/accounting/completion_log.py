@@ -1,7 +1,7 @@
-"""Stores chat completions: the event loop keeps the bytes of a request and its response, a thread stores them.
+"""Stores chat completions: the event loop collects the bytes of a request and its response, and a thread stores them.
 
-A SIGKILL loses at most a second, a stop loses nothing. While the database does not answer, completions wait in memory,
-up to a limit.
+A SIGKILL loses the completions of at most a second; an orderly stop loses none. While the database does not answer,
+completions wait in memory, up to a limit.
 """
 
 import logging
@@ -30,7 +30,7 @@ _log = logging.getLogger("parley.gateway")
 
 
 class CapturedCompletion:
-    """A request that is to be stored, and the pieces of its response as they are sent to the client."""
+    """A request that will be stored, and the pieces of its response as they are sent to the client."""
 
     __slots__ = ("body", "pieces", "size")
 
@@ -40,7 +40,7 @@ class CapturedCompletion:
         self.size = 0
 
     def add(self, piece: bytes) -> None:
-        """Keeps a piece of the response. What is longer than 8 MiB is not stored."""
+        """Adds a piece of the response. Responses of more than 8 MiB are not stored."""
         self.size += len(piece)
         if self.size <= _MAX_RESPONSE_BYTES:
             self.pieces.append(piece)
@@ -60,10 +60,10 @@ class CompletionLog(WriterThread):
         self._sweep_at = 0.0
 
     def wants(self, content: Mapping[str, Any]) -> bool:
-        """Whether a chat request is to be stored.
+        """Whether a chat request should be stored.
 
         Raises:
-            Invalid: it is, and its metadata is not at most 16 pairs of strings.
+            Invalid: `store` is not a boolean, or the metadata is not at most 16 pairs of strings.
         """
         store = content.get("store")
         if self._policy == "never" or store is False or (store is None and self._policy != "all"):
@@ -74,7 +74,7 @@ class CompletionLog(WriterThread):
         return True
 
     def record(self, captured: CapturedCompletion, request: RequestRecord) -> None:
-        """Records a response that has been sent whole."""
+        """Records a response that was sent completely."""
         if captured.size > _MAX_RESPONSE_BYTES or self._waiting_bytes > _MAX_WAITING_BYTES:
             self._lost += 1
             return
@@ -82,13 +82,15 @@ class CompletionLog(WriterThread):
         self._waiting.append((captured, request, utcnow()))
 
     def discard(self) -> None:
-        """Forgets what has been recorded and is not stored yet."""
+        """Discards what was recorded and is not stored yet."""
         self._waiting.clear()
         self._waiting_bytes = 0
 
     def _write(self) -> None:
         if self._lost:
-            _log.error("%d chat completions are not stored: too long, or the database has not answered", self._lost)
+            _log.error(
+                "%d chat completions were not stored: they are over 8 MiB, or the database does not answer", self._lost
+            )
             self._lost = 0
         try:
             while self._waiting:
@@ -120,7 +122,7 @@ class CompletionLog(WriterThread):
             request = orjson.loads(_without_nul(captured.body))
             answer = read_answer(_without_nul(b"".join(captured.pieces)), stream=record.stream)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("the response of %s is not stored: %s", request_id, error)
+            _log.warning("the response of %s was not stored: %s", request_id, error)
             return None
         prompt, completion = record.prompt_tokens, record.completion_tokens
         usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
@@ -139,7 +141,7 @@ class CompletionLog(WriterThread):
 
     def _close(self) -> None:
         if self._waiting:
-            _log.error("%d chat completions are not stored: the database does not answer", len(self._waiting))
+            _log.error("%d chat completions were not stored: the database does not answer", len(self._waiting))
 
 
 def check_metadata(metadata: Any) -> None:
@@ -156,7 +158,7 @@ def check_metadata(metadata: Any) -> None:
     )
     if not valid:
         raise Invalid(
-            f"metadata of a stored completion is at most {_MAX_PAIRS} pairs of strings, with names of at most "
+            f"metadata of a stored completion must be at most {_MAX_PAIRS} pairs of strings, with names of at most "
             f"{_MAX_NAME} and values of at most {_MAX_VALUE} characters.",
             param="metadata",
         )

@@ -71,7 +71,7 @@ class ActorProcess:
         return self._report.memory_bytes
 
     def requests(self) -> list[Any]:
-        """Ray's references to what the actor was asked for and has not answered. Asks for what is due."""
+        """Ray's references to the actor's pending calls. Sends the calls that are due."""
         if self._end is not None:
             return []
         if self._awaited_end is None:
@@ -81,7 +81,7 @@ class ActorProcess:
         return [reference for reference in (self._awaited_end, self._awaited_report) if reference is not None]
 
     def take(self, reference: Any) -> None:
-        """Takes an answer that has arrived."""
+        """Handles the result of a pending call."""
         awaits_end = reference == self._awaited_end
         if awaits_end:
             self._awaited_end = None

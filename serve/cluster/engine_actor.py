@@ -84,8 +84,8 @@ class EngineActor:
         """Where it runs."""
         return NodePlace(self._ray.util.get_node_ip_address(), self._ray.get_runtime_context().get_node_id())
 
-    # `serve.cluster.weight_sender` calls these. They return a failure as a sentence, as data: not every exception
-    # survives the way back.
+    # `serve.cluster.weight_sender` calls these. They return a failure as a sentence, because not every exception can be
+    # pickled.
 
     def has_files(self, folder: Path, sizes: Mapping[str, int]) -> bool:
         """Whether the node has a folder with these files, by names and sizes."""
@@ -160,10 +160,12 @@ def _failure_as_data(call: Callable[..., Any], *arguments: Any) -> Any:
 def _check_files(launch: EngineLaunch, node: str) -> None:
     folder = launch.spec.folder
     if folder is not None and not folder.is_dir():
-        raise ParleyError(f"neither the node {node} nor the machine of `parley up` has the folder {folder}")
+        raise ParleyError(
+            f"neither the node {node} nor the machine of `parley up` has the folder {folder}: restore it on one of them"
+        )
     for path in launch.certificate or ():
         if not path.is_file():
-            raise ParleyError(f"the node {node} has no file {path}: the engines' TLS files belong on every node")
+            raise ParleyError(f"the node {node} has no file {path}: copy the engines' TLS files to every node")
 
 
 def _without_ray(environment: Mapping[str, str], *, cuda: bool) -> dict[str, str]:

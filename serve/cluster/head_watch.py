@@ -9,7 +9,7 @@ _INTERVAL_S = 2.0
 
 
 class HeadWatch:
-    """Looks at the head every two seconds. `address`: HOST:PORT of its control service."""
+    """Checks the head every two seconds. `address`: HOST:PORT of its control service."""
 
     def __init__(self, address: str, report: Callable[[str], None]) -> None:
         self._address = address
@@ -18,7 +18,7 @@ class HeadWatch:
         self._checked_at = time.monotonic()
 
     def check(self) -> None:
-        """Call it often. It may wait for a second."""
+        """Checks the head if two seconds have passed. Call it often; it may block for a second."""
         if time.monotonic() - self._checked_at < _INTERVAL_S:
             return
         self._checked_at = time.monotonic()
@@ -26,8 +26,8 @@ class HeadWatch:
         before, self._answers = self._answers, accepts_connections(host.strip("[]"), int(port))
         if before and not self._answers:
             self._report(
-                f"the head of the Ray cluster ({self._address}) does not answer: engines go on, but none can start. If "
-                "it is not back within a minute (Ray's default), Ray ends Parley and the engines"
+                f"the head of the Ray cluster ({self._address}) does not answer: running engines continue, but none "
+                "can start. If it is not back within a minute (Ray's default), Ray ends Parley and the engines"
             )
         elif self._answers and not before:
             self._report("the head of the Ray cluster answers again")

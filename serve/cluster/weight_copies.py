@@ -1,4 +1,4 @@
-"""Copies of models' weights on a node of a cluster: received in pieces, checked by their hashes, then published."""
+"""Copies of models' weights on a node of a cluster: received in pieces, verified by their hashes, then published."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from serve.cluster.manifest import Manifest, file_sizes
 
 
 class _Discarded(Exception):
-    """Ends a copy that will not be completed."""
+    """Raised to end a copy that will not be completed."""
 
 
 class WeightCopies:
@@ -26,7 +26,7 @@ class WeightCopies:
         self._hashes: dict[str, Any] = {}
 
     def begin(self, manifest: Manifest) -> Path | None:
-        """The folder of a complete copy. None if there is none: then the node expects its files.
+        """The folder of a complete copy; None if there is none, and the files have to be sent.
 
         Raises:
             ParleyError, OSError: the node cannot store files.
@@ -54,7 +54,7 @@ class WeightCopies:
         self._hashes[name].update(piece)
 
     def finish(self) -> Path:
-        """Publishes the copy if all of its files are as in the manifest, otherwise deletes it; returns its folder.
+        """Publishes the copy if all of its files match the manifest, otherwise deletes it; returns its folder.
 
         Raises:
             ParleyError: a file is not the one that was sent, or the disk is full.
@@ -69,7 +69,7 @@ class WeightCopies:
         return final
 
     def discard(self) -> None:
-        """Deletes what was received of a copy that was not finished."""
+        """Deletes the files of a copy that was not finished."""
         with suppress(_Discarded), self._pending:
             raise _Discarded
 

@@ -1,7 +1,7 @@
-"""Weights for nodes that have no access to a model's folder: each gets one copy, through Ray's object store.
+"""Sends weights to nodes without access to a model's folder: one copy for each node, through Ray's object store.
 
-Not over HTTP from this machine: with ray://, nodes may be unable to reach it, and a server would need a port, a key and
-a certificate of its own. Ray's connections exist already, and its token protects them.
+Ray's connections exist already, and its token protects them. An HTTP server on this machine would need a port, a key
+and a certificate, and with ray:// nodes may be unable to reach it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from models.errors import ParleyError
 from serve.cluster.manifest import Manifest, file_sizes, make_manifest
 
 PIECE_BYTES = 32 * 2**20
-_ANSWER_S = 120.0  # the hashing and syncing of a large copy included
+_ANSWER_S = 120.0  # includes hashing and syncing a large copy
 
 
 class WeightSender:

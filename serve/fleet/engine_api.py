@@ -12,7 +12,7 @@ METRICS_TIMEOUT_S = 5.0
 
 
 class CertificateRejected(Unavailable):
-    """An engine's TLS certificate is not valid for its address, or of another authority."""
+    """An engine's TLS certificate is not valid for its address, or was issued by another authority."""
 
 
 @dataclass(frozen=True)

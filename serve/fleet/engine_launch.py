@@ -20,7 +20,7 @@ class EngineLaunch:
 
     `adapters`: the number of its model's adapters. `memory_bytes`: the memory that it needs by plan. `key`: the key
     that requests to it must carry. `home`: the folder of its log, caches and files. `module`: the server to start.
-    `hub_token`: for models that are hub ids. `certificate`: the PEM files with its TLS certificate and the key of that.
+    `hub_token`: for models that are hub ids. `certificate`: the PEM files of its TLS certificate and private key.
     """
 
     name: str

@@ -31,7 +31,7 @@ class Exchange(RequestRecord):
 
     responses_api = False  # the stream is one of /v1/responses
     messages_api = False  # the route is one of Anthropic's, and so are the errors
-    captured: CapturedCompletion | None = None  # if the completion is to be stored
+    captured: CapturedCompletion | None = None  # if the completion will be stored
 
     def __init__(self, send: Send) -> None:
         super().__init__()

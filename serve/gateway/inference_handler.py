@@ -61,7 +61,7 @@ class InferenceHandler:
         self._completions.start()
 
     async def close(self) -> None:
-        """Closes the pools, and stores what is to be stored."""
+        """Closes the pools, and writes the completions that are not stored yet."""
         self._disconnects.close()
         await self._dispatcher.close()
         await asyncio.to_thread(self._completions.stop)
@@ -119,6 +119,6 @@ class InferenceHandler:
         return request
 
     def _store(self, exchange: Exchange, captured: CapturedCompletion) -> None:
-        """Stores a completion that the client got whole."""
+        """Stores a completion that the client received completely."""
         if exchange.status == 200 and exchange.finished and not exchange.fault:
             self._completions.record(captured, exchange)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
-# Their handlers look at the key themselves. A GET of the first lists what the gateway's own POST has stored.
+# Their handlers check the key themselves. GET on the first path lists what the gateway's own POST stored.
 _STORED = "/v1/chat/completions"
 _FOR_CLIENTS = (_STORED, "/v1/feedback")
 
@@ -51,7 +51,7 @@ class MountedRoutes:
         return _prefix(path) in self.prefixes
 
     def lists(self, path: str) -> bool:
-        """Whether a mounted route takes a GET of a path whose POST is the gateway's own."""
+        """Whether a mounted route handles GET on a path whose POST the gateway itself handles."""
         return path == _STORED and self.matches(path)
 
     def is_for_clients(self, path: str) -> bool:

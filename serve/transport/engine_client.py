@@ -1,8 +1,8 @@
 """HTTP/1.1 client for engines: a pool of keep-alive connections, parsed by httptools. It knows no models.
 
 An engine takes plain POSTs, so everything else that a general client does (redirects, cookies, proxies, decompression)
-is left out: it was three quarters of the gateway's cost. Hosted upstreams need it
-and are reached through `serve.transport.upstream_client`.
+is left out: it was three quarters of the gateway's cost. Hosted upstreams need it and are reached through
+`serve.transport.upstream_client`.
 """
 
 import asyncio
@@ -374,7 +374,7 @@ async def read_whole(read_piece: Callable[[], Awaitable[bytes]]) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _request_head(address: str, path: str, authorization: str | None) -> tuple[_Endpoint, bytes]:
-    """Where an address leads, and the request head up to the content length. Cached per engine and route."""
+    """An address's endpoint, and the request head up to the content length. Cached per engine and route."""
     parts = urlsplit(address)
     lines = [
         f"POST {parts.path}{path} HTTP/1.1",

@@ -7,7 +7,7 @@ from models.settings.settings import Settings
 
 
 def engine_tls(settings: Settings) -> ssl.SSLContext | None:
-    """A context that accepts certificates of `engine_tls_ca` alone; None without TLS.
+    """A context that accepts only certificates issued by `engine_tls_ca`; None without TLS.
 
     Raises:
         Invalid: only some of the three settings are set, or the authority's file cannot be read.

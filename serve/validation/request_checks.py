@@ -44,7 +44,7 @@ _LOCAL_HOST = re.compile(
 # Servers that turn - into _ for their programs confuse these with the real headers.
 _LOOK_ALIKES = (b"content_length", b"transfer_encoding", b"content_encoding")
 _JSON = re.compile(rb"(?i)\s*(?:application/(?:[\w.\-]+\+)?json|text/json)\s*(?:;.*)?", re.DOTALL)
-# Routes that accept nothing but a form; a body of JSON there is answered by the route.
+# Routes that accept only a form. A JSON body is rejected by the route itself.
 _TAKES_FORMS = re.compile(rb"/v1/files/?|/v1/uploads/[^/]+/parts/?")
 _FORM = re.compile(rb"(?i)\s*multipart/form-data\s*(?:;.*)?", re.DOTALL)
 

@@ -97,7 +97,7 @@ def _is_forced(choice: Any) -> bool:
 
 
 def _check_named_tool(tools: Any, choice: Any) -> None:
-    """Rejects a choice of a tool that the request does not have. The engine rejects other faults of either."""
+    """Rejects a tool_choice whose tool is not among the request's tools. The engine rejects other mistakes in both."""
     if not isinstance(tools, list) or not isinstance(choice, dict):
         return
     name = _name(choice)

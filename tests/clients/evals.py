@@ -1,4 +1,4 @@
-"""Compares two prompts on push notifications: an eval, a run for each prompt, and what they got wrong.
+"""Compares two prompts on push notifications: an eval, a run for each prompt, and the items that failed.
 
 usage: evals.py MODEL JUDGE
 

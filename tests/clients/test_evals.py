@@ -41,7 +41,7 @@ def test_a_program_that_compares_two_prompts_runs_unchanged(sdk: str, settings: 
 
 
 @pytest.mark.long
-def test_the_programs_of_the_page_run(settings: Settings, database: Database) -> None:
+def test_the_programs_of_the_documentation_run(settings: Settings, database: Database) -> None:
     text = (Path(__file__).parent.parent.parent / "docs" / "evals-api.md").read_text("utf-8")
     with evals_house(settings, database) as house, house.working():
         server = Server(house.gateway.base_url, "no-key", chat="one", tunable="")

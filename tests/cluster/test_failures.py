@@ -93,7 +93,9 @@ async def test_a_killed_gateway_takes_its_own_streams_and_no_engine(deployed: De
         assert {name: status.pid for name, status in deployment.engines.items()} == engines
 
 
-async def test_the_head_dies_and_comes_back(deployed: Deploy, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_head_is_restarted_after_a_kill(
+    deployed: Deploy, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
     if not nodes.survives_its_head:
         pytest.skip("redis-server is not installed: apt-get install redis-server")
     caplog.set_level(logging.INFO, "parley.supervisor")
@@ -102,15 +104,15 @@ async def test_the_head_dies_and_comes_back(deployed: Deploy, nodes: Nodes, capl
         async with load(deployment.gateway.base_url, 4) as users:
             await asyncio.sleep(1)
             nodes.kill_head()
-            await deployment.until(lambda: "does not answer: engines go on" in caplog.text)
-            await asyncio.sleep(2.5)  # whole streams of 1 s without a head
+            await deployment.until(lambda: "does not answer: running engines" in caplog.text)
+            await asyncio.sleep(2.5)  # several streams of 1 s while there is no head
             during = len(users.streams)
             nodes.restart_head()
             await deployment.until(lambda: "the head of the Ray cluster answers again" in caplog.text)
         assert during >= 8
         assert not users.lost()
         assert {name: status.pid for name, status in deployment.engines.items()} == engines
-        # The new head starts engines, on nodes that it knows again.
+        # The restarted head starts engines on nodes that have reconnected.
         await survives(deployment, lambda: deployment.kill_replica(SECOND), SECOND)
 
 

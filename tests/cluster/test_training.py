@@ -1,4 +1,4 @@
-"""train/ray_job.py: a training on two nodes of a Ray cluster, which share the home; one of them dies."""
+"""train/ray_job.py: a training on two nodes of a Ray cluster, which share the home; one of them is killed."""
 
 import json
 import os
@@ -52,13 +52,13 @@ def test_two_nodes_of_a_cluster_train_and_publish(nodes: Nodes, home: Home) -> N
     assert [event.step for event in events if isinstance(event, Step)] == list(range(1, result.steps + 1))
     assert result.model == "styled"
     assert home[1].resolve("styled").base == "tiny"
-    told = [event.message for event in events if isinstance(event, Stage)]
-    assert "Waiting for 2 machines of the Ray cluster with a free CPU each" in told
-    assert "All 2 nodes are here" in told
+    stages = [event.message for event in events if isinstance(event, Stage)]
+    assert "Waiting for 2 machines of the Ray cluster with a free CPU each" in stages
+    assert "All 2 nodes have joined" in stages
     assert os.environ["RAY_ADDRESS"] == nodes.address
 
 
-def test_a_node_that_dies_ends_the_training_with_the_command_to_continue(nodes: Nodes, home: Home) -> None:
+def test_a_killed_node_ends_the_training_with_the_command_to_continue(nodes: Nodes, home: Home) -> None:
     killed = threading.Event()
     trained_on: list[int] = []
 
@@ -73,7 +73,7 @@ def test_a_node_that_dies_ends_the_training_with_the_command_to_continue(nodes: 
     nodes.add()
     assert killed.is_set()
     assert len(trained_on) == 4  # on each node an agent and the process that it forked
-    # Node 0 names the command, unless it was the one that died.
+    # Node 0's error contains the command, unless it was the node that was killed.
     assert "--on auto --nodes 2` continues it" in str(caught.value) or "has ended" in str(caught.value)
     deadline = time.monotonic() + 30
     while (left := {*trained_on} & {*processes()}) and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A node that sees nothing of the machine of `parley up`: it gets the weights, and its engines are reached over TLS."""
+"""A node that shares no folder with the machine of `parley up` gets the weights; its engines are reached over TLS."""
 
 import asyncio
 import logging

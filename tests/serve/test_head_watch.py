@@ -24,12 +24,12 @@ def test_the_loss_and_the_return_are_one_line_each(monkeypatch: pytest.MonkeyPat
         assert lines == []
     check_twice()
     assert len(lines) == 1
-    assert lines[0].startswith(f"the head of the Ray cluster ({LOOPBACK}:{port}) does not answer: engines go on")
+    assert lines[0].startswith(f"the head of the Ray cluster ({LOOPBACK}:{port}) does not answer: running engines")
     assert "within a minute" in lines[0]
     with socket.create_server((LOOPBACK, port)):
         check_twice()
     assert lines[1:] == ["the head of the Ray cluster answers again"]
-    # Between two looks, nothing is looked at.
+    # Between two checks, no connection is opened.
     monkeypatch.setattr(head_watch, "_INTERVAL_S", 60.0)
     check_twice()
     assert len(lines) == 2

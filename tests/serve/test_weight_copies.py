@@ -1,4 +1,4 @@
-"""Copies of weights on a node: complete and checked, or not there at all."""
+"""Copies of weights on a node: complete and verified, or not there at all."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_a_copy_appears_complete_and_is_made_once(weights: Path, tmp_path: Path)
     assert has_files(copy, file_sizes(weights))
     # Another engine on the node, and one whose folder has another name, need no second copy.
     assert WeightCopies(tmp_path / "copies").begin(make_manifest(weights)) == copy
-    # Two that were received at the same time are one.
+    # Two copies that were received at the same time become one.
     other = WeightCopies(tmp_path / "others")
     third = WeightCopies(tmp_path / "others")
     for several in (other, third):

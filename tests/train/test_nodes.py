@@ -1,4 +1,4 @@
-"""train/nodes.py: two nodes on this machine learn what one process learns, also when a process of one is killed."""
+"""train/nodes.py: two nodes on this machine get the losses of one process, even if a process of theirs is killed."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def on_both(nodes: tuple[Node, ...], work: Callable[[Node], Any]) -> list[Any]:
         return list(threads.map(run, nodes))
 
 
-def test_the_flags_name_a_node() -> None:
+def test_the_flags_describe_a_node() -> None:
     assert parse_node(1, None, None) is None
     assert parse_node(3, 2, "10.0.0.7:1234") == Node(3, 2, "10.0.0.7", 1234)
     node = parse_node(2, 0, "[fd00::7]")
@@ -79,7 +79,7 @@ def test_nodes_exchange_values_and_notice_an_end() -> None:
 
 
 @pytest.mark.long
-def test_nodes_that_do_not_come_together_say_why() -> None:
+def test_nodes_that_do_not_join_are_reported() -> None:
     def enter(node: Node) -> None:
         with open_rendezvous(node):
             pass
@@ -88,9 +88,9 @@ def test_nodes_that_do_not_come_together_say_why() -> None:
     counts = on_both((first, replace(second, count=3)), enter)
     assert all("use the same number on all nodes" in str(error) for error in counts)
     first, second = two_nodes(timeout_s=1.0)
-    with pytest.raises(Unavailable, match=r"Node 1 did not come to 127.0.0.1:\d+ within 1 s"):
+    with pytest.raises(Unavailable, match=r"Node 1 did not join at 127.0.0.1:\d+ within 1 s"):
         enter(first)
-    with pytest.raises(Unavailable, match=r"Node 0 does not answer at 127.0.0.1:\d+ after 1 s \(Connection refused\)"):
+    with pytest.raises(Unavailable, match=r"Node 0 did not answer at 127.0.0.1:\d+ within 1 s \(Connection refused\)"):
         enter(second)
     with pytest.raises(Unavailable, match="give --rendezvous an address of this machine"):
         enter(replace(first, host="192.0.2.1"))
@@ -159,11 +159,11 @@ def test_two_nodes_learn_what_one_process_learns_though_one_is_killed(tiny_base:
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert both.loss_after == pytest.approx(single.loss_after, abs=1e-3)
     assert other == NodeResult(1, both.run_folder.name, pytest.approx(both.loss_after, abs=1e-3))
-    told = [event.message for event in events[0] if isinstance(event, Stage)]
-    again = "A process was killed by SIGKILL: going on from the last checkpoint (1 of 3 restarts)"
-    assert {f"Node 0: {again}", f"Node 1: {again}"} & {*told}
+    stages = [event.message for event in events[0] if isinstance(event, Stage)]
+    again = "A process was killed by SIGKILL: resuming from the last checkpoint (restart 1 of 3)"
+    assert {f"Node 0: {again}", f"Node 1: {again}"} & {*stages}
     assert "Resuming from step 4" in [event.message for event in events[1] if isinstance(event, Stage)]
-    assert "FSDP: 24 weights of the base are divided among 2 processes" in told
+    assert "FSDP: 24 weights of the base are divided among 2 processes" in stages
     assert not (tmp_path / "home-1" / "runs").exists()
 
 

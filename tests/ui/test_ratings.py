@@ -1,4 +1,4 @@
-"""Thumbs on answers: the conversation is stored once with its rating, which can change or be taken back."""
+"""Ratings of answers: the conversation is stored once with its rating, which can be changed or removed."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ async def test_a_rated_answer_becomes_a_row_until_the_thumb_is_taken_back(
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, 4, -1, None, [0, 1]])
-async def test_what_is_no_answer_is_not_rated(settings: Settings, database: Database, index: Any) -> None:
+async def test_only_answers_can_be_rated(settings: Settings, database: Database, index: Any) -> None:
     context = PageContext(settings, database)
     place = RatedPlace("chat", "support", None, "a-browser")
     assert await store_rating(context, place, HISTORY, like(index)) == ""

@@ -27,27 +27,27 @@ def from_completions_command(
     min_feedback: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only answers whose feedback of this name has at least this mean, as NAME=0.5; true is 1, false 0. "
-            "Repeatable.",
+            help="Only answers whose feedback with this name has at least this mean, as NAME=0.5; true counts as 1, "
+            "false as 0. Repeatable.",
             show_default=False,
         ),
     ] = None,
     pairs: Annotated[
-        bool, typer.Option("--pairs", help="Write preference pairs: each correction, preferred to its answer.")
+        bool, typer.Option("--pairs", help="Write preference pairs, in which a correction is preferred to its answer.")
     ] = False,
     mask: Annotated[
         bool,
-        typer.Option("--mask", help="Replace e-mail addresses, phone and card numbers and keys by placeholders."),
+        typer.Option("--mask", help="Replace e-mail addresses, phone and card numbers and keys with placeholders."),
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="The most rows to write.", min=1, show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(help="The maximum number of rows.", min=1, show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write training data from stored chat completions (`store: true`). Corrections replace the answers.
 
-    Equal rows are written once. Answers that were cut off and have no correction are left out and counted.
+    Duplicate rows are written once. Truncated answers without a correction are left out and counted.
 
-      parley data from-completions kept.jsonl --where desk=refunds --min-feedback helpful=0.5 --mask
+      parley data from-completions answers.jsonl --where desk=refunds --min-feedback helpful=0.5 --mask
 
       parley data from-completions pairs.jsonl --pairs
     """
@@ -64,7 +64,11 @@ def from_completions_command(
         first = next(rows, None)
         if first is None:
             reasons = "".join(f" {count} left out: {reason}." for reason, count in counts.left_out.most_common())
-            raise Invalid(f"None of {counts.read} stored completions becomes a row.{reasons}", param="where")
+            raise Invalid(
+                f"None of {counts.read} stored completions can become a row: change the filters, or store completions "
+                f"with `store: true`.{reasons}",
+                param="where",
+            )
         write_rows(out, (row for part in ([first], rows) for row in part))
     if as_json:
         print_json({**vars(counts), "left_out": dict(counts.left_out), "file": str(out)})
@@ -83,7 +87,7 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
     split = [text.partition("=") for text in given or ()]
     wrong = next((name for name, equals, _ in split if not name or not equals), None)
     if wrong is not None:
-        raise Invalid(f"{option} {wrong!r} is not NAME=VALUE.", param=option.lstrip("-"))
+        raise Invalid(f"{option} {wrong!r} is not valid: use NAME=VALUE.", param=option.lstrip("-"))
     return {name: value for name, _, value in split}
 
 
@@ -91,7 +95,9 @@ def _number(name: str, value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise Invalid(f"--min-feedback {name}={value} is not a number.", param="min-feedback") from None
+        raise Invalid(
+            f"--min-feedback {name}={value} is not valid: use a number, such as {name}=0.5.", param="min-feedback"
+        ) from None
 
 
 def _day(day: datetime | None) -> datetime | None:

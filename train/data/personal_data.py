@@ -50,7 +50,7 @@ def check_personal(example: Example) -> Iterator[Problem]:
 
 
 def mask_personal(text: str) -> tuple[str, int]:
-    """The text with [EMAIL], [PHONE], [CARD] and [KEY] in place of what is found, and how many that were."""
+    """The text with personal data and keys replaced by [EMAIL], [PHONE], [CARD] and [KEY], and how many there were."""
     count = 0
 
     def masked(placeholder: str, match: re.Match[str], holds: bool = True) -> str:

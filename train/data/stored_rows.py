@@ -1,4 +1,4 @@
-"""Training rows from stored chat completions and the feedback on them: conversations, or pairs of preferences."""
+"""Training rows from stored chat completions and the feedback on them: conversations, or preference pairs."""
 
 import hashlib
 import json
@@ -13,18 +13,18 @@ from models.database import Database
 from train.data.personal_data import mask_personal
 
 _PAGE = 1000
-# The finish reasons of answers that end where the model wanted.
+# The finish reasons of answers that are not truncated.
 _WHOLE = ("stop", "tool_calls", "function_call")
 _MESSAGE_FIELDS = ("role", "content", "tool_calls")
 
 
 @dataclass(frozen=True)
 class RowOptions:
-    """What becomes a row.
+    """Which completions become rows, and how.
 
-    `min_feedback`: feedback names with the least mean of their values (true is 1, false 0). `pairs`: preferences from
-    corrections instead of conversations. `mask`: replace personal data and secrets by placeholders. `limit`: the most
-    rows.
+    `min_feedback`: name of the feedback → minimum of the mean of its values (true is 1, false 0). `pairs`: preference
+    pairs from corrections instead of conversations. `mask`: replace personal data and secrets with placeholders.
+    `limit`: the maximum number of rows.
     """
 
     min_feedback: Mapping[str, float] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class RowOptions:
 
 @dataclass
 class RowCounts:
-    """What became of the completions. `left_out`: reason → how many. `masked`: how many values were replaced."""
+    """Counts of completions and rows. `left_out`: reason → how many. `masked`: how many values were replaced."""
 
     read: int = 0
     rows: int = 0
@@ -56,7 +56,7 @@ def read_stored(database: Database, chosen: CompletionFilter) -> Iterator[Stored
 
 
 def read_feedback(database: Database) -> dict[str, list[StoredFeedback]]:
-    """All feedback by the id under which it came, oldest first."""
+    """All feedback by the id that it refers to, oldest first."""
     by_answer: dict[str, list[StoredFeedback]] = {}
     after, has_more = None, True
     while has_more:
@@ -79,8 +79,8 @@ def training_rows(
         if options.limit is not None and counts.rows >= options.limit:
             return
         counts.read += 1
-        said = [*feedback.get(completion.id, ()), *feedback.get(completion.request_id, ())]
-        row, reason = _row(completion, said, options)
+        entries = [*feedback.get(completion.id, ()), *feedback.get(completion.request_id, ())]
+        row, reason = _row(completion, entries, options)
         if row is None:
             counts.left_out[reason] += 1
             continue
@@ -89,24 +89,24 @@ def training_rows(
             counts.masked += masked
         digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
         if digest in seen:
-            counts.left_out["the same row again"] += 1
+            counts.left_out["a duplicate row"] += 1
             continue
         seen.add(digest)
         counts.rows += 1
-        counts.corrected += _correction(said) is not None
+        counts.corrected += _correction(entries) is not None
         yield row
 
 
 def _row(
-    completion: StoredCompletion, said: Sequence[StoredFeedback], options: RowOptions
+    completion: StoredCompletion, entries: Sequence[StoredFeedback], options: RowOptions
 ) -> tuple[dict[str, Any] | None, str]:
     """A row, or None and why there is none."""
     messages = completion.request.get("messages")
     choice = completion.answer["choices"][0]
     answer = {name: choice["message"][name] for name in _MESSAGE_FIELDS if choice["message"].get(name) is not None}
-    correction = _correction(said)
+    correction = _correction(entries)
     for name, least in options.min_feedback.items():
-        mean = _mean(said, name)
+        mean = _mean(entries, name)
         if mean is None or mean < least:
             return None, f"no {name} of at least {least:g}"
     if not isinstance(messages, list) or not messages:
@@ -123,27 +123,29 @@ def _row(
     if correction is not None:
         return {"messages": [*messages, {"role": "assistant", "content": correction}], **tools}, ""
     if choice.get("finish_reason") not in _WHOLE:
-        return None, "an answer that was cut off"
+        return None, "a truncated answer"
     if not answer.get("content") and not answer.get("tool_calls"):
         return None, "an empty answer"
     return {"messages": [*messages, answer], **tools}, ""
 
 
-def _correction(said: Sequence[StoredFeedback]) -> str | None:
-    return next((each.feedback.correction for each in reversed(said) if each.feedback.correction), None)
+def _correction(entries: Sequence[StoredFeedback]) -> str | None:
+    return next((each.feedback.correction for each in reversed(entries) if each.feedback.correction), None)
 
 
-def _mean(said: Sequence[StoredFeedback], name: str) -> float | None:
-    """The mean of the feedback of a name; of each source with an id only the newest counts."""
+def _mean(entries: Sequence[StoredFeedback], name: str) -> float | None:
+    """The mean of the feedback with a name; from each source with an id, only the newest value counts."""
     newest = {
-        feedback.source_id or stored.id: feedback.value for stored in said if (feedback := stored.feedback).name == name
+        feedback.source_id or stored.id: feedback.value
+        for stored in entries
+        if (feedback := stored.feedback).name == name
     }
     numbers = [float(value) for value in newest.values() if isinstance(value, bool | int | float)]
     return sum(numbers) / len(numbers) if numbers else None
 
 
 def _masked(value: Any) -> tuple[Any, int]:
-    """A row with the personal data in its texts replaced, and how many values that were."""
+    """A row with the personal data in its texts replaced, and how many values were replaced."""
     if isinstance(value, str):
         return mask_personal(value)
     if isinstance(value, list):

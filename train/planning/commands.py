@@ -156,8 +156,8 @@ def plan_command(
             show_default=False,
         ),
     ] = None,
-    gpus: Annotated[int, typer.Option(help="GPUs of each machine that share a batch.", min=1)] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines that share a batch.", min=1)] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs per machine that share each batch.", min=1)] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that share each batch.", min=1)] = 1,
     against: Annotated[
         str | None,
         typer.Option(help="The id or folder of a finished run, to compare the plan with.", show_default=False),
@@ -176,7 +176,7 @@ def plan_command(
 
       parley data plan tickets.jsonl --base Qwen/Qwen3-8B --gpu rtx-4090
 
-    With several GPUs the plan also says whether each holds a copy of the model, or all together one (FSDP):
+    With several GPUs, the plan also shows whether each holds a copy of the model (DDP), or they divide one (FSDP):
 
       parley data plan tickets.jsonl --base Qwen/Qwen3-32B --gpu l4 --gpus 4 --nodes 2
     """

@@ -177,8 +177,8 @@ def show_plan(console: Console, plan: "Plan") -> None:
 
 
 def _alone(plan: "Plan") -> str:
-    """A note on the time of several processes."""
-    return f"; for one process, and {plan.spread.processes} share it" if plan.spread else ""
+    """A note on the time, which is that of one process."""
+    return f"; it is for one process, and {plan.spread.processes} processes share the work" if plan.spread else ""
 
 
 def show_comparison(console: Console, comparison: "RunComparison") -> None:

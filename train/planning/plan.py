@@ -57,7 +57,7 @@ class Plan:
     """What a run needs. `tokens` are those of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
     A pair's tokens are those of both its conversations.
 
-    `spread` says how the model is held by several GPUs or nodes; None for one process.
+    `spread` is how several GPUs or nodes hold the model; None for one process.
     `speed` is that of the measured (or estimated) method; the other methods are scaled by their share of the work.
     """
 

@@ -1,6 +1,6 @@
-"""How several GPUs or nodes hold a model: a copy each (DDP), or all together one (FSDP).
+"""How several GPUs or nodes hold a model: each a copy (DDP), or together one that they divide (FSDP).
 
-Calculated, like all of the plan. FSDP was tried over gloo on a CPU only, not yet on GPUs.
+Calculated, like the whole plan. FSDP was tested only over gloo on CPUs, not yet on GPUs.
 """
 
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ _SHARE = 0.9  # of a card's memory that a run may use, as in a plan
 
 @dataclass(frozen=True)
 class Spread:
-    """The choice for a number of processes: `whole` and `divided` are bytes of memory for each process, with a copy of
-    the base and with a part of it; `divided` is None if the method cannot be divided. `fits` is about the choice.
+    """How a number of processes hold a model. `whole` and `divided`: bytes of memory per process, with a copy of the
+    base and with a part of it; `divided` is None if the method cannot be divided. `fits`: whether the choice fits.
     """
 
     processes: int
@@ -27,7 +27,7 @@ class Spread:
 
     @property
     def reason(self) -> str:
-        """Why, as a sentence."""
+        """The reason for the choice, as a sentence without a full stop."""
         each = f"{_gb(self.whole)} for a copy of the model, of {_gb(self.memory)}"
         if self.shard == "none" and self.fits:
             return f"a copy in each of the {self.processes} processes (DDP), because it fits: {each}"
@@ -38,14 +38,14 @@ class Spread:
             )
         needs = f"{_gb(self.divided)} in each process instead of {each}"
         if self.fits:
-            return f"the base divided among {self.processes} processes (FSDP, not yet run on GPUs): {needs}"
-        return f"too large for {self.processes} processes, also with a divided base (FSDP): {needs}. Use more GPUs"
+            return f"the base divided among {self.processes} processes (FSDP, not yet tested on GPUs): {needs}"
+        return f"too large for {self.processes} processes, even with a divided base (FSDP): {needs}. Use more GPUs"
 
 
 def choose_spread(tune: Tune, shape: Shape, step: Step, machine: Machine, processes: int) -> Spread:
-    """A copy of the model in each process if that fits its card, otherwise a divided base if the method allows it.
+    """Chooses a copy of the model in each process if it fits on a GPU, else a divided base if the method allows it.
 
-    By the whole memory of a card, so that nodes with the same cards choose the same.
+    Calculates with the GPU's whole memory, so that nodes with the same GPUs choose the same.
     """
     room = _SHARE * machine.memory
     whole = need(tune, shape, step).total

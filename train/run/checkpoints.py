@@ -79,13 +79,13 @@ class CheckpointPlan:
     rows_at_most: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What other nodes need of it."""
+        """The values that other nodes need."""
         start = asdict(self.start) | {"folder": str(self.start.folder)} if self.start else None
         return {"start": start, "rows_at_most": self.rows_at_most}
 
     def at_node(self, values: Mapping[str, Any], copies: Path) -> "CheckpointPlan":
-        """This node's plan with the start and limit of node 0's `to_json`. The checkpoint is node 0's, if this node
-        shares its folder, otherwise a copy in `copies`.
+        """This node's plan with the start and limit in `values`, node 0's `to_json`. The checkpoint is node 0's own if
+        this node shares its folder, otherwise a copy in `copies`.
         """
         start = None
         if values["start"]:

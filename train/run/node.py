@@ -1,4 +1,4 @@
-"""A machine that takes part in a training on several machines, and how one is named on the command line. No torch."""
+"""A node: a machine that takes part in a training on several machines, and the flags that describe it. No torch."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _LOST_AFTER_S = 30.0
 
 
 class NodeLost(Unavailable):
-    """Another node ended or cannot be reached, so the training cannot continue without being started again."""
+    """Another node ended or cannot be reached. The training has to be started again on all nodes."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Node:
 
     Attributes:
         count: the number of nodes. rank: this one's number from 0; node 0 writes the run.
-        host, port: an address of node 0 that the others reach.
+        host, port: an address of node 0 that the other nodes can reach.
         timeout_s: how long the nodes wait for each other at the start.
-        lost_after_s: a node that was silent for this long counts as lost.
-        on: the Ray cluster on which the nodes were started, if they were.
+        lost_after_s: a node without a heartbeat for this long counts as lost.
+        on: the Ray cluster's address if the nodes run on one.
     """
 
     count: int
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """How a training ended on a node that does not write it. `loss_after` is None if it had finished before."""
+    """How a training ended on a node other than node 0. `loss_after` is None if the run had finished before."""
 
     node: int
     run: str

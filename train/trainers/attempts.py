@@ -1,7 +1,7 @@
-"""A fit on several processes, of this node or of all nodes: attempts, until one is finished on every node.
+"""A fit on several processes, of this node or of all nodes: repeats attempts until one is finished on every node.
 
-After a lost process, all nodes go on from the last checkpoint; after one that ran out of memory, with smaller
-micro-batches. Each node decides by the outcomes of all, so all decide the same.
+After a lost process, all nodes resume from the last checkpoint; after one that ran out of memory, with smaller
+micro-batches. Each node decides from the outcomes of all nodes, so that all decide the same.
 """
 
 import threading
@@ -18,7 +18,7 @@ from train.trainers.launch_worker import WorkerFailure, WorkerRequest
 from train.trainers.rendezvous import Rendezvous
 from train.trainers.worker_processes import ProcessesFailed, WorkerProcesses
 
-RESTARTS = 3  # after which a run ends, if no new checkpoint was written between them
+RESTARTS = 3  # restarts without a new checkpoint after which a run fails
 _WATCH_S = 0.5
 _GRACE_S = 5.0  # for processes to notice by themselves that another one is gone
 
@@ -57,7 +57,7 @@ def fit_on_processes(job: FitJob, threads: int, emit: Progress, rendezvous: Rend
                 raise ProcessesFailed(f"{failure.message.rstrip('.')}{more}.{again}" if more else failure.message)
             else:
                 restarts += 1
-                emit(Stage(f"{failure.message}: going on from the last checkpoint ({restarts} of {RESTARTS} restarts)"))
+                emit(Stage(f"{failure.message}: resuming from the last checkpoint (restart {restarts} of {RESTARTS})"))
             if rendezvous is None or rendezvous.node.first:
                 plan = plan_checkpoints(job.checkpoints.run_folder, job.checkpoints.every, emit)
                 rows = job.checkpoints.rows_at_most or plan.rows_at_most
@@ -66,7 +66,7 @@ def fit_on_processes(job: FitJob, threads: int, emit: Progress, rendezvous: Rend
 
 
 def worst_failure(failures: Sequence[WorkerFailure | None]) -> WorkerFailure:
-    """The failure that explains the others, with its node if there are several."""
+    """The failure that is the likely cause of the others; its message names the node if there are several."""
     order = ("error", "memory", "lost", "connection")
     rank, failure = min(
         ((rank, failure) for rank, failure in enumerate(failures) if failure),
@@ -132,7 +132,7 @@ def _run(
 
 
 def _abort_if_broken(request: WorkerRequest, rendezvous: Rendezvous, ended: threading.Event) -> None:
-    """Ends the attempt on this node when it has failed on another: NCCL would wait for many minutes."""
+    """Ends the attempt on this node when it has failed on another. NCCL alone would wait for many minutes."""
     others = [rank for rank in range(rendezvous.node.count) if rank != rendezvous.node.rank]
     while not ended.wait(_WATCH_S):
         try:

@@ -98,8 +98,8 @@ class CheckpointCallback(TrainerCallback):
         self._saved_at = time.monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # On several processes, accelerate does not pass the epoch to a sampler behind the batches that a resume skips:
-        # the rest of the epoch would be in the order of the first one.
+        # On several processes, accelerate does not pass the epoch to the sampler when a resume skips batches: the rest
+        # of the epoch would be in the order of the first epoch.
         if self._trainer.sampler:
             self._trainer.sampler.set_epoch(int(state.epoch or 0))
 

@@ -1,6 +1,6 @@
 """Copies a checkpoint's state from the first process to nodes that do not have it, over the process group.
 
-Nodes need no shared folder: only node 0 has the run's. Each file is sent in pieces and compared with its digest.
+Nodes need no shared folder: only node 0 has the run's folder. Each file is sent in pieces and verified by its digest.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ def receive_checkpoint(saved: Saved, writes: bool) -> None:
         writes: whether this process writes missing files; one of each node does.
 
     Raises:
-        Damaged: a file arrived incomplete.
+        Damaged: a received file does not match its digest.
     """
     import torch
     import torch.distributed as dist
@@ -34,7 +34,7 @@ def receive_checkpoint(saved: Saved, writes: bool) -> None:
             continue
         receives = bool(misses[rank])
         source = path.open("rb") if rank == 0 else None
-        target = _opened(path) if receives and rank else None
+        target = _open_for_writing(path) if receives and rank else None
         for begin in range(0, size, _PIECE):
             length = min(_PIECE, size - begin)
             piece = torch.empty(length, dtype=torch.uint8)
@@ -47,11 +47,11 @@ def receive_checkpoint(saved: Saved, writes: bool) -> None:
             if file:
                 file.close()
         if receives and not file_matches(path, entries[name]):
-            raise Damaged(f"{name} of {saved.folder.name} did not arrive completely")
+            raise Damaged(f"{name} of {saved.folder.name} was not received completely")
     dist.barrier(group=group)
     dist.destroy_process_group(group)
 
 
-def _opened(path: Path) -> Any:
+def _open_for_writing(path: Path) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("wb")

@@ -3,8 +3,8 @@
     python -m train.trainers.elastic_agent cpu|cuda
 
 Each line on standard input is the path of a `WorkerRequest`. When the processes of an attempt have ended, it prints a
-line with the event "Ended". It ends with its standard input. Its elastic agents restart nothing: whether there is
-another attempt, and from which checkpoint, depends on how the attempt ended on all nodes (`attempts`).
+line with the event "Ended". It exits at the end of its standard input. torch's agents do not restart processes here,
+because whether there is another attempt, and from which checkpoint, depends on the outcome on all nodes (`attempts`).
 """
 
 import json
@@ -33,7 +33,7 @@ def main(device: str) -> int:
 
 
 def run_attempt(request: WorkerRequest) -> str:
-    """Runs the processes of one attempt on this node; returns why they ended early, "" if they did not."""
+    """Runs the processes of one attempt on this node; returns why they ended early, or ""."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -59,10 +59,12 @@ def run_attempt(request: WorkerRequest) -> str:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         name = failure.signal_name()
-        return f"a process was killed by {name}" if failure.exitcode < 0 else f"a process ended with {failure.exitcode}"
+        return (
+            f"a process was killed by {name}" if failure.exitcode < 0 else f"a process exited with {failure.exitcode}"
+        )
     except (RendezvousError, RuntimeError) as error:  # the store's errors are RuntimeErrors
         print(error, file=sys.stderr, flush=True)
-        return "the connection to the other nodes broke"
+        return "the connection to the other nodes was lost"
     return ""
 
 

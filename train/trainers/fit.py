@@ -105,8 +105,8 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
 
 
 def _agreed(measure: Callable[[], Measured]) -> Callable[[], Measured]:
-    """The first process's measurement in all processes: those of other hardware may differ in the last digits, and
-    early stopping must decide the same everywhere.
+    """Returns the first process's measurement in all processes. On other hardware the last digits may differ, and early
+    stopping must decide the same everywhere.
     """
     from accelerate.utils import broadcast_object_list
 

@@ -1,9 +1,9 @@
 """Starts a fit, in this process or on several, and retries it with a smaller micro-batch when memory runs out.
 
 Several processes, one for each GPU, are started by torch's elastic agent (`elastic_agent`), on this machine or on
-several (`rendezvous`). Only the fit is shared: data, folders and publication stay with this process. A batch is divided
-among the processes, so that a step learns from as many rows as on one. On a CPU the processes talk over gloo, which
-shows that it works and is no faster. `launch_worker` is what each process runs.
+several (`rendezvous`). They share only the fit; this process handles data, folders and publication. A batch is divided
+among the processes, so that a step learns from as many rows as on one. On CPUs the processes communicate over gloo,
+which serves as a test and is not faster. Each process runs `launch_worker`.
 """
 
 import gc

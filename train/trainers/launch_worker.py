@@ -1,7 +1,7 @@
-"""One of the processes that share a fit: fits, and writes its outcome if it is the first of its node or fails.
+"""One of the processes that share a fit. It writes an outcome if it is the first process of its node, or if it fails.
 
-`elastic_agent` starts it. Events are JSON lines on standard output; the outcome is a file beside the request. It ends
-with the process that waits for it.
+`elastic_agent` starts it. Events are JSON lines on standard output; the outcome is a file beside the request. It exits
+when the process that waits for it has ended.
 """
 
 import json
@@ -29,7 +29,7 @@ class WorkerRequest:
 
     Attributes:
         threads: CPU threads of each process. parent: the process that waits for them.
-        attempt: the number of the attempt; each has names of its own in the nodes' store.
+        attempt: the number of the attempt, which prefixes its keys in the nodes' store.
         node: this node, if there are several.
     """
 
@@ -60,8 +60,8 @@ class WorkerFailure:
     """Why the processes of a node ended without a result.
 
     Attributes:
-        kind: "error": again would fail again. "memory": a micro-batch of `rows` did not fit. "lost": a process was
-            killed. "connection": another process was not reached, most often because it was lost.
+        kind: "error": a retry would fail too. "memory": a micro-batch of `rows` did not fit. "lost": a process was
+            killed. "connection": another process could not be reached, usually because it was lost.
     """
 
     message: str
@@ -128,7 +128,7 @@ def _failure(error: Exception) -> WorkerFailure:
     # torch.distributed's errors are RuntimeErrors, some without a class of their own.
     broken = isinstance(error, RuntimeError | ConnectionError) and not isinstance(error, ParleyError)
     if broken and any(word in message.lower() for word in _CONNECTION):
-        return WorkerFailure("the connection to another process broke", "connection")
+        return WorkerFailure("the connection to another process was lost", "connection")
     return WorkerFailure(message)
 
 

@@ -1,4 +1,4 @@
-"""What the nodes of a training compare before they begin: the base, the data, the hyperparameters and the software."""
+"""The values that nodes compare before a training begins: the base, the data, the hyperparameters and the software."""
 
 import hashlib
 from dataclasses import asdict
@@ -19,13 +19,13 @@ _ENDS = 1 << 20  # bytes of a large file that are read at each end
 def describe_node(
     base: Base, device: Device, request: TrainingRequest, prepared: Prepared, data: TrainingData
 ) -> dict[str, Any]:
-    """Name → value, or a digest; all nodes must have the same."""
+    """Name → value or digest. They must be equal on all nodes."""
     hyperparameters = {name.replace("_", " "): value for name, value in asdict(prepared.resolved.values).items()}
     # In this order: of several differences the first is reported, and some hyperparameters follow from the data.
     return {
         "the data": _named(digest((*data.train, *data.validation))),
         "the base": base_digest(base),
-        "the tokens of the data, so in the base's tokenizer or chat template": _named(
+        "the tokens of the data (caused by the base's tokenizer or chat template)": _named(
             digest((*prepared.rows, *prepared.held))
         ),
         "the device": device.kind,
@@ -37,7 +37,7 @@ def describe_node(
 
 
 def base_digest(base: Base) -> str:
-    """A digest of the base's weights and config; of its name if it is on a hub. Of large files, both ends are read."""
+    """A digest of the base's weights and config, or of its name if it is on a hub. Of large files, reads the ends."""
     folder, total = Path(base.location), hashlib.sha256()
     if not folder.is_dir():
         return _named(hashlib.sha256(base.location.encode()).hexdigest())

@@ -1,7 +1,7 @@
-"""The rendezvous of the nodes of a training: values that they exchange, and whether each of them is still there.
+"""The rendezvous of a training's nodes: they exchange values, and each sends heartbeats by which others see its end.
 
-Node 0 serves a TCPStore of torch.distributed at the address that all nodes are given. torch's elastic agents and the
-training's processes use the same store, so one port is enough to start; gloo and NCCL open connections of their own.
+Node 0 serves a TCPStore of torch.distributed at the address that all nodes are started with. torch's elastic agents and
+the training's processes use the same store, so one port is enough to start; gloo and NCCL open other connections.
 """
 
 import json
@@ -19,14 +19,14 @@ from train.run.node import Node, NodeLost
 _POLL_S = 0.2
 _BEAT_S = 2.0
 _CONNECT_S = 2.0
-_CLOSE_S = 10.0  # how long node 0 waits for the others before the store goes with it
+_CLOSE_S = 10.0  # how long node 0, which serves the store, waits for the others to leave
 _OPERATION_S = 30.0
 
 
 class Rendezvous:
-    """One node's view of all nodes. Its methods may be called from several threads.
+    """One node's connection to all nodes. Its methods may be called from several threads.
 
-    `run` is the run's id; once it has begun, the error about a lost node names the command that continues it.
+    `run` is the run's id. Once the run has begun, the error about a lost node contains the command that continues it.
     """
 
     def __init__(self, node: Node, store: Any) -> None:
@@ -37,7 +37,7 @@ class Rendezvous:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._beats = 0
-        self._seen: dict[int, tuple[str, float]] = {}  # rank → its last beat, and when that was seen first
+        self._seen: dict[int, tuple[str, float]] = {}  # rank → its last heartbeat, and when that was first read
         self._beater = threading.Thread(target=self._beat, name="rendezvous", daemon=True)
         self._beater.start()
 
@@ -45,7 +45,7 @@ class Rendezvous:
         """The JSON values of all nodes under this key, by rank; waits for those that are missing.
 
         Raises:
-            NodeLost: a node is gone, or `timeout_s` has passed.
+            NodeLost: a node has ended or cannot be reached, or `timeout_s` has passed.
         """
         self._set(f"{key}/{self.node.rank}", json.dumps(value))
         deadline = time.monotonic() + (timeout_s or float("inf"))
@@ -59,12 +59,12 @@ class Rendezvous:
         return [json.loads(self._get(f"{key}/{rank}")) for rank in range(self.node.count)]
 
     def published(self, key: str) -> dict[int, Any]:
-        """The values that are there already under this key, by rank."""
+        """Rank → value, for the nodes that have already stored one under this key."""
         ranks = [rank for rank in range(self.node.count) if self._has(f"{key}/{rank}")]
         return {rank: json.loads(self._get(f"{key}/{rank}")) for rank in ranks}
 
     def lost(self, ranks: Sequence[int]) -> str:
-        """Which of these nodes has ended or is silent, as a clause; "" if none is."""
+        """A clause about one of these nodes that has ended or sends no heartbeats; "" if there is none."""
         for rank in ranks:
             if rank == self.node.rank:
                 continue
@@ -75,7 +75,7 @@ class Rendezvous:
             if beat != known:
                 self._seen[rank] = (beat, time.monotonic())
             elif time.monotonic() - since > self.node.lost_after_s:
-                return f"node {rank} has been silent for {self.node.lost_after_s:g} s"
+                return f"node {rank} has not answered for {self.node.lost_after_s:g} s"
         return ""
 
     def error(self, reason: str) -> NodeLost:
@@ -91,12 +91,12 @@ class Rendezvous:
         )
 
     def end(self, reason: str) -> None:
-        """Tells the other nodes that this one has ended with an error."""
+        """Reports to the other nodes that this one has ended with an error."""
         with suppress(NodeLost):
             self._set(f"end/{self.node.rank}", reason)
 
     def close(self) -> None:
-        """Leaves. Node 0, whose store goes with it, waits for the others for some seconds."""
+        """Leaves the rendezvous. Node 0, which serves the store, first waits up to 10 s for the others to leave."""
         with suppress(NodeLost):
             self._set(f"left/{self.node.rank}", "1")
             deadline = time.monotonic() + _CLOSE_S
@@ -136,15 +136,16 @@ class Rendezvous:
 
 @contextmanager
 def open_rendezvous(node: Node) -> Iterator[Rendezvous]:
-    """The rendezvous, once all nodes have come to it.
+    """The rendezvous, once all nodes have joined.
 
     Raises:
-        Unavailable: the nodes do not all come within the time. Invalid: they were started with different numbers.
+        Unavailable: not all nodes join in time. Invalid: they were started with different --nodes, or the same rank.
     """
     store = _serve(node) if node.first else _connect(node)
     if store.add(f"rank/{node.rank}", 1) > 1:
         raise Invalid(
-            f"Another machine has --node-rank {node.rank} already: each node needs its own.", param="node-rank"
+            f"Another machine already uses --node-rank {node.rank}: give each node a rank of its own.",
+            param="node-rank",
         )
     rendezvous = Rendezvous(node, store)
     try:
@@ -187,7 +188,7 @@ def _connect(node: Node) -> Any:
         except (OSError, RuntimeError) as error:
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"Node 0 does not answer at {node.address} after {node.timeout_s:g} s ({_plain(error)}): start the "
+                    f"Node 0 did not answer at {node.address} within {node.timeout_s:g} s ({_plain(error)}): start the "
                     "same command there with --node-rank 0, and check the address, the port and the firewall."
                 ) from error
             time.sleep(_POLL_S)
@@ -211,17 +212,17 @@ def _gather(rendezvous: Rendezvous) -> None:
         if not missing:
             return
         if reason := rendezvous.lost(here):
-            raise Unavailable(f"The nodes did not all come together: {reason}.")
+            raise Unavailable(f"Not all nodes joined: {reason}. Start the command again on all nodes.")
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"{_nodes(missing)} did not come to {node.address} within {node.timeout_s:g} s: start the same command "
-                "there with its own --node-rank, on all nodes within this time (--rendezvous-timeout)."
+                f"{_nodes(missing).capitalize()} did not join at {node.address} within {node.timeout_s:g} s: start the "
+                "same command there with its own --node-rank, on all nodes within this time (--rendezvous-timeout)."
             )
         time.sleep(_POLL_S)
 
 
 def require_same(values: Sequence[Mapping[str, Any]]) -> None:
-    """Raises Invalid, with the first difference, unless all nodes gave the same values. Digests are not shown."""
+    """Raises Invalid, with the first difference, unless the values of all nodes are equal. Digests are not shown."""
     for rank, other in enumerate(values):
         for name, first in values[0].items():
             if other.get(name) == first:
@@ -235,7 +236,7 @@ def require_same(values: Sequence[Mapping[str, Any]]) -> None:
 
 
 def local_address(node: Node) -> str:
-    """The address of this machine on the way to node 0."""
+    """The address of this machine on the route to node 0."""
     if node.first:
         return node.host
     with socket.create_connection((node.host, node.port), _CONNECT_S) as connection:
@@ -243,7 +244,7 @@ def local_address(node: Node) -> str:
 
 
 def network_interface(node: Node) -> str | None:
-    """The name of this machine's network interface on the way to node 0; None if it is not known."""
+    """The name of this machine's network interface on the route to node 0; None if it is not known."""
     import psutil
 
     address = socket.gethostbyname(node.host) if node.first else local_address(node)
@@ -252,7 +253,7 @@ def network_interface(node: Node) -> str | None:
 
 
 def _nodes(ranks: Sequence[int]) -> str:
-    return f"node{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}".capitalize()
+    return f"node{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def _because(reason: str) -> str:
@@ -260,7 +261,7 @@ def _because(reason: str) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """Why this node ends, for the others."""
+    """The reason for this node's end, as reported to the others."""
     if isinstance(error, NodeLost):
         return ""
     return "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__

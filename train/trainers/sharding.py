@@ -1,8 +1,8 @@
 """FSDP of a frozen base: each process holds a part of the decoder layers' weights and gathers a layer while it runs.
 
-What is trained, an adapter, stays whole in each process, under DDP as without sharding: so checkpoints, saving and
-resuming are the same. Embeddings, the last layer and norms outside the decoder layers stay whole too. PyTorch's FSDP2:
-https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html. Not yet run on GPUs.
+The adapter, which is trained, is not divided and runs under DDP as without sharding, so that checkpoints, saving and
+resuming are the same. Embeddings, the last layer and norms outside the decoder layers are not divided either. PyTorch's
+FSDP2: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html. Not yet tested on GPUs.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from models.errors import Invalid
 def shard_base(model: Any, device: str, processes: int) -> None:
     """Divides the weights of the decoder layers among all processes and moves them to the device, layer by layer.
 
-    The model must not have an adapter yet: what is added to its layers later stays whole.
+    The model must not have an adapter yet: weights that are added to its layers later are not divided.
 
     Raises:
         Invalid: the model has no list of decoder layers.
@@ -31,7 +31,7 @@ def shard_base(model: Any, device: str, processes: int) -> None:
 
 
 def exclude_from_ddp(model: Any) -> int:
-    """Keeps DDP from broadcasting divided weights at its start, as if each process had all; returns their number."""
+    """Excludes divided weights from DDP's broadcast at its start, which expects whole ones; returns their number."""
     divided = [name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, divided)
     return len(divided)

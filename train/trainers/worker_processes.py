@@ -1,4 +1,4 @@
-"""A node's processes as the process that waits for them sees them: attempts, their events and their outcomes."""
+"""Runs a node's processes from the process that waits for them: attempts, their events and their outcomes."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ _LOG_LINES = 60  # of the processes' standard error, copied into the log when th
 
 
 class WorkerProcesses:
-    """The agent of this node, which starts the processes of each attempt. A context manager; it ends them all."""
+    """The agent of this node, which starts the processes of each attempt. A context manager that ends them all."""
 
     def __init__(self, device: str, threads: int, node: Node | None) -> None:
         self._threads, self._node = threads, node
@@ -89,13 +89,13 @@ class WorkerProcesses:
                     return str(values["reason"])
                 event = _parse_event(values)
             except ValueError:
-                continue  # what a library prints is not an event
+                continue  # a line that a library printed
             emit(event)
-        raise ProcessesFailed(f"The training's agent ended with {self._agent.wait()}: {self._last_error()}")
+        raise ProcessesFailed(f"The training's agent exited with {self._agent.wait()}: {self._last_error()}")
 
     def _last_error(self) -> str:
         self._reader.join(_GRACE_S)
-        return next((line.strip() for line in reversed(self._errors) if line.strip()), "no reason is known")
+        return next((line.strip() for line in reversed(self._errors) if line.strip()), "it printed no error")
 
 
 class ProcessesFailed(ParleyError):

@@ -1,4 +1,4 @@
-"""Thumbs on answers: the rated conversation is stored as a chat completion, and the thumb as feedback on it."""
+"""Ratings of answers by thumbs: the conversation is stored as a chat completion, and the rating as feedback on it."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ from ui.backend.conversation import plain_turns, to_messages
 from ui.look.markup import notice
 
 RATING = "rating"
-# Gradio shows its thumbs for these two names.
+# Gradio shows thumb icons for these two names.
 THUMBS = ("Like", "Dislike")
 _MAX_CHARACTERS = 200_000
 _STORED = "Thank you. Your rating was stored with this conversation, for at most {} days."
@@ -44,18 +44,18 @@ def thumbs(settings: Settings) -> tuple[str, str] | None:
 async def store_rating(
     context: PageContext, place: RatedPlace, history: Sequence[dict[str, Any]] | None, given: gr.LikeData
 ) -> str:
-    """Stores a thumb, or that it was taken back. Returns a line for the page, empty if this turn cannot be rated."""
+    """Stores a rating, or its removal. Returns a line for the page, empty if this turn cannot be rated."""
     turns = plain_turns(history)
     index = given.index - max(0, len(history or ()) - len(turns)) if isinstance(given.index, int) else -1
     before = turns[:index] if 0 <= index < len(turns) else []
-    # A bot's greeting stands before the first question. It is the page's, not the model's.
+    # A bot's greeting comes before the first question. It is from the page, not from the model.
     if before and before[0]["role"] == "assistant":
         before = before[1:]
     if not before or before[-1]["role"] != "user" or turns[index]["role"] != "assistant":
         return ""
     messages, answer = to_messages(before, place.system), turns[index]["content"]
     if sum(len(message.content) for message in messages) + len(answer) > _MAX_CHARACTERS:
-        return notice("This conversation is too long to be stored with a rating.", "warn")
+        return notice("Your rating was not stored: this conversation is too long.", "warn")
     request = {"model": place.model, "messages": [message.model_dump() for message in messages]}
     value = given.liked if isinstance(given.liked, bool) else None
     await asyncio.to_thread(_store, context, place, request, answer, value)

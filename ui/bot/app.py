@@ -115,7 +115,7 @@ class BotApp:
         }
 
     async def rate(self, history: Turns, given: gr.LikeData, request: gr.Request) -> str:
-        """Stores a thumb on an answer; returns the line for the page."""
+        """Stores a rating of an answer; returns the line for the page."""
         spec = await self._spec(request)
         place = RatedPlace("bot", spec.id, profile_of(spec).system_prompt, str(request.session_hash))
         return await store_rating(self._context, place, history, given)

@@ -1,6 +1,6 @@
 """The Chat tab: a conversation with one model: stop, regenerate, edit a message, settings, figures, a transcript.
 
-The browser keeps the conversations (chat.js); the server stores those whose answer gets a thumb.
+The browser stores the conversations (chat.js); the server stores only those with a rated answer.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class ChatTab:
     async def rate(
         self, chatbot: Turns, model: str | None, system: str | None, given: gr.LikeData, request: gr.Request
     ) -> str:
-        """Stores a thumb on an answer; returns the line for the page."""
+        """Stores a rating of an answer; returns the line for the page."""
         place = RatedPlace("chat", model or "", system, str(request.session_hash))
         return await store_rating(self._context, place, chatbot, given) if model else ""
 

@@ -1,4 +1,4 @@
-"""The house that these tests share, and a check of the SDK's objects."""
+"""The gateway that these tests share, and a check of the SDK's objects."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

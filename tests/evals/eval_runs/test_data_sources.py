@@ -1,4 +1,4 @@
-"""Rows into messages, sampling parameters into a request, answers into what graders read."""
+"""Rows become messages, sampling parameters become a request's options, and answers become the graders' input."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Evals and runs from the SDK's side, and the same runs from `parley eval`'s."""
+"""Evals and runs through the SDK, and the same runs in `parley eval`."""
 
 import json
 from typing import Any
@@ -160,7 +160,7 @@ def test_rows_with_answers_need_no_model_and_lists_go_on(house: EvalsHouse, chec
         client.evals.retrieve(found.id)
 
 
-def test_a_killed_run_goes_on_and_asks_nothing_twice(house: EvalsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues_without_repeating_requests(house: EvalsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_job, "CHUNK", 4)
     monkeypatch.setattr(runs, "MAX_ROWS", 5)
     check = {"type": "string_check", "name": "same", "operation": "like", "input": "{{sample.output_text}}",
@@ -187,13 +187,13 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(house: EvalsHouse, monkeypa
     done = house.client.evals.runs.retrieve(run.id, eval_id=found.id)
     assert (done.status, done.result_counts.passed, done.per_model_usage[0].invocation_count) == ("completed", 10, 10)
     assert len(house.upstream.asked) == len(set(house.upstream.asked)) == 10
-    # Many rows are a file of the run's own, which goes with it.
+    # Many rows are stored as a file of the run, which is deleted with it.
     assert done.data_source.source.type == "file_id"
     assert house.client.files.retrieve(done.data_source.source.id).purpose == "evals"
     house.client.evals.runs.delete(run.id, eval_id=found.id)
     with pytest.raises(openai.NotFoundError):
         house.client.files.retrieve(done.data_source.source.id)
-    # Sampled anew: another run is not the first one's answers again.
+    # The second run samples new answers.
     house.client.evals.runs.create(found.id, data_source=completions(rows[:2]))
     assert house.work().status == "succeeded"
     assert len(house.upstream.asked) == 12
@@ -265,7 +265,7 @@ def test_what_cannot_run_is_refused_or_fails_with_a_reason(house: EvalsHouse) ->
     assert house.work().status == "failed"
     run = client.evals.runs.retrieve(run.id, eval_id=found.id)
     assert run.status == "failed"
-    assert "Item 1 does not fit the eval's item_schema" in run.error.message
+    assert "Item 1 does not match the eval's item_schema" in run.error.message
     messages = {"type": "item_reference", "item_reference": "item.talk"}
     talks = [{"notifications": "x", "talk": [{"role": "user", "content": "hello"}]}, {"notifications": "no talk"}]
     run = client.evals.runs.create(found.id, data_source=completions(talks, input_messages=messages))

@@ -29,7 +29,7 @@ def parley(*arguments: str) -> tuple[int, Any]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["dumps", "nested"])
-def test_exported_evals_come_back(
+def test_exported_evals_are_imported(
     house: EvalsHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
     monkeypatch.setenv("PARLEY_HOME", str(house.settings.home))
@@ -74,7 +74,7 @@ def test_exported_evals_come_back(
         {"compared": 8, "equal": 8, "deviations": [], "left_out": ["score (score_model)"]},
     )
     assert parley("import", "openai-evals", str(folder))[1]["lost"][-2:] == [
-        f"{found.id}: it is here already.", f"{run.id}: it is here already.",
+        f"{found.id}: it exists already.", f"{run.id}: it exists already.",
     ]  # fmt: skip
     new = client.evals.runs.create(found.id, data_source=completions(rows[:1]))
     assert house.work().status == "succeeded"
@@ -99,9 +99,9 @@ def test_a_verdict_that_differs_is_listed(house: EvalsHouse, tmp_path: Path, mon
     file = tmp_path / "dump.json"
     file.write_text(json.dumps([found, run, item, lone, broken, unfinished]))
     assert parley("import", "openai-evals", str(file))[1]["lost"] == [
-        "eval_broken: it is not as the API gives it (KeyError: 'data_source_config').",
+        "eval_broken: it does not have the API's format (KeyError: 'data_source_config').",
         "evalrun_lone: its eval eval_none is missing.",
-        "evalrun_half: it has no output items, so it is not an evaluation.",
+        "evalrun_half: it has no output items, so it does not become an evaluation.",
     ]
     assert house.client.evals.runs.retrieve("evalrun_half", eval_id="eval_old").status == "canceled"
     code, verified = parley("eval", "verify", "evalrun_old")

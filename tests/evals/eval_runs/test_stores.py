@@ -1,4 +1,4 @@
-"""Evals, runs and items in the databases, without a gateway: rows that have their answers already."""
+"""Evals, runs and items in both databases, without a gateway: the rows include answers."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Graders: metrics against their own documentation, formulas, templates, programs in the sandbox."""
+"""Graders: metrics against their libraries' documented values, formulas, templates, programs in the sandbox."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""Stored chat completions and feedback on a gateway, with the SDK: what was answered comes back whole, or not."""
+"""Stored chat completions and feedback on a gateway, with the SDK: which answers are stored, and how."""
 
 import re
 import time
@@ -97,10 +97,10 @@ def test_a_stream_is_stored_as_the_completion_that_it_is(gateway: Serving) -> No
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     (stored,) = wait(lambda: client.chat.completions.list().data)
     assert stored.choices[0].message.content == text
-    assert stored.usage == whole.usage  # though the client did not ask for it
+    assert stored.usage == whole.usage  # although the client did not request it
 
 
-def test_pages_follow_one_another_and_keys_see_their_own(gateway: Serving, database: Database) -> None:
+def test_pages_continue_and_keys_read_only_their_own(gateway: Serving, database: Database) -> None:
     ada, ben = (create_key(database, name=name, role="client") for name in ("ada", "ben"))
     owner = create_key(database, name="owner", role="owner")
     gateway.seen(lambda snapshot: len(snapshot.keys) == 3)
@@ -123,7 +123,7 @@ def test_pages_follow_one_another_and_keys_see_their_own(gateway: Serving, datab
 @pytest.mark.parametrize(
     ("policy", "store", "stored"), [("all", None, True), ("all", False, False), ("never", True, False)]
 )
-def test_a_setting_says_what_is_stored(
+def test_a_setting_chooses_what_is_stored(
     settings: Settings, database: Database, upstream: PacedUpstream, policy: str, store: bool | None, stored: bool
 ) -> None:
     chosen = settings.model_copy(update={"store_completions": policy, "completion_retention_days": 1})
@@ -159,7 +159,7 @@ def test_a_wrong_request_to_store_is_a_400(gateway: Serving) -> None:
             check_metadata(metadata)
 
 
-def test_feedback_comes_before_the_row_and_once(gateway: Serving, database: Database) -> None:
+def test_feedback_may_precede_the_completion_and_is_stored_once(gateway: Serving, database: Database) -> None:
     client = client_of(gateway)
     body = {
         "id": "chatcmpl-later", "name": "helpful", "value": False, "correction": "Within 5 days.",

@@ -1,4 +1,4 @@
-"""`parley data from-completions`: stored answers and corrections become rows, each once; the rest is counted."""
+"""`parley data from-completions`: stored answers and corrections become rows, each once; others are counted."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def store(database: Database, name: str, question: str, answer: str, finish: str
 
 
 @pytest.fixture
-def kept(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+def stored(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setenv("PARLEY_HOME", str(settings.home))
     store(database, "a", "Where is my order?", "On its way.", desk="orders")
     store(database, "b", "Where is my order?", "On its way.", desk="orders")
@@ -48,13 +48,13 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_answers_and_corrections_become_training_data(kept: Database, tmp_path: Path) -> None:
-    out = tmp_path / "kept.jsonl"
+def test_answers_and_corrections_become_training_data(stored: Database, tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
     code, text = run(str(out), "--mask", "--json")
     assert code == 0, text
     counts = json.loads(text)
     assert (counts["read"], counts["rows"], counts["corrected"], counts["masked"]) == (5, 3, 1, 3)
-    assert counts["left_out"] == {"the same row again": 1, "an answer that was cut off": 1}
+    assert counts["left_out"] == {"a duplicate row": 1, "a truncated answer": 1}
     written = rows(out)
     assert [row["messages"][-1]["content"] for row in written] == [
         "On its way.", "Within 5 days.", "Done: call [PHONE], card [CARD].",
@@ -66,7 +66,7 @@ def test_answers_and_corrections_become_training_data(kept: Database, tmp_path: 
     assert len(rows(out)) == 1
 
 
-def test_filters_and_pairs(kept: Database, tmp_path: Path) -> None:
+def test_filters_and_pairs(stored: Database, tmp_path: Path) -> None:
     code, text = run(str(tmp_path / "refunds.jsonl"), "--where", "desk=refunds")
     assert (code, len(rows(tmp_path / "refunds.jsonl"))) == (0, 1), text
     assert run(str(tmp_path / "good.jsonl"), "--min-feedback", "helpful=0.5")[0] == 0
@@ -79,18 +79,18 @@ def test_filters_and_pairs(kept: Database, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--where", "desk"], "'desk' is not NAME=VALUE"),
-        (["--min-feedback", "helpful=much"], "is not a number"),
-        (["--model", "nobody"], "None of 0 stored completions becomes a row"),
+        (["--where", "desk"], "'desk' is not valid: use NAME=VALUE"),
+        (["--min-feedback", "helpful=much"], "helpful=much is not valid: use a number"),
+        (["--model", "nobody"], "None of 0 stored completions can become a row"),
         (["--min-feedback", "rating=1"], "5 left out: no rating of at least 1"),
     ],
 )
-def test_a_mistake_is_one_line(kept: Database, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_a_mistake_is_one_line(stored: Database, tmp_path: Path, arguments: list[str], message: str) -> None:
     code, text = run(str(tmp_path / "none.jsonl"), *arguments)
     assert code != 0
-    assert said in text
+    assert message in text
     assert not (tmp_path / "none.jsonl").exists()
 
 

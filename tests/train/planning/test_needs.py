@@ -82,7 +82,7 @@ def test_a_base_is_divided_only_where_a_copy_does_not_fit_a_card() -> None:
     divided = choose_spread("lora", SEVEN, ON_A_GPU, small, 8)
     assert (divided.shard, divided.fits) == ("fsdp", True)
     assert divided.divided is not None
-    # Seven eighths of the blocks are elsewhere, and two of 32 are gathered.
+    # Other processes hold seven eighths of the blocks, and two of the 32 blocks are gathered.
     assert divided.whole - divided.divided == pytest.approx(2 * SEVEN.linear * (7 / 8 - 2 / 32), rel=1e-6)
     assert "FSDP, not yet run on GPUs" in divided.reason
     full = choose_spread("full", SEVEN, ON_A_GPU, large, 8)

@@ -1,4 +1,4 @@
-"""Models for a run and its graders: answers are requested by the task runner, which caches and retries."""
+"""The models of a run and its graders. Requests go through the task runner, which caches answers and retries."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from models.settings.settings import Settings
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Asks models by the names that a request uses, for one run.
+class RunModels:
+    """Calls models by the names in a run's request.
 
-    `salt` keeps sampled answers apart from those of other runs; `ids` are the versions that names stand for. `tick` is
-    that of `GradingContext`.
+    `salt` separates sampled answers from those of other runs. `ids`: name → id of the version. `tick`: as in
+    `GradingContext`.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class Asking:
     async def ask_conversations(
         self, model: str, conversations: Sequence[Sequence[Mapping[str, str]]], parameters: Mapping[str, Any]
     ) -> Sequence[Outcome]:
-        """A model's outcome for each conversation; an `AskModel` for graders."""
+        """A model's outcome for each conversation. Implements `AskModel`, for graders."""
         samples = [
             TaskSample(str(place), tuple(Message.model_validate(message) for message in messages), Sample())
             for place, messages in enumerate(conversations)
@@ -57,7 +57,7 @@ class Asking:
         return await self.ask_samples(model, samples, parameters)
 
     def grading_context(self) -> GradingContext:
-        """For graders."""
+        """The context in which graders call these models."""
 
         def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
             return gateway_embedder(self.settings, EMBEDDER)(texts)
@@ -66,7 +66,7 @@ class Asking:
 
 
 def answered_sample(outcome: Outcome, messages: Sequence[Message]) -> dict[str, Any]:
-    """The names of the namespace `sample` besides output_text, for an answer."""
+    """The values of the namespace `sample` for a model's answer, except output_text."""
     answer = outcome.answer
     assert answer is not None
     message = {"role": "assistant", "content": answer.text} | (

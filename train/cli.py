@@ -83,6 +83,8 @@ def train_command(options: TrainOptions, places: NodeOptions) -> None:
     if options.resume is not None:
         if any(value is not None for value in (options.data, options.base, options.name)):
             raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
+        if options.plan:
+            raise Invalid("--plan is for a new training: leave --resume out.", param="plan")
         if options.on_ray:
             _train_on_ray(options, places)
             return

@@ -23,6 +23,7 @@ from train.run.folder import TrainingResult
 from train.run.node import TIMEOUT_S, Node, NodeResult
 from train.run.progress import Event, Progress, Stage, silent
 
+_log = logging.getLogger("parley.train")
 _POLL_S = 0.5
 _PLACE_S = 60.0
 _END_S = 60.0  # for the other nodes, once one has ended: longer than they take to notice
@@ -77,6 +78,9 @@ class NodeActor:
                 )
         except ParleyError as error:  # as data, because not every exception can be pickled
             return NodeEnd(error=str(error))
+        except Exception as error:
+            _log.exception("the training failed")
+            return NodeEnd(error=f"The training failed on node {node.rank}: {type(error).__name__}: {_one_line(error)}")
         return NodeEnd(result)
 
     def events(self, begin: int) -> list[Event]:
@@ -97,7 +101,7 @@ def train_on_ray(job: RayJob, settings: Settings, progress: Progress = silent) -
         group = _reserve(ray, job, progress)
         actors = _create_actors(ray, job, group)
         host, port = ray.get(actors[0].address.remote())
-        node = Node(job.nodes, 0, host, port, TIMEOUT_S, on=job.address)
+        node = Node(job.nodes, 0, host, port, TIMEOUT_S, on=job.address, gpus=job.gpus)
         ends = [
             actor.run.remote(job.request, replace(node, rank=rank), settings.home, settings.device)
             for rank, actor in enumerate(actors)

@@ -17,7 +17,7 @@ from evals.graders.grading import check_grader
 from evals.graders.shapes import grader_json
 from evals.scorers.format_checks import schema_validator
 from models.database import Database, new_ulid, utcnow
-from models.errors import NotFound
+from models.errors import Invalid, NotFound
 
 _REPEATED_WITHIN = timedelta(minutes=15)  # the SDK waits up to ten minutes for a response before it repeats a request
 _SAMPLE_SCHEMA: Mapping[str, Any] = {
@@ -72,6 +72,9 @@ def create_eval(
     criteria = [grader_json(grader) for grader in request.testing_criteria]
     for number, grader in enumerate(criteria):
         check_grader(grader, unsandboxed, f"testing_criteria.{number}")
+    identified = [with_criterion_id(grader) for grader in criteria]
+    if len({grader["id"] for grader in identified}) < len(identified):
+        raise Invalid("Two testing_criteria have the same id: leave the ids out.", param="testing_criteria")
     digest = request_digest(caller, request.model_dump(mode="json"))
     if caller.repeated and (row := find_repeated(database, EvalRow, digest)):
         return eval_json(row)
@@ -81,7 +84,7 @@ def create_eval(
         name=request.name or f"Eval of {now:%Y-%m-%d %H:%M}",
         content={
             "data_source_config": _config_json(request),
-            "testing_criteria": [with_criterion_id(grader) for grader in criteria],
+            "testing_criteria": identified,
             "metadata": request.metadata,
         },
         digest=digest,

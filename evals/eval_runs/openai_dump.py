@@ -258,4 +258,6 @@ def _criterion_id(name: str, criteria: Sequence[Mapping[str, Any]]) -> str:
     for criterion in criteria:
         if name in (criterion["id"], criterion["name"]):
             return criterion["id"]
-    return next((each["id"] for each in criteria if name.startswith(f"{each['name']}-")), name)
+    # A name may begin with another one's: the longest fits.
+    fitting = [each for each in criteria if name.startswith(f"{each['name']}-")]
+    return max(fitting, key=lambda each: len(each["name"]))["id"] if fitting else name

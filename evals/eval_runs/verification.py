@@ -14,6 +14,7 @@ from evals.graders.grade import Case, GradingContext
 from evals.graders.grading import grade_all
 from evals.graders.templates import sample_values
 from evals.tables import AnswerRow
+from evals.tasks.task import TaskSample
 from models.database import Database
 from models.errors import NotFound
 
@@ -58,15 +59,16 @@ def verify_run(database: Database, run_id: str) -> Verification:
             raise NotFound(f"The evals API has no run {run_id!r}: use the id of one, such as evalrun_….", param="run")
         criteria = eval_row(session, run.eval_id).content["testing_criteria"]
         rows: Sequence[Any] = session.execute(item_query(run).order_by(EvalItemRow.place)).all()
-        items = [(item, sample.content["metadata"], answer) for item, sample, answer in rows]
+        items = [(item, TaskSample.from_json(sample.content), answer) for item, sample, answer in rows]
+        tools = (run.content["data_source"].get("sampling_params") or {}).get("tools") or []
     result = Verification()
     for criterion in criteria:
         if not _is_deterministic(criterion):
             result.left_out.append(f"{criterion['name']} ({criterion['type']})")
             continue
         stored = [
-            (item, verdict, stored_case(metadata, answer))
-            for item, metadata, answer in items
+            (item, verdict, stored_case(sample, answer, tools))
+            for item, sample, answer in items
             for verdict in item.results
             if verdict["name"] == criterion["id"] and not verdict.get("error")
         ]
@@ -83,18 +85,21 @@ def verify_run(database: Database, run_id: str) -> Verification:
     return result
 
 
-def stored_case(metadata: Mapping[str, Any], answer: AnswerRow | None) -> Case:
-    """An item with its stored answer, as the input of a grader."""
-    given = metadata.get("sample") or {}
+def stored_case(sample: TaskSample, answer: AnswerRow | None, input_tools: Sequence[Any] = ()) -> Case:
+    """An item with its stored answer, as the input of a grader: the values that the grader had during the run."""
+    given = sample.sample.metadata.get("sample") or {}
     text = answer.text if answer else ""
     calls = (answer.tool_calls or []) if answer else []
-    message = {"role": "assistant", "content": text}
+    message = {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
+    finish_reason = (answer.finish_reason if answer else None) or "stop"
     own = {
+        "input": [message.model_dump() for message in sample.messages],
+        "input_tools": list(input_tools),
         "output_tools": calls,
-        "choices": [{"index": 0, "message": message}],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
         "model": answer.model if answer else "",
     }
-    return Case(metadata["item"], own | sample_values(text, **given) | given)
+    return Case(sample.sample.metadata["item"], own | sample_values(text, **given) | given)
 
 
 def _is_deterministic(criterion: Mapping[str, Any]) -> bool:

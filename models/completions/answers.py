@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+_MAX_CALLS = 1024
 # Fields of a choice's message that a stream sends in pieces of text.
 _TEXTS = ("content", "refusal", "reasoning", "reasoning_content")
 
@@ -16,9 +17,14 @@ def read_answer(response: bytes, *, stream: bool) -> dict[str, Any]:
         ValueError: the response is not one.
     """
     answer = _join_chunks(_chunks(response)) if stream else orjson.loads(response)
-    if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list) or not answer["choices"]:
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
         raise ValueError("the response is not a chat completion")
     return answer
+
+
+def _is_choice(choice: Any) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
 
 
 def _chunks(response: bytes) -> Iterator[dict[str, Any]]:
@@ -48,6 +54,8 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             message[name] = (message.get(name) or "") + delta[name]
     for piece in delta.get("tool_calls") or ():
         calls = message.setdefault("tool_calls", [])
+        if not 0 <= piece["index"] < _MAX_CALLS:
+            raise ValueError(f"a tool call has the index {piece['index']}")
         while len(calls) <= piece["index"]:
             calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
         call, function = calls[piece["index"]], piece.get("function") or {}

@@ -56,12 +56,15 @@ class StoredCompletions:
         """Stores completions in order. A completion whose request is stored already is left out. One with the id of
         another request gets a new id, because some servers give all answers the same id.
         """
+        listed = list(completions)
+        places = sorted(new_ulid() for _ in listed)  # ULIDs of one millisecond are in no order
         with self._database.write() as session:
-            for completion in completions:
+            for completion, place in zip(listed, places, strict=True):
                 row = session.get(StoredCompletionRow, completion.id)
                 if row is not None and row.request_id == completion.request_id:
                     continue
-                session.add(_row(completion if row is None else replace(completion, id=f"chatcmpl-{new_ulid()}")))
+                stored = completion if row is None else replace(completion, id=f"chatcmpl-{new_ulid()}")
+                session.add(_row(stored, place))
                 session.flush()
 
     def get(self, completion_id: str, key: KeyInfo | None = None) -> StoredCompletion:
@@ -122,9 +125,9 @@ class StoredCompletions:
         return len(ids)
 
 
-def _row(completion: StoredCompletion) -> StoredCompletionRow:
+def _row(completion: StoredCompletion, place: str) -> StoredCompletionRow:
     return StoredCompletionRow(
-        id=completion.id, place=new_ulid(), created=completion.created, model=completion.model,
+        id=completion.id, place=place, created=completion.created, model=completion.model,
         key_id=completion.key_id, request_id=completion.request_id, request=dict(completion.request),
         answer=dict(completion.answer), labels=dict(completion.metadata), expires=completion.expires,
     )  # fmt: skip

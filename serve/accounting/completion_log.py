@@ -5,9 +5,10 @@ completions wait in memory, up to a limit.
 """
 
 import logging
+import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 from models.completions.answers import read_answer
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
 from models.database import Database, new_ulid, utcnow
-from models.errors import Invalid, ParleyError
+from models.errors import Invalid, Unavailable
 from models.settings.settings import Settings
 from serve.accounting.request_report import RequestRecord
 from serve.accounting.writer_thread import WriterThread
@@ -26,6 +27,7 @@ _MAX_WAITING_BYTES = 64 * 2**20
 _BATCH = 64
 _SWEEP_INTERVAL_S = 600.0
 _MAX_PAIRS, _MAX_NAME, _MAX_VALUE, _MAX_ID = 16, 64, 512, 255
+_NUL = re.compile(rb"((?<!\\)(?:\\\\)*)\\u0000")
 _log = logging.getLogger("parley.gateway")
 
 
@@ -46,6 +48,9 @@ class CapturedCompletion:
             self.pieces.append(piece)
 
 
+_Waiting = tuple[CapturedCompletion, RequestRecord, datetime]
+
+
 class CompletionLog(WriterThread):
     """Records completions. `wants` and `record` are for the event loop, the rest for the process's start and end."""
 
@@ -54,8 +59,9 @@ class CompletionLog(WriterThread):
         self._policy = settings.store_completions
         self._lifetime = timedelta(days=settings.completion_retention_days) or None
         self._completions = StoredCompletions(database)
-        self._waiting: deque[tuple[CapturedCompletion, RequestRecord, datetime]] = deque()
-        self._waiting_bytes = self._lost = 0
+        self._waiting: deque[_Waiting] = deque()
+        # The event loop counts what it records, the thread what it stores: neither changes the other's count.
+        self._recorded_bytes = self._stored_bytes = self._lost = self._reported = 0
         self._failed = False
         self._sweep_at = 0.0
 
@@ -75,36 +81,32 @@ class CompletionLog(WriterThread):
 
     def record(self, captured: CapturedCompletion, request: RequestRecord) -> None:
         """Records a response that was sent completely."""
-        if captured.size > _MAX_RESPONSE_BYTES or self._waiting_bytes > _MAX_WAITING_BYTES:
+        if captured.size > _MAX_RESPONSE_BYTES or self._recorded_bytes - self._stored_bytes > _MAX_WAITING_BYTES:
             self._lost += 1
             return
-        self._waiting_bytes += captured.size + len(captured.body)
+        self._recorded_bytes += captured.size + len(captured.body)
         self._waiting.append((captured, request, utcnow()))
 
     def discard(self) -> None:
         """Discards what was recorded and is not stored yet."""
         self._waiting.clear()
-        self._waiting_bytes = 0
+        self._recorded_bytes = self._stored_bytes = 0
 
     def _write(self) -> None:
-        if self._lost:
+        if self._lost > self._reported:
             _log.error(
-                "%d chat completions were not stored: they are over 8 MiB, or the database does not answer", self._lost
+                "%d chat completions were not stored: they are over 8 MiB, or the database does not answer",
+                self._lost - self._reported,
             )
-            self._lost = 0
+            self._reported = self._lost
         try:
             while self._waiting:
-                batch = [self._waiting[place] for place in range(min(_BATCH, len(self._waiting)))]
-                whole = [completion for each in batch if (completion := self._complete(*each)) is not None]
-                self._completions.add(whole)
-                for captured, *_ in batch:
-                    self._waiting_bytes -= captured.size + len(captured.body)
-                    self._waiting.popleft()
+                self._write_batch([self._waiting[place] for place in range(min(_BATCH, len(self._waiting)))])
             if time.monotonic() > self._sweep_at:
                 self._sweep_at = time.monotonic() + _SWEEP_INTERVAL_S
                 self._completions.delete_expired()
             self._failed = False
-        except ParleyError as error:
+        except Unavailable as error:
             if not self._failed:
                 _log.warning("chat completions cannot be stored and wait in memory: %s", error)
             self._failed = True
@@ -112,6 +114,27 @@ class CompletionLog(WriterThread):
             if not self._failed:
                 _log.exception("storing chat completions failed")
             self._failed = True
+
+    def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+        """Stores the first ones that wait. What the database refuses for another reason than that it does not answer
+        is logged and not tried again.
+        """
+        whole = [completion for each in batch if (completion := self._complete(*each)) is not None]
+        try:
+            self._completions.add(whole)
+        except Unavailable:
+            raise
+        except Exception:
+            for completion in whole:
+                try:
+                    self._completions.add([completion])
+                except Unavailable:
+                    raise
+                except Exception:
+                    _log.exception("the response of %s was not stored", completion.request_id)
+        for captured, *_ in batch:
+            self._stored_bytes += captured.size + len(captured.body)
+            self._waiting.popleft()
 
     def _complete(
         self, captured: CapturedCompletion, record: RequestRecord, created: datetime
@@ -165,5 +188,5 @@ def check_metadata(metadata: Any) -> None:
 
 
 def _without_nul(data: bytes) -> bytes:
-    """JSON without escaped NUL characters, which PostgreSQL cannot store."""
-    return data.replace(b"\\u0000", b"") if b"\\u0000" in data else data
+    """JSON without escaped NUL characters, which PostgreSQL cannot store. An escaped backslash before `u0000` stays."""
+    return _NUL.sub(rb"\1", data) if b"\\u0000" in data else data

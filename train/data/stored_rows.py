@@ -80,6 +80,7 @@ def training_rows(
             return
         counts.read += 1
         entries = [*feedback.get(completion.id, ()), *feedback.get(completion.request_id, ())]
+        entries.sort(key=lambda stored: stored.created)
         row, reason = _row(completion, entries, options)
         if row is None:
             counts.left_out[reason] += 1

@@ -32,6 +32,7 @@ class Node:
     timeout_s: float = TIMEOUT_S
     lost_after_s: float = _LOST_AFTER_S
     on: str | None = None
+    gpus: int = 1
 
     @property
     def first(self) -> bool:
@@ -46,7 +47,8 @@ class Node:
     def resume_command(self, run: str) -> str:
         """The command that continues a run on this node."""
         if self.on:
-            return f"parley train --resume {run} --on {self.on} --nodes {self.count}"
+            gpus = f" --gpus {self.gpus}" if self.gpus > 1 else ""
+            return f"parley train --resume {run} --on {self.on} --nodes {self.count}{gpus}"
         return f"parley train --resume {run} --nodes {self.count} --node-rank {self.rank} --rendezvous {self.address}"
 
 

@@ -244,6 +244,7 @@ def test_what_cannot_run_is_refused_or_fails_with_a_reason(house: EvalsHouse) ->
         ("testing_criteria.0.input", [check | {"input": "{{secret.x}}"}]),
         ("testing_criteria.0.operation", [check | {"operation": "almost"}]),
         ("testing_criteria.0.source", [{"type": "python", "name": "p", "source": "def grade(:"}]),
+        ("testing_criteria", [check | {"id": "same"}] * 2),
     ]
     for param, criteria in wrong:
         with pytest.raises(openai.BadRequestError) as caught:

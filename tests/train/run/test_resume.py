@@ -219,6 +219,8 @@ def test_the_command_line_continues_a_run_by_its_id(
     assert json.loads(told.stdout)["steps"] == 7
     both = CliRunner().invoke(app, ["train", str(data), "--resume", waiting.name])
     assert "--resume takes everything from the run" in str(both.exception)
+    planned = CliRunner().invoke(app, ["train", "--resume", waiting.name, "--plan"])
+    assert "--plan is for a new training" in str(planned.exception)
 
 
 def _without_registry(settings: Settings) -> Any:

@@ -130,12 +130,12 @@ def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, 
             owner.goto(demo_stack.page_url)
             owner.get_by_role("tab", name="Leaderboard").click()
             votes = leaderboard(demo_stack.database).votes
-            expect(owner.locator("#board-votes")).to_have_text(f"{votes} votes")
+            expect(owner.locator("#board-votes")).to_have_text(f"{votes} votes", timeout=30_000)
         rater.keyboard.press("ArrowRight")
         expect(rater.locator("#vote-reveal")).to_be_hidden()
     # The board looks for new votes on its own every ten seconds; the button does it now.
     owner.click("#board-refresh")
-    expect(owner.locator("#board-votes")).to_have_text(f"{votes + cast - 1} votes")
+    expect(owner.locator("#board-votes")).to_have_text(f"{votes + cast - 1} votes", timeout=30_000)
     expect(owner.locator("#board-table")).to_contain_text("Too few votes for a rank")
     assert votes + cast - 1 == leaderboard(demo_stack.database).votes
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from models.errors import Invalid
+from models.quantities import count_noun
 from models.terminal import console, open_home, print_json
 from train.data.options import AsJson
 
@@ -60,8 +61,8 @@ def from_completions_command(
     chosen = CompletionFilter(model, _pairs(where, "--where"), _day(since), _day(until))
     options, counts = RowOptions(least, pairs, mask, limit), RowCounts()
     with open_home() as home:
-        rows = training_rows(read_stored(home.database, chosen), read_feedback(home.database), options, counts)
-        first = next(rows, None)
+        written = training_rows(read_stored(home.database, chosen), read_feedback(home.database), options, counts)
+        first = next(written, None)
         if first is None:
             reasons = "".join(f" {count} left out: {reason}." for reason, count in counts.left_out.most_common())
             raise Invalid(
@@ -69,16 +70,16 @@ def from_completions_command(
                 f"with `store: true`.{reasons}",
                 param="where",
             )
-        write_rows(out, (row for part in ([first], rows) for row in part))
+        write_rows(out, (row for part in ([first], written) for row in part))
     if as_json:
         print_json({**vars(counts), "left_out": dict(counts.left_out), "file": str(out)})
         return
-    kind = "preference pairs" if pairs else "conversations"
-    console().print(f"{counts.rows:,} {kind} from {counts.read:,} stored completions in {out}", soft_wrap=True)
+    rows = count_noun(counts.rows, "preference pair" if pairs else "conversation")
+    console().print(f"{rows} from {count_noun(counts.read, 'stored completion')} in {out}", soft_wrap=True)
     if counts.corrected and not pairs:
-        console().print(f"{counts.corrected:,} answers were replaced by their corrections")
+        console().print(f"Corrections that replace answers: {counts.corrected:,}")
     if mask:
-        console().print(f"{counts.masked:,} personal values were replaced")
+        console().print(f"Personal values that were replaced: {counts.masked:,}")
     for reason, count in counts.left_out.most_common():
         console().print(f"{count:,} left out: {reason}")
 

@@ -32,7 +32,7 @@ from tests.stack import ROOT, free_ports
 BODY = orjson.dumps({"model": "whole", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4})
 
 
-def until(condition: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, what

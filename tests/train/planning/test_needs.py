@@ -84,7 +84,7 @@ def test_a_base_is_divided_only_where_a_copy_does_not_fit_a_card() -> None:
     assert divided.divided is not None
     # Other processes hold seven eighths of the blocks, and two of the 32 blocks are gathered.
     assert divided.whole - divided.divided == pytest.approx(2 * SEVEN.linear * (7 / 8 - 2 / 32), rel=1e-6)
-    assert "FSDP, not yet run on GPUs" in divided.reason
+    assert "FSDP, not yet tested on GPUs" in divided.reason
     full = choose_spread("full", SEVEN, ON_A_GPU, large, 8)
     assert (full.shard, full.fits, full.divided) == ("none", False, None)
     assert "use --tune lora" in full.reason

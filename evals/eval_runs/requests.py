@@ -5,14 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from evals.graders.shapes import AnyGrader, Single, TemplateMessage, Text
-from models.http.bodies import Body
+from models.http.bodies import Body, Metadata
 
 MAX_CRITERIA = 64
 Order = Literal["asc", "desc"]
 RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
-_Key = Annotated[str, Field(min_length=1, max_length=64)]
-_Value = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[_Key, _Value], Field(max_length=16)]
 _Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 _Time = Annotated[int, Field(ge=0, le=2**53)]
 

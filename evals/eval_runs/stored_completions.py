@@ -1,10 +1,10 @@
 """Rows of a run from stored chat completions: the messages are the item's `input`, the answer is the `sample`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from models.completions.stored_completions import MAX_LISTED, CompletionFilter, StoredCompletion, StoredCompletions
+from models.completions.stored_completions import CompletionFilter, StoredCompletion, StoredCompletions
 from models.database import Database
 from models.errors import Invalid
 
@@ -24,22 +24,13 @@ def stored_rows(database: Database, source: Mapping[str, Any]) -> list[dict[str,
         _time(source.get("created_before")),
     )  # fmt: skip
     limit = min(source.get("limit") or MAX_ROWS, MAX_ROWS)
-    rows = [_row(completion) for completion in _newest(StoredCompletions(database), chosen, limit)]
+    rows = [_row(completion) for completion in StoredCompletions(database).walk(chosen, order="desc", limit=limit)]
     if not rows:
         raise Invalid(
             "No stored completion matches this source: store completions with `store: true`, or change the filter.",
             param="data_source.source",
         )
     return rows[::-1]
-
-
-def _newest(completions: StoredCompletions, chosen: CompletionFilter, limit: int) -> Iterator[StoredCompletion]:
-    after, count, has_more = None, 0, True
-    while has_more and count < limit:
-        page, has_more = completions.page(chosen, after=after, limit=min(limit - count, MAX_LISTED), order="desc")
-        yield from page
-        count += len(page)
-        after = page[-1].id if page else None
 
 
 def _row(completion: StoredCompletion) -> dict[str, Any]:

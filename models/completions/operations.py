@@ -5,12 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from models.completions.stored_completions import MAX_LISTED
-from models.http.bodies import Body
+from models.http.bodies import Body, Metadata
 from models.http.operations import ListPage, Operation, Shape
 
-_MetadataName = Annotated[str, Field(min_length=1, max_length=64)]
-_MetadataValue = Annotated[StrictStr, Field(max_length=512)]
-_Metadata = Annotated[dict[_MetadataName, _MetadataValue], Field(max_length=16)]
 _Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 _COMPLETIONS = "/v1/chat/completions"
 _COMPLETION = f"{_COMPLETIONS}/{{completion_id}}"
@@ -19,7 +16,7 @@ _COMPLETION = f"{_COMPLETIONS}/{{completion_id}}"
 class CompletionUpdate(Body):
     """The part of a stored completion that may change: its metadata, at most 16 pairs."""
 
-    metadata: _Metadata | None
+    metadata: Metadata | None
 
 
 class FeedbackSource(Body):

@@ -1,6 +1,6 @@
 """Stored chat completions: added by the gateway, read and changed by the API and by the commands."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -101,6 +101,17 @@ class StoredCompletions:
             query = query.order_by(place if order == "asc" else place.desc()).limit(limit + 1)
             rows: Sequence[StoredCompletionRow] = session.scalars(query).all()
             return [_completion(row) for row in rows[:limit]], len(rows) > limit
+
+    def walk(
+        self, chosen: CompletionFilter, *, order: str = "asc", limit: int | None = None
+    ) -> Iterator[StoredCompletion]:
+        """All stored completions that a filter chooses, or the first `limit` of them, read a page at a time."""
+        after, left, has_more = None, limit, True
+        while has_more and left != 0:
+            size = MAX_LISTED if left is None else min(left, MAX_LISTED)
+            page, has_more = self.page(chosen, after=after, limit=size, order=order)
+            yield from page
+            after, left = page[-1].id if page else None, None if left is None else left - len(page)
 
     def set_metadata(
         self, completion_id: str, metadata: Mapping[str, str], key: KeyInfo | None = None

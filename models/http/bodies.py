@@ -1,9 +1,9 @@
 """JSON bodies that are validated by the same models that describe them in the OpenAPI document."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import Invalid
 from models.http.payloads import read_json_object
@@ -18,6 +18,10 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+_MetadataName = Annotated[str, Field(min_length=1, max_length=64)]
+_MetadataValue = Annotated[str, Field(max_length=512)]
+# OpenAI's metadata of a job, an eval, a run or a completion.
+Metadata = Annotated[dict[_MetadataName, _MetadataValue], Field(max_length=16)]
 _Model = TypeVar("_Model", bound=Body)
 
 

@@ -8,7 +8,7 @@ import pytest
 from models.completions.stored_completions import CompletionFilter, StoredCompletions
 from models.database import Database
 from models.settings.settings import Settings
-from train.data.stored_rows import RowCounts, RowOptions, read_feedback, read_stored, training_rows
+from train.data.stored_rows import RowCounts, RowOptions, read_feedback, training_rows
 from ui.backend.context import PageContext
 from ui.backend.ratings import RatedPlace, store_rating, thumbs
 
@@ -26,7 +26,7 @@ def like(index: Any, liked: Any = True) -> gr.LikeData:
 
 def liked_rows(database: Database) -> list[dict[str, Any]]:
     options = RowOptions(min_feedback={"rating": 0.5})
-    stored, feedback = read_stored(database, CompletionFilter()), read_feedback(database)
+    stored, feedback = StoredCompletions(database).walk(CompletionFilter()), read_feedback(database)
     return list(training_rows(stored, feedback, options, RowCounts()))
 
 
@@ -51,7 +51,7 @@ async def test_a_rated_answer_becomes_a_row_until_the_thumb_is_taken_back(
     await store_rating(context, place, HISTORY, like(2))
     assert await store_rating(context, place, HISTORY, like(2, liked="")) == ""
     assert liked_rows(database) == []
-    assert len(list(read_stored(database, CompletionFilter()))) == 1
+    assert len(list(StoredCompletions(database).walk(CompletionFilter()))) == 1
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, 4, -1, None, [0, 1]])
@@ -59,14 +59,14 @@ async def test_only_answers_can_be_rated(settings: Settings, database: Database,
     context = PageContext(settings, database)
     place = RatedPlace("chat", "support", None, "a-browser")
     assert await store_rating(context, place, HISTORY, like(index)) == ""
-    assert list(read_stored(database, CompletionFilter())) == []
+    assert list(StoredCompletions(database).walk(CompletionFilter())) == []
 
 
 async def test_a_conversation_that_is_too_long_is_not_stored(settings: Settings, database: Database) -> None:
     context, place = PageContext(settings, database), RatedPlace("chat", "support", None, "a-browser")
     long = [{"role": "user", "content": "x" * 90_000}, {"role": "assistant", "content": "y"}] * 3
     assert "too long" in await store_rating(context, place, long, like(5))
-    assert list(read_stored(database, CompletionFilter())) == []
+    assert list(StoredCompletions(database).walk(CompletionFilter())) == []
 
 
 def test_no_thumbs_where_nothing_may_be_stored(settings: Settings) -> None:

@@ -52,16 +52,18 @@ def from_completions_command(
 
       parley data from-completions pairs.jsonl --pairs
     """
-    from models.completions.stored_completions import CompletionFilter
+    from models.completions.stored_completions import CompletionFilter, StoredCompletions
     from train.data.conversion import refuse_overwrite, write_rows
-    from train.data.stored_rows import RowCounts, RowOptions, read_feedback, read_stored, training_rows
+    from train.data.stored_rows import RowCounts, RowOptions, read_feedback, training_rows
 
     refuse_overwrite([out], force)
     least = {name: _number(name, value) for name, value in _pairs(min_feedback, "--min-feedback").items()}
     chosen = CompletionFilter(model, _pairs(where, "--where"), _day(since), _day(until))
     options, counts = RowOptions(least, pairs, mask, limit), RowCounts()
     with open_home() as home:
-        written = training_rows(read_stored(home.database, chosen), read_feedback(home.database), options, counts)
+        written = training_rows(
+            StoredCompletions(home.database).walk(chosen), read_feedback(home.database), options, counts
+        )
         first = next(written, None)
         if first is None:
             reasons = "".join(f" {count} left out: {reason}." for reason, count in counts.left_out.most_common())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.completions.feedback import StoredFeedback, list_feedback
-from models.completions.stored_completions import MAX_LISTED, CompletionFilter, StoredCompletion, StoredCompletions
+from models.completions.stored_completions import StoredCompletion
 from models.database import Database
 from train.data.personal_data import mask_personal
 
@@ -42,17 +42,6 @@ class RowCounts:
     corrected: int = 0
     masked: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
-
-
-def read_stored(database: Database, chosen: CompletionFilter) -> Iterator[StoredCompletion]:
-    """The stored completions that a filter chooses, oldest first, a page at a time."""
-    completions, after = StoredCompletions(database), None
-    while True:
-        page, has_more = completions.page(chosen, after=after, limit=MAX_LISTED)
-        yield from page
-        if not has_more:
-            return
-        after = page[-1].id
 
 
 def read_feedback(database: Database) -> dict[str, list[StoredFeedback]]:

@@ -13,12 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.chat_templates import find_template
 from models.errors import Invalid
-from models.http.bodies import field_path
+from models.http.bodies import Metadata, field_path
 
 Auto = Literal["auto"]
 HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
-_Key = Annotated[str, Field(min_length=1, max_length=64)]
-_Value = Annotated[str, Field(max_length=512)]
 
 
 class _Body(BaseModel):
@@ -94,7 +92,7 @@ class CreateRequest(_Body):
     validation_file: str | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
     integrations: list[Integration] | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None

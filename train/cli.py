@@ -198,7 +198,7 @@ def _train_on_ray(options: TrainOptions, places: NodeOptions) -> None:
 
         request = options.resume or replace(options.request(), nodes=places.nodes)
         gpus = 0 if home.settings.device == "cpu" else options.gpus
-        job = RayJob(options.on, request, places.nodes, gpus)
+        job = RayJob(options.on, request, places.nodes, gpus, places.rendezvous_timeout)
         with open_progress(options.as_json) as progress:
             result = train_on_ray(job, home.settings, progress)
         if options.as_json:

@@ -289,4 +289,12 @@ class NodeOptions:
             "--rdzv-endpoint",
         ),
     ] = None
-    rendezvous_timeout: Annotated[float, _option("Seconds to wait for all nodes to join.", _MACHINES, min=1)] = 600.0
+    rendezvous_timeout: Annotated[
+        float | None,
+        _option(
+            "Seconds to wait for all nodes to join: 600 by default. On a Ray cluster, also for free machines, 60 by "
+            "default.",
+            _MACHINES,
+            min=1,
+        ),
+    ] = None

@@ -25,7 +25,7 @@ from train.run.progress import Event, Progress, Stage, silent
 
 _log = logging.getLogger("parley.train")
 _POLL_S = 0.5
-_PLACE_S = 60.0
+_PLACE_S = 60.0  # by default
 _END_S = 60.0  # for the other nodes, once one has ended: longer than they take to notice
 
 
@@ -33,13 +33,15 @@ _END_S = 60.0  # for the other nodes, once one has ended: longer than they take 
 class RayJob:
     """A training on a Ray cluster. `address`: auto or ray://HOST:PORT. `gpus`: GPUs per machine, 0 on CPUs.
 
-    `request` is a training, or the id or folder of a run to continue.
+    `request` is a training, or the id or folder of a run to continue. `timeout_s` limits the wait for free machines and
+    then for all nodes to join; by default 60 s and 600 s.
     """
 
     address: str
     request: TrainingRequest | str
     nodes: int
     gpus: int
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def train_on_ray(job: RayJob, settings: Settings, progress: Progress = silent) -
         group = _reserve(ray, job, progress)
         actors = _create_actors(ray, job, group)
         host, port = ray.get(actors[0].address.remote())
-        node = Node(job.nodes, 0, host, port, TIMEOUT_S, on=job.address, gpus=job.gpus)
+        node = Node(job.nodes, 0, host, port, job.timeout_s or TIMEOUT_S, on=job.address, gpus=job.gpus)
         ends = [
             actor.run.remote(job.request, replace(node, rank=rank), settings.home, settings.device)
             for rank, actor in enumerate(actors)
@@ -153,10 +155,11 @@ def _reserve(ray: Any, job: RayJob, progress: Progress) -> Any:
     group = util.placement_group([first, *([needs] * (job.nodes - 1))], strategy="STRICT_SPREAD")
     what = f"{job.gpus} free GPU{'s' * (job.gpus > 1)}" if job.gpus else "a free CPU"
     progress(Stage(f"Waiting for {job.nodes} machines of the Ray cluster with {what} each"))
-    if not group.wait(_PLACE_S):
+    timeout_s = job.timeout_s or _PLACE_S
+    if not group.wait(timeout_s):
         raise Unavailable(
-            f"The Ray cluster did not have {job.nodes} machines with {what} each within {_PLACE_S:g} s: use fewer "
-            "--nodes or --gpus, or wait until other jobs have ended (see `ray status`)."
+            f"The Ray cluster did not have {job.nodes} machines with {what} each within {timeout_s:g} s: use fewer "
+            "--nodes or --gpus, give a longer --rendezvous-timeout, or wait until other jobs have ended (see `ray status`)."
         )
     return group
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -48,11 +49,14 @@ def on_both(nodes: tuple[Node, ...], work: Callable[[Node], Any]) -> list[Any]:
 def test_the_flags_describe_a_node() -> None:
     assert parse_node(1, None, None) is None
     assert parse_node(3, 2, "10.0.0.7:1234") == Node(3, 2, "10.0.0.7", 1234)
+    assert parse_node(3, 2, "10.0.0.7:1234", 5.0) == Node(3, 2, "10.0.0.7", 1234, 5.0)
     node = parse_node(2, 0, "[fd00::7]")
     assert node is not None
     assert node.address == "[fd00::7]:29400"
     for flags, wrong in (
         ((1, None, "10.0.0.7"), "add --nodes"),
+        ((1, 0, None), "add --nodes"),
+        ((1, None, None, 5.0), "add --nodes"),
         ((2, 0, None), "also needs --node-rank"),
         ((2, 2, "10.0.0.7"), "use 0 to 1"),
         ((2, 0, "10.0.0.7:port"), "use HOST:PORT"),
@@ -92,6 +96,9 @@ def test_nodes_that_do_not_join_are_reported() -> None:
         enter(first)
     with pytest.raises(Unavailable, match=r"Node 0 did not answer at 127.0.0.1:\d+ within 1 s \(Connection refused\)"):
         enter(second)
+    with patch("torch.distributed.TCPStore.add", side_effect=RuntimeError("Connection reset by peer\nand a page")):
+        with pytest.raises(Unavailable, match=r"a node of a training \(Connection reset by peer\): check --rendezvous"):
+            enter(first)
     with pytest.raises(Unavailable, match="give --rendezvous an address of this machine"):
         enter(replace(first, host="192.0.2.1"))
 

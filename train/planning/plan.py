@@ -195,16 +195,16 @@ def plan(
     mean = tokens / len(lengths) / (2 if method == "dpo" else 1)
     work = TokenWork(size.shape, mean, learnt / tokens, step.checkpointing, EXTRA_FORWARDS[method])
     speed = estimate_speed(tune, work, step, card)
+    obstacle = "this machine does not have the GPU" if card else "" if size.fits(tune) else "the run does not fit"
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
-    if card is None and size.fits(tune) and (measure or (measure is None and short)):
+    if not obstacle and (measure or (measure is None and short)):
         trial = Trial(request.hyperparameters, chosen.batch_size, method, request.threads)
         speed = measure_speed(parts.train, source, trial, settings, speed)
     elif measure:
-        reason = "this machine does not have the GPU" if card else "the run does not fit"
-        speed = replace(speed, how=f"{speed.how}; not measured, because {reason}")
+        speed = replace(speed, how=f"{speed.how}; not measured, because {obstacle}")
     steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
     steps = max(1, round(steps_per_epoch * chosen.epochs))  # rounded as in training
-    seen = round(sum(lengths) * steps / steps_per_epoch)
+    seen = round(tokens * steps / steps_per_epoch)
     return Plan(
         base=source.name,
         method=method,
@@ -213,7 +213,7 @@ def plan(
         step=step,
         precision=chosen.precision,
         examples=prepared.examples,
-        tokens=sum(lengths),
+        tokens=tokens,
         epochs=chosen.epochs,
         steps=steps,
         tokens_seen=seen,

@@ -61,15 +61,18 @@ class NodeResult:
     loss_after: float | None = None
 
 
-def parse_node(nodes: int, rank: int | None, rendezvous: str | None, timeout_s: float = TIMEOUT_S) -> Node | None:
+def parse_node(nodes: int, rank: int | None, rendezvous: str | None, timeout_s: float | None = None) -> Node | None:
     """The node that the flags describe; None for a training on one machine.
 
     Raises:
         Invalid: a flag is missing, wrong, or has no use on one machine.
     """
     if nodes == 1:
-        if rank or rendezvous:
-            raise Invalid("--node-rank and --rendezvous are for several machines: add --nodes.", param="nodes")
+        if rank is not None or rendezvous or timeout_s:
+            raise Invalid(
+                "--node-rank, --rendezvous and --rendezvous-timeout are for several machines: add --nodes.",
+                param="nodes",
+            )
         return None
     if rank is None or rendezvous is None:
         raise Invalid(
@@ -84,4 +87,4 @@ def parse_node(nodes: int, rank: int | None, rendezvous: str | None, timeout_s: 
         host, port = rendezvous, str(PORT)
     if not host.strip("[]") or not port.isdigit() or not 0 < int(port) < 65536:
         raise Invalid(f"--rendezvous is {rendezvous!r}: use HOST:PORT, such as 10.0.0.7:{PORT}.", param="rendezvous")
-    return Node(nodes, rank, host.strip("[]"), int(port), timeout_s)
+    return Node(nodes, rank, host.strip("[]"), int(port), timeout_s or TIMEOUT_S)

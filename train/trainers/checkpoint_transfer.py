@@ -18,7 +18,7 @@ def receive_checkpoint(saved: Saved, writes: bool) -> None:
         writes: whether this process writes missing files; one of each node does.
 
     Raises:
-        Damaged: a received file does not match its digest.
+        Damaged: the first process's file, or a received one, does not match its digest.
     """
     import torch
     import torch.distributed as dist
@@ -30,6 +30,8 @@ def receive_checkpoint(saved: Saved, writes: bool) -> None:
         size, path = entries[name][0], saved.folder / name
         misses: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(misses, writes and not file_matches(path, entries[name]), group=group)
+        if misses[0]:
+            raise Damaged(f"{name} of {saved.folder.name} is missing or damaged on node 0")
         if not any(misses):
             continue
         receives = bool(misses[rank])

@@ -142,7 +142,14 @@ def open_rendezvous(node: Node) -> Iterator[Rendezvous]:
         Unavailable: not all nodes join in time. Invalid: they were started with different --nodes, or the same rank.
     """
     store = _serve(node) if node.first else _connect(node)
-    if store.add(f"rank/{node.rank}", 1) > 1:
+    try:
+        claims = store.add(f"rank/{node.rank}", 1)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"Node 0 at {node.address} does not answer as a node of a training ({_plain(error)}): check --rendezvous, "
+            "and start the command again on all nodes."
+        ) from error
+    if claims > 1:
         raise Invalid(
             f"Another machine already uses --node-rank {node.rank}: give each node a rank of its own.",
             param="node-rank",

@@ -159,7 +159,8 @@ def _reserve(ray: Any, job: RayJob, progress: Progress) -> Any:
     if not group.wait(timeout_s):
         raise Unavailable(
             f"The Ray cluster did not have {job.nodes} machines with {what} each within {timeout_s:g} s: use fewer "
-            "--nodes or --gpus, give a longer --rendezvous-timeout, or wait until other jobs have ended (see `ray status`)."
+            "--nodes or --gpus, give a longer --rendezvous-timeout, or wait until other jobs have ended (see `ray "
+            "status`)."
         )
     return group
 

@@ -96,9 +96,11 @@ def test_nodes_that_do_not_join_are_reported() -> None:
         enter(first)
     with pytest.raises(Unavailable, match=r"Node 0 did not answer at 127.0.0.1:\d+ within 1 s \(Connection refused\)"):
         enter(second)
-    with patch("torch.distributed.TCPStore.add", side_effect=RuntimeError("Connection reset by peer\nand a page")):
-        with pytest.raises(Unavailable, match=r"a node of a training \(Connection reset by peer\): check --rendezvous"):
-            enter(first)
+    with (
+        patch("torch.distributed.TCPStore.add", side_effect=RuntimeError("Connection reset by peer\nand a page")),
+        pytest.raises(Unavailable, match=r"a node of a training \(Connection reset by peer\): check --rendezvous"),
+    ):
+        enter(first)
     with pytest.raises(Unavailable, match="give --rendezvous an address of this machine"):
         enter(replace(first, host="192.0.2.1"))
 

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,12 +54,12 @@ class Catalogue:
     intents: tuple[Intent, ...]
     words: Mapping[str, Any]
 
-    @property
+    @cached_property
     def business(self) -> tuple[Intent, ...]:
         """The intents with a policy."""
         return tuple(intent for intent in self.intents if not intent.is_chat)
 
-    @property
+    @cached_property
     def chats(self) -> tuple[Intent, ...]:
         """Small talk and out-of-scope questions."""
         return tuple(intent for intent in self.intents if intent.is_chat)

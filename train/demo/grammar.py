@@ -3,10 +3,13 @@
 import itertools
 import random
 import re
+from functools import lru_cache
 from collections.abc import Iterator, Mapping
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _SLOT = re.compile(r"\{([a-z_]+)\}")
+_SPACES = re.compile(r"\s+")
+_SPACE_BEFORE_MARK = re.compile(r" ([,.?!:])")
 
 
 def pick(rng: random.Random, frame: str) -> str:
@@ -26,6 +29,7 @@ def sentences(frame: str) -> Iterator[str]:
         yield from sentences(frame[: group.start()] + choice + frame[group.end() :])
 
 
+@lru_cache(maxsize=1 << 14)  # the frames of a style are compared for every answer
 def slots_of(sentence: str) -> frozenset[str]:
     """The names of the slots in a sentence or frame."""
     return frozenset(_SLOT.findall(sentence))
@@ -54,4 +58,4 @@ def skeleton(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    return re.sub(r" ([,.?!:])", r"\1", re.sub(r"\s+", " ", text)).strip()
+    return _SPACE_BEFORE_MARK.sub(r"\1", _SPACES.sub(" ", text)).strip()

@@ -1,8 +1,10 @@
-"""The files of a model's weights: what kind of model a folder holds, an adapter's rank, the headers of safetensors."""
+"""The files of a model's weights: what kind of model a folder holds, an adapter's rank, the tensors of safetensors."""
 
 import json
 import os.path
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,19 @@ from models.json_files import UNREADABLE, read_json
 ADAPTER_CONFIG = "adapter_config.json"
 _MAX_HEADER_BYTES = 100 * 1024**2
 _POINTER = b"version https://git-lfs.github.com/spec/"
+# The integer of a float's size, and the bits of its exponent: all set in NaN and in the infinities.
+_EXPONENTS = {"F64": ("<u8", 0x7FF << 52), "F32": ("<u4", 0xFF << 23), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+_PIECE = 1 << 24  # values
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor in a safetensors file: its shape, and where its bytes begin and end."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    begin: int
+    end: int
 
 
 def guess_kind(path: str, base: str | None) -> str:
@@ -76,11 +91,42 @@ def is_pointer(file: Path) -> bool:
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Name → shape of each tensor in a safetensors file, from its header alone.
 
-    Source: https://github.com/huggingface/safetensors#format
-
     Raises:
         Invalid: the file is not safetensors, or is shorter than its header says.
     """
+    return {name: tensor.shape for name, tensor in _read_header(file).items()}
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """The names of all tensors in a folder's safetensors; empty if one of the files cannot be read."""
+    try:
+        return {name for file in folder.glob("*.safetensors") for name in tensor_shapes(file)}
+    except Invalid:
+        return set()
+
+
+def find_non_finite(file: Path) -> str | None:
+    """The name of the first tensor in a safetensors file with a value that is NaN or infinite; None if there is none.
+
+    Raises:
+        Invalid: as `tensor_shapes`.
+    """
+    import numpy
+
+    for name, tensor in _read_header(file).items():
+        if tensor.dtype not in _EXPONENTS or tensor.begin == tensor.end:
+            continue
+        integer, exponent = _EXPONENTS[tensor.dtype]
+        count = (tensor.end - tensor.begin) // numpy.dtype(integer).itemsize
+        bits = numpy.memmap(file, integer, "r", tensor.begin, (count,))
+        for start in range(0, count, _PIECE):
+            if ((bits[start : start + _PIECE] & exponent) == exponent).any():  # how floats mark both
+                return name
+    return None
+
+
+def _read_header(file: Path) -> dict[str, _Tensor]:
+    """Name → place of each tensor in a safetensors file. Source: https://github.com/huggingface/safetensors#format"""
     try:
         with file.open("rb") as stream:
             size = file.stat().st_size
@@ -89,8 +135,8 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
                 raise ValueError("its header is longer than the file")
             header = json.loads(stream.read(length))
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
+        placed = {name: _place(entry, 8 + length) for name, entry in tensors.items()}
+        end = max((tensor.end for tensor in placed.values()), default=8 + length)
     except MemoryError as error:
         raise Invalid(
             f"The header of {file} does not fit into memory: free some memory, or download the file again.",
@@ -100,4 +146,11 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise Invalid(f"{file} is not a safetensors file: download it again.", param="path") from error
     if size < end:
         raise Invalid(f"{file} is incomplete ({size:,} of {end:,} bytes): download it again.", param="path")
-    return shapes
+    return placed
+
+
+def _place(entry: Mapping[str, Any], data: int) -> _Tensor:
+    begin, end = (data + int(offset) for offset in entry["data_offsets"])
+    if not data <= begin <= end:
+        raise ValueError("a tensor ends before it begins")
+    return _Tensor(tuple(map(int, entry["shape"])), str(entry["dtype"]), begin, end)

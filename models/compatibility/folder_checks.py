@@ -1,7 +1,7 @@
 """Checks a model's folder before it is registered: it is complete, of the right kind, and vLLM can serve it.
 
-The checks read names, sizes, configurations and headers, but no weights. An engine would report the same faults a
-minute later, in a traceback. Whether an adapter fits its base is checked in `registry`.
+The checks read names, sizes, configurations and headers; of the weights only an adapter's. An engine would report most
+of these faults a minute later, in a traceback. Whether an adapter fits its base is checked in `registry`.
 """
 
 import json
@@ -16,7 +16,7 @@ from models.compatibility.engine_support import refuses_architecture, refuses_qu
 from models.errors import Invalid
 from models.json_files import UNREADABLE, read_json
 from models.spec import Kind
-from models.weights import ADAPTER_CONFIG, is_pointer, read_adapter_config, tensor_shapes
+from models.weights import ADAPTER_CONFIG, find_non_finite, is_pointer, read_adapter_config, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
@@ -201,6 +201,12 @@ def _check_adapter(folder: Path) -> None:
         )
         raise Invalid(
             f"{weights} {fault}: load the trained adapter with PEFT and save it with save_pretrained().", param="path"
+        )
+    if name := find_non_finite(weights):
+        raise Invalid(
+            f"{weights} is damaged: {name} has values that are not finite, so the model would answer nothing or at "
+            "random. Copy the adapter again, or train it with a lower learning rate.",
+            param="path",
         )
 
 

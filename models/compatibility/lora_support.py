@@ -31,6 +31,8 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+_MODULE = re.compile(r"\.(?:layers|h|blocks)\.\d+\.(.+?)(?:\.base_layer)*\.lora_[AB]\.")
+_WEIGHT = re.compile(r"\.(?:layers|h|blocks)\.\d+\.(.+)$")
 _LORA_TENSOR = re.compile(r"\.lora_[AB]\.weight$")  # `parse_fine_tuned_lora_name` in vllm/lora/utils.py
 _FROM_HIDDEN = re.compile(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.lora_A\.weight$")
 _OTHER_PARTS = re.compile(r"vis|image|audio|encoder|projector")  # of multimodal models
@@ -89,11 +91,14 @@ def _listed(names: Any) -> str:
     return ", ".join(map(str, names)) if isinstance(names, list) else str(names)
 
 
-def misfit(tensors: Mapping[str, tuple[int, ...]], base: Mapping[str, Any]) -> str | None:
+def misfit(
+    tensors: Mapping[str, tuple[int, ...]], base: Mapping[str, Any], weights: Collection[str] = ()
+) -> str | None:
     """Why an adapter belongs to another base, as a clause, by the shapes of its tensors; None if it fits or is unknown.
 
     Args:
         tensors: name → shape of the adapter's tensors. base: its base's config.json; empty if unknown.
+        weights: the names of the base's tensors; empty if unknown.
     """
     text = base.get("text_config")
     config = text if isinstance(text, Mapping) else base
@@ -102,6 +107,17 @@ def misfit(tensors: Mapping[str, tuple[int, ...]], base: Mapping[str, Any]) -> s
     numbers = [int(match[1]) for name in tensors if (match := _LAYER.search(name))]
     if isinstance(layers, int) and numbers and max(numbers) >= layers:
         return f"it changes layer {max(numbers) + 1}, and the base has {layers} layers"
+    changed = {match[1] for name in tensors if (match := _MODULE.search(name))}
+    modules = {match[1] for name in weights if (match := _WEIGHT.search(name))}
+    # Prefixes and experts' names differ between releases of a family, and vLLM maps them; other modules keep theirs.
+    experts = any("expert" in name for name in changed)
+    if (
+        changed
+        and modules
+        and not experts
+        and not any(module.startswith(name) for name in changed for module in modules)
+    ):
+        return f"it changes {min(changed)} of a layer, and the base's layers have no such part"
     inputs = {shape[1] for name, shape in tensors.items() if _FROM_HIDDEN.search(name) and len(shape) == 2}
     if isinstance(width, int) and inputs and inputs != {width}:
         return f"its layers are {max(inputs):,} wide, and the base's are {width:,} wide"

@@ -25,7 +25,7 @@ from models.files.atomic import ABANDONED_S, claim_folder, sweep, unclaimed_fold
 from models.json_files import read_json
 from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
-from models.weights import check_weights, read_adapter_config, tensor_shapes
+from models.weights import check_weights, read_adapter_config, tensor_names, tensor_shapes
 
 _MAX_WEIGHT = 1e9
 _log = logging.getLogger("parley.registry")
@@ -360,7 +360,7 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
     config = read_json(base_folder / "config.json") if base_folder.is_absolute() else {}
     adapter = read_adapter_config(spec.folder) if spec.folder else {}
     tensors = _tensors(spec.folder) if spec.folder else {}
-    if fault := misfit(tensors, config):
+    if fault := misfit(tensors, config, tensor_names(base_folder)):
         trained = adapter.get("base_model_name_or_path")
         name = f", {trained!r}" if trained else ""
         raise Invalid(

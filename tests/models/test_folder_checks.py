@@ -253,6 +253,52 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     assert registry.resolve("a").base == "llama"
 
 
+def test_an_adapter_for_another_architecture_is_refused(tmp_path: Path, registry: Registry) -> None:
+    base = write_model(tmp_path / "llama")
+    write_tensors(base / "model.safetensors", model__layers__0__self_attn__q_proj__weight=(1, 1))
+    NewModel("llama", path=str(base)).register(registry)
+
+    def add(name: str, module: str) -> None:
+        folder = write_adapter(tmp_path / name)
+        stem = f"base_model__model__{module}__lora_"
+        write_tensors(folder / "adapter_model.safetensors", **{f"{stem}{side}__weight": (1, 1) for side in "AB"})
+        NewModel(name, path=str(folder), base="llama").register(registry)
+
+    with pytest.raises(Invalid, match="it changes attention.query_key_value of a layer, and the base's layers have no"):
+        add("neox", "gpt_neox__layers__0__attention__query_key_value")
+    add("renamed", "model__language_model__layers__0__self_attn__q_proj")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("F64", b"\0" * 6 + b"\xf0\x7f"), ("F32", b"\0\0\xc0\x7f"), ("F16", b"\0\xfc"), ("BF16", b"\x80\x7f")],
+    ids=["infinity", "NaN", "minus infinity", "bfloat16"],
+)
+def test_an_adapter_whose_values_are_not_finite_is_refused(
+    dtype: str, value: bytes, tmp_path: Path, registry: Registry
+) -> None:
+    NewModel("llama", path=str(write_model(tmp_path / "llama"))).register(registry)
+    folder = write_adapter(tmp_path / "a")
+    layer = "base_model.model.model.layers.0.self_attn.o_proj"
+    largest = {"F64": b"\xff" * 6 + b"\xef\x7f", "F32": b"\xff\xff\x7f\x7f", "F16": b"\xff\x7b", "BF16": b"\x7f\x7f"}[
+        dtype
+    ]
+    for content, finite in ((largest, True), (value, False)):
+        size = len(content)
+        header = {
+            f"{layer}.lora_A.weight": {"dtype": dtype, "shape": (2, 1), "data_offsets": (0, 2 * size)},
+            f"{layer}.lora_B.weight": {"dtype": dtype, "shape": (1, 2), "data_offsets": (2 * size, 4 * size)},
+        }
+        text = json.dumps(header).encode()
+        data = bytes(3 * size) + content
+        (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        if finite:
+            NewModel("whole", path=str(folder), base="llama").register(registry)
+            continue
+        with pytest.raises(Invalid, match=r"o_proj\.lora_B\.weight has values that are not finite"):
+            NewModel("a", path=str(folder), base="llama").register(registry)
+
+
 def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registry) -> None:
     whole = write_model(tmp_path / "llama")
     NewModel("llama", path=str(whole)).register(registry)

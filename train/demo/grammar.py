@@ -3,8 +3,8 @@
 import itertools
 import random
 import re
-from functools import lru_cache
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _SLOT = re.compile(r"\{([a-z_]+)\}")

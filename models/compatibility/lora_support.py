@@ -110,13 +110,8 @@ def misfit(
     changed = {match[1] for name in tensors if (match := _MODULE.search(name))}
     modules = {match[1] for name in weights if (match := _WEIGHT.search(name))}
     # Prefixes and experts' names differ between releases of a family, and vLLM maps them; other modules keep theirs.
-    experts = any("expert" in name for name in changed)
-    if (
-        changed
-        and modules
-        and not experts
-        and not any(module.startswith(name) for name in changed for module in modules)
-    ):
+    known = modules and not any("expert" in name for name in changed)
+    if changed and known and not any(module.startswith(name) for name in changed for module in modules):
         return f"it changes {min(changed)} of a layer, and the base's layers have no such part"
     inputs = {shape[1] for name, shape in tensors.items() if _FROM_HIDDEN.search(name) and len(shape) == 2}
     if isinstance(width, int) and inputs and inputs != {width}:

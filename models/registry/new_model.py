@@ -8,7 +8,7 @@ from typing import Any
 
 from models.chat.system_messages import Folding
 from models.chat_templates.inspection import inspect_template
-from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
+from models.chat_templates.tokenizer_files import read_added_tokens, read_folder_template, read_named_tokens
 from models.compatibility.folder_checks import (
     check_folder,
     differs_from_base,
@@ -137,6 +137,7 @@ class NewModel:
         )
         if spec.folder is not None:
             check_folder(spec.folder, spec.kind, trust_remote_code=spec.engine.trust_remote_code)
+            _check_folder_template(spec, spec.folder)
         if self.fold_system:
             spec = spec.model_copy(update={"fold_system": _folding(spec)})
         if spec.kind in ("base", "merged"):
@@ -157,6 +158,18 @@ class NewModel:
         if folder.is_absolute() and self.kind != "hosted":
             return find_kind(folder, self.kind, self.base)
         return self.kind or ("merged" if self.base else "base")
+
+
+def _check_folder_template(spec: ModelSpec, folder: Path) -> None:
+    """Refuses a model whose engine would use a broken template. An adapter's template is compared with its base's."""
+    template = None if spec.kind == "adapter" or spec.engine.chat_template else read_folder_template(folder)
+    fault = inspect_template(template, read_named_tokens(folder), read_added_tokens(folder)).broken if template else ""
+    if fault:
+        raise Invalid(
+            f"The chat template in {folder} is broken: {fault}. Copy it from the original model, or give another one "
+            "with --chat-template.",
+            param="path",
+        )
 
 
 def lacks_chat_template(spec: ModelSpec) -> bool:

@@ -298,6 +298,14 @@ def test_an_adapter_whose_values_are_not_finite_is_refused(
             NewModel("a", path=str(folder), base="llama").register(registry)
 
 
+def test_a_broken_chat_template_is_refused_unless_another_is_given(tmp_path: Path, registry: Registry) -> None:
+    folder = write_model(tmp_path / "llama")
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}")
+    with pytest.raises(Invalid, match=r"The chat template in .*llama is broken: .*endfor.* with --chat-template\."):
+        NewModel("llama", path=str(folder)).register(registry)
+    NewModel("llama", path=str(folder), engine={"chat_template": "{{ messages }}"}).register(registry)
+
+
 def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registry) -> None:
     whole = write_model(tmp_path / "llama")
     NewModel("llama", path=str(whole)).register(registry)

@@ -49,7 +49,7 @@ def test_a_full_disk_is_one_line(install, monkeypatch, tmp_path, capsys) -> None
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "expected"),
     [
         ("ERROR: Could not install packages: [Errno 28] No space left on device", "disk is full"),
         ("ERROR: No matching distribution found for torch==2.13.0+cpu", "torch==2.13.0+cpu"),
@@ -58,8 +58,8 @@ def test_a_full_disk_is_one_line(install, monkeypatch, tmp_path, capsys) -> None
         ("", "no reason"),
     ],
 )
-def test_what_pip_says_becomes_one_line(install, output: str, says: str) -> None:
-    assert says in install.reason(output.splitlines())
+def test_what_pip_says_becomes_one_line(install, output: str, expected: str) -> None:
+    assert expected in install.reason(output.splitlines())
 
 
 def test_a_torch_that_pip_does_not_find_is_fetched_from_its_own_index(install, monkeypatch) -> None:

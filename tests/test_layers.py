@@ -75,7 +75,7 @@ def imports() -> dict[str, frozenset[str]]:
         for room in (*LAYERS, "bench")
         for path in (ROOT / room).rglob("*.py")
     }
-    found: dict[str, frozenset[str]] = {}
+    imported: dict[str, frozenset[str]] = {}
     for module, path in files.items():
         names: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
@@ -85,8 +85,8 @@ def imports() -> dict[str, frozenset[str]]:
                 names |= {
                     full if (full := f"{node.module}.{alias.name}") in files else node.module for alias in node.names
                 }
-        found[module] = frozenset(names & files.keys() - {module})
-    return found
+        imported[module] = frozenset(names & files.keys() - {module})
+    return imported
 
 
 @pytest.mark.long

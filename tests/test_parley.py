@@ -90,12 +90,12 @@ def commands(group: TyperGroup, path: str = "parley") -> Iterator[tuple[str, Any
 def test_every_command_explains_itself_and_each_of_its_options() -> None:
     root = typer.main.get_command(front_door.build())
     assert isinstance(root, TyperGroup)
-    found = dict(commands(root))
-    assert {"parley up", "parley demo", "parley train", "parley judge", "parley models import openai"} <= set(found)
-    silent = [path for path, command in found.items() if not command.help]
+    listed = dict(commands(root))
+    assert {"parley up", "parley demo", "parley train", "parley judge", "parley models import openai"} <= set(listed)
+    silent = [path for path, command in listed.items() if not command.help]
     silent += [
         f"{path} {parameter.name}"
-        for path, command in found.items()
+        for path, command in listed.items()
         for parameter in command.params
         if not getattr(parameter, "help", None)
     ]

@@ -179,13 +179,13 @@ class Walk:
 
     def walked(self) -> dict[str, list[str]]:
         """The files by process."""
-        found: dict[str, set[str]] = {}
+        walked: dict[str, set[str]] = {}
         for path in self.out.glob("*.json"):
-            told = json.loads(path.read_text())
+            record = json.loads(path.read_text())
             # What began inside the window and imports as it starts has no arguments yet when it is seen.
-            name = " ".join(Path(part).name for part in told["process"] if part and part != "-m")
-            found.setdefault(name, set()).update(told["files"])
-        return {name: sorted(files) for name, files in found.items()}
+            name = " ".join(Path(part).name for part in record["process"] if part and part != "-m")
+            walked.setdefault(name, set()).update(record["files"])
+        return {name: sorted(files) for name, files in walked.items()}
 
 
 def until(true: Callable[[], Any]) -> None:
@@ -203,8 +203,8 @@ def chat(walk: Walk, model: str = "before") -> None:
         until(walk.ready)
         time.sleep(0.5)
         with walk.counting():
-            asked = {"model": model, "messages": [{"role": "user", "content": "say hello"}]}
-            answer = walk.http("POST", "/chat/completions", asked)
+            body = {"model": model, "messages": [{"role": "user", "content": "say hello"}]}
+            answer = walk.http("POST", "/chat/completions", body)
             assert answer["choices"][0]["message"]["content"].endswith("says: say hello")
             until(lambda: walk.rows("SELECT 1 FROM usage WHERE model_id = ?", model))
 
@@ -282,11 +282,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--files", action="store_true", help="list the files")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
-    found = {name: measure(name) for name in options.walks or WALKS}
-    every = {name: sorted(set().union(*by_process.values())) for name, by_process in found.items()}
+    walks = {name: measure(name) for name in options.walks or WALKS}
+    every = {name: sorted(set().union(*by_process.values())) for name, by_process in walks.items()}
     if options.json:
         counted = {
-            name: {"count": len(files), "files": files, "processes": found[name]} for name, files in every.items()
+            name: {"count": len(files), "files": files, "processes": walks[name]} for name, files in every.items()
         }
         print(json.dumps(counted, indent=1))
         return 0
@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
         others = len(files) - sum(rooms[room] for room in ROOMS[:5])
         print(f"{name:12} {len(files):5}  " + " ".join(f"{n:7}" for n in (*(rooms[r] for r in ROOMS[:5]), others)))
         if options.files:
-            for process, walked in found[name].items():
+            for process, walked in walks[name].items():
                 print(f"  {process}: {len(walked)}")
                 print("".join(f"    {path}\n" for path in walked), end="")
     return 0

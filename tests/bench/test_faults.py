@@ -40,8 +40,8 @@ def chunks(*parts: bytes, end: bool = True) -> bytes:
     ],
 )
 def test_a_stream_is_judged_by_its_bytes(answer: bytes, outcome: str, text: str) -> None:
-    seen = read_bytes(answer, stream=True)
-    assert (seen.outcome, seen.text) == (outcome, text)
+    observation = read_bytes(answer, stream=True)
+    assert (observation.outcome, observation.text) == (outcome, text)
 
 
 def test_a_refusal_has_openais_shape_or_is_unreadable() -> None:

@@ -43,8 +43,8 @@ def test_a_short_run_gives_every_figure() -> None:
 def test_two_processes_share_one_port(capsys: pytest.CaptureFixture[str]) -> None:
     assert processes.main(["--rounds", "1", "--requests", "128", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    one, two = figures["memory_mib"]
-    assert 1.5 * one < two < 3.5 * one
+    single, double = figures["memory_mib"]
+    assert 1.5 * single < double < 3.5 * single
     assert 0 < figures["smaller_share"] <= 0.5
     assert figures["requests_per_cpu_s"][0] > 0
 

@@ -49,9 +49,9 @@ def test_without_its_data_it_exits_with_two(
 ) -> None:
     monkeypatch.setattr(bitext, "FILE", tmp_path / "bitext.csv")
     assert support.main(["--json"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.long

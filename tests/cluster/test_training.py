@@ -83,5 +83,5 @@ def test_a_killed_node_ends_the_training_with_the_command_to_continue(nodes: Nod
 
 def processes() -> list[int]:
     """The pids of the agents of trainings on this machine, and of their processes."""
-    found = psutil.process_iter(["pid", "cmdline"])
-    return [process.pid for process in found if "train.trainers.elastic_agent" in (process.info["cmdline"] or ())]
+    running = psutil.process_iter(["pid", "cmdline"])
+    return [process.pid for process in running if "train.trainers.elastic_agent" in (process.info["cmdline"] or ())]

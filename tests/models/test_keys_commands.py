@@ -66,8 +66,8 @@ def test_options_that_are_left_out_stay_unchanged(keys: Run, database: Database)
     key = find_key(database, "shop")
     assert (key.models, key.limits) == (("bot",), KeyLimits(7, None, 100, None))
     assert key.expires is not None
-    said = keys("set", "shop", "--models", "all", "--expires", "never")
-    assert "all models; 7 requests/min, 100 tokens/day; in force" in said
+    printed = keys("set", "shop", "--models", "all", "--expires", "never")
+    assert "all models; 7 requests/min, 100 tokens/day; in force" in printed
     assert find_key(database, "shop").expires is None
     with pytest.raises(Invalid, match="Say what"):
         keys("set", "shop")

@@ -58,11 +58,11 @@ class FakeOpenAI(openai_fine_tuning.FakeOpenAI):
     def __init__(self, *, jobs: bool = True) -> None:
         self._tunes = jobs
         super().__init__(page=PAGE)
-        self.models = {one["id"]: one for one in MODELS}
-        self.announce = {one["id"]: one["shutdown_date"] for one in MODELS if "shutdown_date" in one}
+        self.models = {model["id"]: model for model in MODELS}
+        self.announce = {model["id"]: model["shutdown_date"] for model in MODELS if "shutdown_date" in model}
         # Newest first is how they are listed.
-        for number, one in enumerate(reversed(JOBS), 1):
-            self.jobs[one["id"]] = Job(dict(one), [], self.tick, number)
+        for number, job in enumerate(reversed(JOBS), 1):
+            self.jobs[job["id"]] = Job(dict(job), [], self.tick, number)
 
     def routes(self) -> list[tuple[str, str, Handler]]:
         """As ever, or without fine-tuning."""

@@ -123,10 +123,10 @@ def vllms_routes() -> set[tuple[str, str]]:
     spec = find_spec("vllm")
     assert spec is not None
     assert spec.origin is not None
-    found: set[tuple[str, str]] = set()
+    routes: set[tuple[str, str]] = set()
     for file in (Path(spec.origin).parent / "entrypoints").rglob("*.py"):
-        found |= set(re.findall(r"(?:router|app)\.(get|post)\(\s*\"([^\"]+)\"", file.read_text()))
-    return found
+        routes |= set(re.findall(r"(?:router|app)\.(get|post)\(\s*\"([^\"]+)\"", file.read_text()))
+    return routes
 
 
 @pytest.mark.long

@@ -39,9 +39,9 @@ async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path
         else:
             gateway.hosted("busy-one", base_url=f"{upstream.address}/v1", model="whole")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            found = await asyncio.gather(*(ask(session, gateway.port, "busy-one") for _ in range(160)))
-            served = [one for one in found if one[0] == 200]
-            refused = [one for one in found if one[0] == 429]
+            answers = await asyncio.gather(*(ask(session, gateway.port, "busy-one") for _ in range(160)))
+            served = [answer for answer in answers if answer[0] == 200]
+            refused = [answer for answer in answers if answer[0] == 429]
             assert (len(served), len(refused)) == (16, 144)
             assert len(upstream.seen.requests) == 16
             # None of them waited for a place: the first place becomes free when the first answer ends.
@@ -93,8 +93,8 @@ async def test_all_bodies_together_are_bounded_and_memory_stays_flat(database: D
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             before = 0
             for _ in range(4):
-                found = await asyncio.gather(*(ask(session, port, "m", text) for _ in range(80)))
-                statuses = [status for status, _, _ in found]
+                answers = await asyncio.gather(*(ask(session, port, "m", text) for _ in range(80)))
+                statuses = [status for status, _, _ in answers]
                 assert set(statuses) == {200, 429}
                 assert statuses.count(200) == len(upstream.seen.requests)
                 assert 1 <= statuses.count(200) <= 9

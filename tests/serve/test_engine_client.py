@@ -107,14 +107,14 @@ def writes(*pieces: bytes, close: bool = False) -> Script:
 
 
 async def read(pool: EnginePool, address: str, body: bytes = b"{}") -> bytes:
-    async with asked(pool, address, body) as answer:
+    async with response_of(pool, address, body) as answer:
         assert answer.status == 200
         assert answer.header(b"content-type") == b"text/plain"
         return await answer.read()
 
 
 @asynccontextmanager
-async def asked(pool: EnginePool, address: str, body: bytes = b"{}") -> AsyncIterator[EngineConnection]:
+async def response_of(pool: EnginePool, address: str, body: bytes = b"{}") -> AsyncIterator[EngineConnection]:
     answer = await pool.post(address, "/chat", body, "Bearer x")
     try:
         yield answer
@@ -215,7 +215,7 @@ async def test_silence_within_an_answer_has_an_end_of_its_own(limit: str) -> Non
         writer.write(HEAD + b"content-length: 9\r\n\r\nhello")
         await asyncio.sleep(60)
 
-    async with running(falls_silent, **{limit: 0.2}) as (server, pool), asked(pool, server.address) as answer:
+    async with running(falls_silent, **{limit: 0.2}) as (server, pool), response_of(pool, server.address) as answer:
         assert await answer.read_piece() == b"hello"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(answer.read_piece(), 5)
@@ -263,7 +263,7 @@ async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
             await writer.drain()
             written += 100_000
 
-    async with running(floods, idle_s=0.2) as (server, pool), asked(pool, server.address) as answer:
+    async with running(floods, idle_s=0.2) as (server, pool), response_of(pool, server.address) as answer:
         await asyncio.sleep(1)
         assert written < 15_000_000
         assert len(await answer.read()) == 20_000_000
@@ -272,7 +272,7 @@ async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
 async def test_who_leaves_early_takes_the_connection_along() -> None:
     gone = asyncio.Event()
     async with running(drips_until(gone)) as (server, pool):
-        async with asked(pool, server.address) as answer:
+        async with response_of(pool, server.address) as answer:
             assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)
 

@@ -94,8 +94,8 @@ def test_two_models_can_be_each_others_fallback(gateway: Serving, upstream: Pace
         assert len(upstream.seen.requests) == 2, "each is asked once"
     set_fallbacks(gateway.registry, "a", [])
     gateway.seen(lambda snapshot: snapshot.routes["a"].fallbacks == ())
-    for fallbacks, says in [(["a"], "its own fallback"), (["nobody"], "not registered"), (["b", "b"], "twice")]:
-        with pytest.raises(Invalid, match=says):
+    for fallbacks, message in [(["a"], "its own fallback"), (["nobody"], "not registered"), (["b", "b"], "twice")]:
+        with pytest.raises(Invalid, match=message):
             set_fallbacks(gateway.registry, "a", fallbacks)
 
 

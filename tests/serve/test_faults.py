@@ -34,13 +34,13 @@ class House:
         self._weights.mkdir(exist_ok=True)
         (self._weights / "model.safetensors").touch()
         registry: Registry = self._gateway.registry
-        for one in models:
-            if one.hosted:
-                upstream = Upstream(base_url=f"{one.address}/v1", model=one.name)
-                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream, fallbacks=one.fallbacks))
+        for model in models:
+            if model.hosted:
+                upstream = Upstream(base_url=f"{model.address}/v1", model=model.name)
+                registry.register(ModelSpec(id=model.name, kind="hosted", upstream=upstream, fallbacks=model.fallbacks))
             else:
-                registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
-        rows = [engine_states.EngineStatus(one.name, "ready", one.address) for one in models if not one.hosted]
+                registry.register(ModelSpec(id=model.name, kind="base", path=str(self._weights)))
+        rows = [engine_states.EngineStatus(model.name, "ready", model.address) for model in models if not model.hosted]
         engine_states.write_statuses(self._gateway.database, rows)
         last = rows[-1].name
         self._gateway.seen(lambda snapshot: last in snapshot.routes and snapshot.routes[last].address is not None)
@@ -58,8 +58,8 @@ def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
 ) -> None:
     with serving(load_settings(home=home, **timeout_settings(SILENCE_S)), database) as gateway:
         before = tasks(gateway)
-        ask = FaultRun(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
-        report = asyncio.run(ask.run(CHOSEN, rounds=1, at_once=32))
+        run = FaultRun(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
+        report = asyncio.run(run.run(CHOSEN, rounds=1, at_once=32))
         assert report.complaints == []
         assert len(report.rows) == len(CHOSEN) > 126
         assert report.neighbour.streams > 10

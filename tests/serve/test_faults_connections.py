@@ -45,9 +45,9 @@ def test_slow_clients_without_number_keep_nobody_out(narrow: Serving, upstream: 
             model="whole", messages=[{"role": "user", "content": "hello"}], stream=True
         )
         slow = [kept.enter_context(contextlib.closing(connect(narrow))) for _ in range(4 * MOST)]
-        for number, one in enumerate(slow):
+        for number, connection in enumerate(slow):
             with contextlib.suppress(OSError):
-                one.sendall(BEGINNINGS[number % 3])
+                connection.sendall(BEGINNINGS[number % 3])
         upstream.pace_s = 0.0
         for _ in range(5):
             with contextlib.closing(connect(narrow)) as fresh:
@@ -75,7 +75,7 @@ def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(
                     assert read_all(fresh).startswith(b"HTTP/1.1 ")
 
     def held() -> int:
-        return sum(type(one).__name__ in ("Front", "Cycle", "Exchange") for one in gc.get_objects())
+        return sum(type(item).__name__ in ("Front", "Cycle", "Exchange") for item in gc.get_objects())
 
     ask()
     time.sleep(0.5)  # one task looks at listeners a few times a second
@@ -98,8 +98,11 @@ def connect(gateway: Serving) -> socket.socket:
 def connections(gateway: Serving) -> int:
     """How many clients the gateway has."""
     time.sleep(0.2)
-    found = psutil.Process().net_connections("tcp")
-    return sum(one.laddr.port == gateway.port and one.status == psutil.CONN_ESTABLISHED for one in found)
+    open_connections = psutil.Process().net_connections("tcp")
+    return sum(
+        connection.laddr.port == gateway.port and connection.status == psutil.CONN_ESTABLISHED
+        for connection in open_connections
+    )
 
 
 def read_all(raw: socket.socket) -> bytes:

@@ -110,7 +110,7 @@ def test_a_locked_database_holds_up_no_answer(database: Database, home: Path, up
         assert not voting.is_alive()
 
 
-def told(job: jobs.Job, context: JobContext) -> dict[str, int]:
+def reports_progress(job: jobs.Job, context: JobContext) -> dict[str, int]:
     """A handler that tells how far it is, again and again. Its parameter: how long between two words."""
     for number in range(8):
         context.report(number / 8)
@@ -132,12 +132,12 @@ def test_a_job_outlives_a_database_that_is_away(
     working = threading.Thread(target=run_worker, args=(settings, database, handlers), kwargs={"stop": stop})
     working.start()
     try:
-        within(5, lambda: reached(database, job, lambda seen: seen.progress > 0))
+        within(5, lambda: reached(database, job, lambda row: row.progress > 0))
         postgres.stop()
         time.sleep(1.2)  # it reports meanwhile, and comes to its end
         assert working.is_alive()
         postgres.start()
-        within(20, lambda: reached(database, job, lambda seen: seen.status not in ("queued", "running")))
+        within(20, lambda: reached(database, job, lambda row: row.status not in ("queued", "running")))
         ended = jobs.get_job(database, job)
         assert (ended.status, ended.attempts, ended.result) == ("succeeded", 1, {"words": 8})
     finally:

@@ -41,15 +41,15 @@ async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     monkeypatch.setattr(services, "_PROBE_S", 0.2)
     (port,) = free_ports(1)
     command = Command("stops", (sys.executable, "-S", "-c", STOPS_ITSELF, str(port)), dict(os.environ), grace_s=0.5)
-    told: list[tuple[float, str]] = []
+    lines: list[tuple[float, str]] = []
     enough = asyncio.Event()
 
-    def tell(line: str) -> None:
-        told.append((time.monotonic(), line))
-        if len(told) == 3:  # ready, stopped, ready
+    def report(line: str) -> None:
+        lines.append((time.monotonic(), line))
+        if len(lines) == 3:  # ready, stopped, ready
             enough.set()
 
-    watched = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, tell)
+    watched = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, report)
     running = asyncio.create_task(watched.run())
     try:
         async with asyncio.timeout(20):
@@ -57,9 +57,9 @@ async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     finally:
         running.cancel()
         await asyncio.to_thread(watched.stop)
-    assert "stopped by a signal" in told[1][1]
-    assert told[1][0] - told[0][0] < 4
-    assert "ready" in told[2][1]
+    assert "stopped by a signal" in lines[1][1]
+    assert lines[1][0] - lines[0][0] < 4
+    assert "ready" in lines[2][1]
 
 
 @pytest.mark.long
@@ -74,6 +74,6 @@ async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
         (keeper,) = fleet.supervisor.guardians
         (program,) = guardian.descendants(keeper)
         os.kill(program, signal.SIGSTOP)
-        assert await fleet.until(lambda seen: seen["one"].state != "ready") < 4
+        assert await fleet.until(lambda states: states["one"].state != "ready") < 4
         await fleet.ready("one")
         assert await fleet.say("one") == "a"

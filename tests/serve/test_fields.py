@@ -68,7 +68,7 @@ def vllms(path: str) -> set[str]:
     root = find_spec("vllm")
     assert root is not None
     assert root.origin is not None
-    found: set[str] = set()
+    names: set[str] = set()
     for file, name in VLLM_MODELS[path]:
         source = Path(root.origin).parent / "entrypoints" / file
         model = next(
@@ -76,12 +76,12 @@ def vllms(path: str) -> set[str]:
             for node in ast.walk(ast.parse(source.read_text()))
             if isinstance(node, ast.ClassDef) and node.name == name
         )
-        found |= {
+        names |= {
             node.target.id
             for node in model.body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         }
-    return {name for name in found if not name.startswith("_")}
+    return {name for name in names if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("path", sorted(VLLM_MODELS))
@@ -184,8 +184,8 @@ def test_bounds(field: str, value: object) -> None:
 def test_whether_it_streams_is_set_by_true_or_false(value: object) -> None:
     """vLLM takes "true" and 1 for true, and would stream to a gateway that awaits one answer."""
     assert refused({"stream": value}).param == "stream"
-    for said in (True, False, None):
-        fields.check_fields({"model": "m", "stream": said})
+    for stream in (True, False, None):
+        fields.check_fields({"model": "m", "stream": stream})
 
 
 def test_nothing_runs_on_in_the_background() -> None:

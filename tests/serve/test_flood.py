@@ -48,4 +48,4 @@ def test_a_flood_at_one_model_leaves_the_others_alone(
                 connection.close()
     assert statuses.count(b"") == RUNNING + QUEUED
     assert statuses.count(b"HTTP/1.1 429") == FLOOD - RUNNING - QUEUED
-    assert [seen["model"] for seen in upstream.seen.requests].count("whole") == 20
+    assert [body["model"] for body in upstream.seen.requests].count("whole") == 20

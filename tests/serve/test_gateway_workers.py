@@ -58,12 +58,12 @@ def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 def workers(root: int) -> list[int]:
     """The pids of the gateway processes."""
-    found = []
+    pids = []
     for pid in guardian.descendants(root):
         line = psutil.Process(pid).cmdline()
         if line[1:4] == ["-m", "parley", "gateway"]:
-            found.append(pid)
-    return found
+            pids.append(pid)
+    return pids
 
 
 def request(settings: Settings, path: str, secret: str, body: bytes | None = None) -> tuple[int, bytes]:

@@ -68,7 +68,7 @@ def pair(settings: Settings, any_database: Database, upstream: PacedUpstream, tm
 def new_key(pair: Pair, **limits: int) -> str:
     secret = create_key(pair[0].database, name="app", role="client", limits=KeyLimits(**limits))
     for gateway in pair:
-        gateway.seen(lambda seen: bool(seen.keys) and "whole" in seen.routes)
+        gateway.seen(lambda snapshot: bool(snapshot.keys) and "whole" in snapshot.routes)
     return secret
 
 
@@ -135,9 +135,9 @@ def test_files_uploads_and_secrets_are_those_of_both(pair: Pair) -> None:
     assert page_secret(homes[0]) == page_secret(homes[1])
     assert [read_key(home) for home in homes] == ["secret-of-the-engines"] * 2
     pair[0].registry.alias("support", "whole")
-    pair[1].seen(lambda seen: "support" in seen.routes, 1)
+    pair[1].seen(lambda snapshot: "support" in snapshot.routes, 1)
     pair[1].registry.unalias("support")
-    pair[0].seen(lambda seen: "support" not in seen.routes, 1)
+    pair[0].seen(lambda snapshot: "support" not in snapshot.routes, 1)
 
 
 def _today() -> date:

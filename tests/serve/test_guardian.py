@@ -37,14 +37,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
 
 
 def alive(pids: Collection[int]) -> list[int]:
-    found = []
+    running = []
     for pid in pids:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-                found.append(pid)
+                running.append(pid)
         except FileNotFoundError:
             continue
-    return found
+    return running
 
 
 @pytest.mark.long
@@ -177,12 +177,12 @@ def test_a_number_that_is_anothers_now_is_left_alone(tmp_path: Path) -> None:
 
 def marked(pids: Collection[int]) -> set[int]:
     """Those with the mark of a home; for a moment after its start a program has no environment yet."""
-    found = set()
+    marked_pids = set()
     for pid in pids:
         with suppress(OSError):  # it has ended
             if guardian.MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes():
-                found.add(pid)
-    return found
+                marked_pids.add(pid)
+    return marked_pids
 
 
 def test_what_an_earlier_life_has_left_is_found_by_its_mark(tmp_path: Path) -> None:

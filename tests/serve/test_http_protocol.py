@@ -25,8 +25,8 @@ def connected(gateway: Serving | int) -> Iterator[socket.socket]:
 
 def read(raw: socket.socket, answers: int = 1) -> list[tuple[int, dict[str, str], bytes]]:
     """So many answers, each with a length; fewer where the connection ends."""
-    found, data = [], b""
-    while len(found) < answers:
+    responses, data = [], b""
+    while len(responses) < answers:
         head, mark, rest = data.partition(b"\r\n\r\n")
         lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
@@ -34,13 +34,13 @@ def read(raw: socket.socket, answers: int = 1) -> list[tuple[int, dict[str, str]
             data = rest
         elif mark and len(rest) >= int(headers.get("content-length", 0)):
             length = int(headers.get("content-length", 0))
-            found.append((int(lines[0].split()[1]), headers, rest[:length]))
+            responses.append((int(lines[0].split()[1]), headers, rest[:length]))
             data = rest[length:]
         elif piece := raw.recv(65536):
             data += piece
         else:
             break
-    return found
+    return responses
 
 
 def ended(raw: socket.socket) -> bool:

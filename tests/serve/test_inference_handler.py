@@ -232,14 +232,14 @@ async def test_a_client_that_disconnects_ends_the_upstream_request(
     model = "drips" if stream else "hangs"
     async with aiohttp.ClientSession() as session:
         body = {"model": model, "messages": HELLO, "stream": stream}
-        asking = asyncio.create_task(session.post(f"{both.base_url}/chat/completions", json=body))
+        request = asyncio.create_task(session.post(f"{both.base_url}/chat/completions", json=body))
         if stream:
-            answer = await asking
+            answer = await request
             await answer.content.readany()
             answer.close()
         else:
             await asyncio.sleep(0.3)
-            asking.cancel()
+            request.cancel()
     await asyncio.to_thread(upstream.seen.somebody_left.wait, 2)
     assert upstream.seen.left == 1
 

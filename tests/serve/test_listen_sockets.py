@@ -45,9 +45,9 @@ def test_a_name_is_all_its_addresses_and_a_port_that_is_taken_is_reported() -> N
     with pytest.raises(Unavailable, match="in use"):
         open_listen_sockets("127.0.0.1", port)
     inherited = inherited_sockets([os.dup(number) for number in door.descriptors])
-    assert {one.getsockname()[1] for one in inherited} == {port}
-    for one in inherited:
-        one.close()
+    assert {listener.getsockname()[1] for listener in inherited} == {port}
+    for listener in inherited:
+        listener.close()
     door.close()
 
 

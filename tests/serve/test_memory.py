@@ -60,10 +60,10 @@ def test_a_refusal_on_a_cpu_says_what_is_needed_and_what_is_free(settings: Setti
         model(tmp_path / "s", gib=1, name="small", dtype="float32"),
         model(tmp_path / "b", gib=12, name="big", dtype="float32"),
     )
-    found = fit(machine, [small, big], settings, {}, lambda shares, specs: memory.check(shares, specs, {}))
-    assert set(found.shares) == {"small"}
-    assert "big needs 13.8 GiB (12.0 GiB of weights, 0.5 GiB of KV cache" in found.refused["big"]
-    assert "3.3 GiB are free" in found.refused["big"]
+    fitted = fit(machine, [small, big], settings, {}, lambda shares, specs: memory.check(shares, specs, {}))
+    assert set(fitted.shares) == {"small"}
+    assert "big needs 13.8 GiB (12.0 GiB of weights, 0.5 GiB of KV cache" in fitted.refused["big"]
+    assert "3.3 GiB are free" in fitted.refused["big"]
 
 
 def test_what_runs_is_not_counted_twice_and_what_is_thought_away_is_free(settings: Settings, tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_on_a_gpu_the_share_must_hold_the_weights(settings: Settings, tmp_path: 
     memory = MemoryBudget(machine, settings)
     check = lambda shares, specs: memory.check(shares, specs, {})  # noqa: E731 -- one line, used twice below
     engines = [model(tmp_path / str(number), gib=8, name=f"m{number}", dtype="float32") for number in range(3)]
-    found = fit(machine, engines, settings, {}, check)
-    assert set(found.shares) == {"m0", "m1"}
-    assert "needs 9.9 GiB on GPU 0 (8.0 GiB of weights, 0.4 GiB of KV cache" in found.refused["m2"]
-    assert "its share would be 7.2 GiB" in found.refused["m2"]
+    fitted = fit(machine, engines, settings, {}, check)
+    assert set(fitted.shares) == {"m0", "m1"}
+    assert "needs 9.9 GiB on GPU 0 (8.0 GiB of weights, 0.4 GiB of KV cache" in fitted.refused["m2"]
+    assert "its share would be 7.2 GiB" in fitted.refused["m2"]
 
 
 def test_right_before_a_start_memory_is_measured(settings: Settings, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_requests_come_at_once_and_then_as_the_bucket_fills(limits: RateLimiter,
     three = key(requests_per_minute=3)
     left = [named(limits.admit(three, OWN, 40, 5).headers) for _ in range(3)]
     assert left[0] == {"limit-requests": "3", "remaining-requests": "2", "reset-requests": "20s"}
-    assert [one["remaining-requests"] for one in left] == ["2", "1", "0"]
+    assert [headers["remaining-requests"] for headers in left] == ["2", "1", "0"]
     with pytest.raises(TooManyRequests) as refused:
         limits.admit(three, OWN, 40, 5)
     body = refused.value.body()["error"]

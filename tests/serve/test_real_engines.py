@@ -131,13 +131,13 @@ def test_a_forced_call_fits_its_schema_on_every_route(sdk: openai.OpenAI) -> Non
 def test_an_engines_errors_are_openais(sdk: openai.OpenAI) -> None:
     long = "hello " * 20_000
     messages: Any = [{"role": "user", "content": long}]
-    for param, ask in {
+    for param, send in {
         "messages": lambda: sdk.chat.completions.create(model="talks", messages=messages, stream=True),
         "prompt": lambda: sdk.completions.create(model="talks", prompt=long),
         "input": lambda: sdk.responses.create(model="talks", input=long),
     }.items():
         with pytest.raises(openai.BadRequestError, match="This model's maximum context length is") as refused:
-            ask()
+            send()
         assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
     for field, value, param in (
         ("messages", [{"role": "user", "content": None}], "messages[0].content"),
@@ -186,7 +186,7 @@ def test_who_is_asked_for_takes_the_place_of_the_other_and_back(live: Stack, sdk
     began = time.monotonic()
     vectors = sdk.embeddings.create(model="embeds", input=["hello", "world"], encoding_format="float").data
     print(f"the other model answered after {time.monotonic() - began:.0f} s")
-    assert [len(one.embedding) for one in vectors] == [64, 64]
+    assert [len(vector.embedding) for vector in vectors] == [64, 64]
     known = engine_states.model_states(live.database)
     assert (known["embeds"].state, known["talks"].state) == ("ready", "stopped")
     began = time.monotonic()

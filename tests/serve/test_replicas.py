@@ -136,7 +136,7 @@ def test_a_request_wakes_one_replica_and_the_others_follow_where_there_is_room()
     asleep = [engine(1, waits_for_request=True), engine(2, waits_for_request=True)]
     assert not wake_replicas(asleep, None, ())
     assert not wake_replicas(asleep, utcnow(), ())
-    assert [one.requested_at is not None for one in asleep] == [True, False]
+    assert [row.requested_at is not None for row in asleep] == [True, False]
     second = [engine(1, runs=True), asleep[1]]
     assert wake_replicas(second, None, ())
     assert not asleep[1].waits_for_request
@@ -158,9 +158,9 @@ def test_adapters_belong_to_a_replica_that_starts_before_one_that_has_failed() -
     engines = {"m": engine(1, state="failed"), "m#2": engine(2, runs=True, state="starting")}
     replicas = Replicas(engines)
     replicas.update([model(replicas=2), adapter("lora")], ())
-    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [set(), {"lora"}]
+    assert [set(replicas.adapters_wanted_on(row)) for row in engines.values()] == [set(), {"lora"}]
     engines["m#2"].state = "failed"
-    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [{"lora"}, set()]
+    assert [set(replicas.adapters_wanted_on(row)) for row in engines.values()] == [{"lora"}, set()]
 
 
 def test_of_several_replicas_one_restarts_at_a_time() -> None:
@@ -195,8 +195,8 @@ def test_the_ready_replicas_stay_where_fewer_are_wanted() -> None:
     assert replicas.of("m") == [engines["m#3"]]
     assert kept(2, adapter("lora")) == ["m", "m#3"]
     # Where none is ready or starts, an adapter's row is on one that is there.
-    for one in engines.values():
-        one.state = "failed"
+    for row in engines.values():
+        row.state = "failed"
     kept(1)
     kept(2, adapter("lora"))
     assert [set(replicas.adapters_wanted_on(engines[name])) for name in ("m", "m#2")] == [{"lora"}, set()]

@@ -87,10 +87,10 @@ def test_nothing_that_can_be_read_in_two_ways_is_served(
 ) -> None:
     with connected(both) as raw:
         raw.sendall(ATTACKS[name])
-        said = everything(raw)
-    assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 413")), said[:200]
+        answers = everything(raw)
+    assert answers.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 413")), answers[:200]
     assert upstream.seen.requests == []
-    assert said.count(b"HTTP/1.1 ") == 1
+    assert answers.count(b"HTTP/1.1 ") == 1
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -100,7 +100,7 @@ def test_the_second_request_of_a_pair_is_a_request_of_its_own(both: Serving, ups
     with connected(both) as raw:
         raw.sendall(chat("engine") + SMUGGLED)
         assert [status for status, _, _ in read(raw, 2)] == [200, 200]
-    assert [one["messages"][0]["content"] for one in upstream.seen.requests] == ["hello", "smuggled"]
+    assert [request["messages"][0]["content"] for request in upstream.seen.requests] == ["hello", "smuggled"]
 
 
 def test_chunk_extensions_are_passed_over_and_bounded(both: Serving, upstream: PacedUpstream) -> None:
@@ -199,13 +199,13 @@ def test_a_head_that_drips_and_a_body_that_stops_are_timed(
             head.sendall(b"x%d: y\r\n" % number)
             head.settimeout(0.1)
             try:
-                said = head.recv(65536)
+                received = head.recv(65536)
                 break
             except TimeoutError:
                 continue
         else:
             raise AssertionError("a head may take as long as it likes")
-        assert said.startswith(b"HTTP/1.1 408")
+        assert received.startswith(b"HTTP/1.1 408")
         ((status, headers, answer),) = read(body)
         assert (status, headers["connection"]) == (408, "close")
         assert json.loads(answer)["error"]["type"] == "invalid_request_error"
@@ -246,8 +246,8 @@ def test_broken_bytes_break_nothing(both: Serving, caplog: pytest.LogCaptureFixt
         sent = sent[:place] + put + sent[place + taken :]
     with connected(both) as raw:
         raw.sendall(sent)
-        said = everything(raw, 0.05)
-    for status in re.findall(rb"(?:\A|\r\n\r\n|\})HTTP/1\.1 (\d+)", said):
+        answers = everything(raw, 0.05)
+    for status in re.findall(rb"(?:\A|\r\n\r\n|\})HTTP/1\.1 (\d+)", answers):
         assert status < b"500", sent
     assert not [record for record in caplog.records if record.exc_info], sent
     with connected(both) as raw:

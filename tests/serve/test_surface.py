@@ -60,10 +60,10 @@ def test_a_response_is_handed_on_whole_and_as_events(both: Serving, upstream: Pa
 @pytest.mark.parametrize("model", ["breaks", "stops", "reports"])
 @pytest.mark.long
 def test_a_broken_response_says_so(both: Serving, model: str) -> None:
-    seen = []
+    events = []
     with pytest.raises(openai.APIError):
-        seen.extend(sdk(both).responses.create(model=model, input="hello", stream=True))
-    assert [event.type for event in seen] == ["response.created", *["response.output_text.delta"] * 4]
+        events.extend(sdk(both).responses.create(model=model, input="hello", stream=True))
+    assert [event.type for event in events] == ["response.created", *["response.output_text.delta"] * 4]
     request = urllib.request.Request(
         f"{both.base_url}/responses", json.dumps({"model": model, "input": "hello", "stream": True}).encode(),
         {"content-type": "application/json"},
@@ -72,9 +72,9 @@ def test_a_broken_response_says_so(both: Serving, model: str) -> None:
         last = answer.read().decode().strip().split("\n\n")[-1]
     event, data = last.splitlines()
     assert event == "event: error"
-    told = json.loads(data.removeprefix("data: "))
-    assert (told["type"], set(told["error"])) == ("error", {"message", "type", "param", "code"})
-    assert told["message"] == told["error"]["message"]
+    error = json.loads(data.removeprefix("data: "))
+    assert (error["type"], set(error["error"])) == ("error", {"message", "type", "param", "code"})
+    assert error["message"] == error["error"]["message"]
 
 
 @contextmanager

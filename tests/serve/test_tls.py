@@ -112,10 +112,10 @@ def test_wrong_files_are_one_line(home: Path, tmp_path: Path) -> None:
         ({"tls_certificate": tmp_path / "empty.pem", "tls_key": ours.key}, "are not a certificate and its key in PEM"),
         ({"tls_certificate": locked.certificate, "tls_key": locked.key}, "The TLS key is encrypted"),
     ]
-    for given, says in cases:
+    for given, message in cases:
         with pytest.raises(Invalid) as refused:
             check_tls(load_settings(home=home, **given), page=True)
-        assert says in str(refused.value)
+        assert message in str(refused.value)
         assert "\n" not in str(refused.value)
     check_tls(load_settings(home=home, tls_certificate=ours.certificate, tls_key=ours.key), page=True)
     check_tls(load_settings(home=home, page_tls_key=ours.key), page=False)

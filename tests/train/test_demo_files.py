@@ -62,9 +62,9 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
     assert tokenizer.apply_chat_template(talk, tokenize=False) == plain
     call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": {"n": 1}}}
     talk += [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "here"}]
-    found = {"type": "object", "properties": {"n": {"type": "integer"}, "city": {"type": "string"}}}
+    parameters = {"type": "object", "properties": {"n": {"type": "integer"}, "city": {"type": "string"}}}
     tools = [
-        {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": found}},
+        {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": parameters}},
         {"type": "function", "function": {"name": "list", "parameters": {"type": "object"}}},
     ]
     written = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False, add_generation_prompt=True)
@@ -122,8 +122,8 @@ def test_the_template_renders_chatml_and_marks_the_assistant(tokenizer: Any) -> 
     assert text == (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
     )
-    asked = tokenizer.apply_chat_template(talk[:2], tokenize=False, add_generation_prompt=True)
-    assert asked == text[: text.index("Hello.")]
+    prompt = tokenizer.apply_chat_template(talk[:2], tokenize=False, add_generation_prompt=True)
+    assert prompt == text[: text.index("Hello.")]
     marked = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
     own = [token for token, mark in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if mark]
     assert tokenizer.decode(own) == "Hello.<|im_end|>"
@@ -171,10 +171,10 @@ def test_the_readme_tells_what_was_measured() -> None:
     assert topics is not None
     assert judge is not None
     names = ("demo-base", "support-concise", "support-friendly")
-    told = dict(zip((*names, "judge"), (*topics.groups(), judge[1]), strict=True))
+    documented = dict(zip((*names, "judge"), (*topics.groups(), judge[1]), strict=True))
     built = {name: metrics["models"][name]["topics"] for name in names} | {"judge": metrics["judge"]["right"]}
     for name, share in built.items():
-        assert int(told[name]) / 100 == pytest.approx(share, abs=0.05), name
+        assert int(documented[name]) / 100 == pytest.approx(share, abs=0.05), name
 
 
 def test_every_model_of_the_catalogue_is_there() -> None:

@@ -138,8 +138,8 @@ def test_faults_of_validation_data_are_reported_and_learnt_rows_are_not_measured
         hyperparameters=Hyperparameters(epochs=0.2),
     )
     assert (result.examples, result.validation_examples) == (20, 12)
-    told = {problem.line: problem.message for problem in result.problems if "validation data:" in problem.message}
-    assert {13, 14} <= told.keys()
+    warnings = {problem.line: problem.message for problem in result.problems if "validation data:" in problem.message}
+    assert {13, 14} <= warnings.keys()
 
 
 def test_each_answer_can_be_an_example_and_the_format_be_named(tiny_base: Path, tmp_path: Path) -> None:
@@ -219,13 +219,13 @@ def test_batches_are_of_like_length_in_random_order() -> None:
 
     lengths = [length for length in range(1, 201) for _ in range(2)]
     sampler = SimilarLengthSampler(lengths, 8, seed=1)
-    one = list(sampler)
+    first = list(sampler)
     sampler.set_epoch(1)
-    two = list(sampler)
-    assert sorted(one) == list(range(400))
-    assert one != two
-    assert one == list(SimilarLengthSampler(lengths, 8, seed=1))
-    batches = [[lengths[place] for place in one[start : start + 8]] for start in range(0, 400, 8)]
+    second = list(sampler)
+    assert sorted(first) == list(range(400))
+    assert first != second
+    assert first == list(SimilarLengthSampler(lengths, 8, seed=1))
+    batches = [[lengths[place] for place in first[start : start + 8]] for start in range(0, 400, 8)]
     padded = sum(max(batch) * 8 for batch in batches) / sum(lengths)
     assert padded < 1.15
     middles = [sum(batch) / 8 for batch in batches]

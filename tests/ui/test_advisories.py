@@ -60,14 +60,14 @@ def test_the_raters_app_has_no_events_and_no_state(rater: TestClient, open_page:
 
 def test_handlers_of_other_apps_have_no_number_here(rater: TestClient, open_page: Page) -> None:
     """Private handlers answer to their fn_index: so an owner's handlers are in no app that a rater can reach."""
-    own = {one["id"] for one in rater.get("/vote/config").json()["dependencies"]}
-    owners = {one["id"] for one in open_page.browser().get("/config").json()["dependencies"]}
+    own = {dependency["id"] for dependency in rater.get("/vote/config").json()["dependencies"]}
+    owners = {dependency["id"] for dependency in open_page.browser().get("/config").json()["dependencies"]}
     strange = sorted(owners - own)[-5:]
     assert strange
     for number in [*strange, 10_000, -1]:
-        said = called(rater, number, [])
-        assert "process_completed" not in said or '"success":false' in said
-        assert not any(name in said for name in NAMES)
+        answer = called(rater, number, [])
+        assert "process_completed" not in answer or '"success":false' in answer
+        assert not any(name in answer for name in NAMES)
 
 
 @pytest.mark.long

@@ -28,10 +28,10 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 def outside_of(page: Page, *homes: str) -> list[str]:
     """A list that fills with every address the page asks for that is not under one of these."""
-    found: list[str] = []
+    outside: list[str] = []
     good = (*homes, "data:", "blob:")
-    page.on("request", lambda request: None if request.url.startswith(good) else found.append(request.url))
-    return found
+    page.on("request", lambda request: None if request.url.startswith(good) else outside.append(request.url))
+    return outside
 
 
 def test_chat_streams_and_regenerates(demo_stack: Stack, context: BrowserContext):
@@ -97,14 +97,14 @@ def test_blind_until_the_vote(demo_stack: Stack, context: BrowserContext):
         expect(page.locator("#vote-question")).to_contain_text("When does the shop open?")
         expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
         page.wait_for_load_state("networkidle")
-        heard = recorder.everything()
-        assert any("/api/next" in asked and b"left" in came for asked, came in heard)
-        for asked, came in heard:
+        exchanges = recorder.exchanges()
+        assert any("/api/next" in request and b"left" in response for request, response in exchanges)
+        for request, response in exchanges:
             for name in secret:
-                assert name.lower() not in came.lower(), f"{name!r} in the answer to {asked}"
+                assert name.lower() not in response.lower(), f"{name!r} in the answer to {request}"
         page.keyboard.press("a")
         expect(page.locator("#vote-reveal")).to_contain_text("A was", timeout=ANSWER_MS)
-        after = b"".join(came for _, came in recorder.everything())
+        after = b"".join(response for _, response in recorder.exchanges())
         assert sum(name in after for name in secret) >= 2
         assert outside == []
     assert leaderboard(demo_stack.database).votes == before + 1
@@ -114,12 +114,12 @@ def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, 
     owner, rater = context.new_page(), context.new_page()
     rater.goto(f"{demo_stack.page_url}/vote/")
     cast = 0
-    for key, said in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "Both are bad")):
+    for key, revealed in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "Both are bad")):
         expect(rater.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
         expect(rater.locator("#vote-head-a .who")).to_have_count(0)
         rater.keyboard.press(key)
         rater.keyboard.press(key)
-        expect(rater.locator("#vote-reveal")).to_contain_text(said)
+        expect(rater.locator("#vote-reveal")).to_contain_text(revealed)
         cast += 1
         expect(rater.locator("#vote-count")).to_contain_text(f"{cast} vote")
         expect(rater.locator(".sides .who")).to_have_count(2)
@@ -281,9 +281,9 @@ def test_a_raters_error_names_no_model(running_page: RunningPage, context: Brows
         page.fill("#vote-own textarea", "please fail")
         page.keyboard.press("Enter")
         expect(page.locator("#vote-line .notice")).to_contain_text("not ready", timeout=30_000)
-        for asked, came in recorder.everything():
+        for request, response in recorder.exchanges():
             for name in NAMES:
-                assert name.encode() not in came, asked
+                assert name.encode() not in response, request
 
 
 def test_light_and_dark(running_page: RunningPage, context: BrowserContext):

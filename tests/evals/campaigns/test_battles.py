@@ -41,8 +41,8 @@ def test_one_dead_model_beside_two_healthy_ones_costs_no_battle(any_database: Da
     open_with(any_database, MODELS)
     models = Scripted(ONE_DEAD)
     shown = [battle(any_database, "ann", models, "open") for _ in range(12)]
-    assert len({one.id for one in shown}) == 12
-    assert all({one.left[0], one.right[0]} == {"β", "γ"} for one in shown)
+    assert len({item.id for item in shown}) == 12
+    assert all({item.left[0], item.right[0]} == {"β", "γ"} for item in shown)
     assert models.asked.count("model-one") == 1, "it rests after the first failure"
     (failure,) = list_set_aside(any_database, "open")
     assert (failure.place, failure.failures, failure.resting) == (Place("model-one"), 1, True)
@@ -235,11 +235,11 @@ def test_a_cancelled_request_stores_nothing(database: Database, tmp_path: Path) 
     opened(database, tmp_path, 1, MODELS[:2])
 
     async def leave() -> None:
-        asking = asyncio.ensure_future(next_battle(database, "ann", echo(*MODELS, delay_s=30), "acceptance"))
+        request = asyncio.ensure_future(next_battle(database, "ann", echo(*MODELS, delay_s=30), "acceptance"))
         await asyncio.sleep(0.3)
-        asking.cancel()
+        request.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await request
 
     asyncio.run(leave())
     with database.read() as session:
@@ -262,7 +262,7 @@ def test_a_vote_with_its_next_pair_reads_one_voters_battles_only(database: Datab
         engine = connection.engine
     cast_vote(database, first.id, "ann", "left")
     battle(database, "bob")
-    done = [one for one in statements if "battles" in one[0] and one[0].startswith("SELECT")]
+    done = [statement for statement in statements if "battles" in statement[0] and statement[0].startswith("SELECT")]
     assert done
     assert len(statements) <= 27
     with engine.connect() as connection:

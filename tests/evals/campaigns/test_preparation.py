@@ -27,13 +27,13 @@ def prepare(database: Database, models: Scripted, report=None):
 def test_each_model_is_asked_each_prompt_once(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 8, samples=2)
     assert [each.answers for each in preparation(database, "acceptance")] == [0, 0, 0]
-    models, seen = echo(*MODELS, delay_s=0.01), []
-    prepared = prepare(database, models, lambda done, total, failed: seen.append((done, total, failed)))
+    models, progress = echo(*MODELS, delay_s=0.01), []
+    prepared = prepare(database, models, lambda done, total, failed: progress.append((done, total, failed)))
     assert Counter(models.asked) == dict.fromkeys(MODELS, 16)
     assert models.most_at_once <= 3 * 16
     assert [(each.answers, each.wanted) for each in prepared] == [(16, 16)] * 3
-    assert seen[-1] == (48, 48, 0)
-    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert progress[-1] == (48, 48, 0)
+    assert [done for done, _, _ in progress] == sorted(done for done, _, _ in progress)
     prepare(database, models)
     assert len(models.asked) == 48, "a second run asks nothing"
     battle(database, "ann", models, ready=[])

@@ -18,8 +18,8 @@ def parley(home: Path, database, monkeypatch: pytest.MonkeyPatch):
 
     def run(*arguments: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(build(), list(arguments))
-        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
-        return result.exit_code, result.output, told
+        error = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        return result.exit_code, result.output, error
 
     return run
 
@@ -94,7 +94,7 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["votes", "import", "none.csv"], "no file"),
         (["votes", "import", "VOTES", "--format", "xls"], "format"),
@@ -103,8 +103,8 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
         (["votes", "export", "v.csv", "--format", "xls"], "is unknown"),
     ],
 )
-def test_errors_are_one_line(parley, votes: Path, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, votes: Path, arguments: list[str], expected: str) -> None:
     code, _, line = parley(*(str(votes) if it == "VOTES" else it for it in arguments))
     assert code != 0
-    assert told in line
+    assert expected in line
     assert "\n" not in line

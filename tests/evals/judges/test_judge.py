@@ -36,7 +36,7 @@ class Model:
         return Completion(text=text, tokens=self.tokens)
 
 
-def ask(judge: Model, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Judgment:
+def judgment(judge: Model, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Judgment:
     return asyncio.run(Judge("judge", judge, rubric, samples).judge(PAIR, shown))
 
 
@@ -51,9 +51,9 @@ def tokens(text: str, at: int, **others: float) -> list[Token]:
 def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: float) -> None:
     text = pairwise_answer("so", GRADES, GRADES, "A")
     judge = Model(text, tokens=tokens(text, len(text) - 3, B=0.25))
-    said = ask(judge, shown)
-    assert said.expected == pytest.approx(share)
-    assert said.verdict == (1 if shown == "12" else 2)
+    judged = judgment(judge, shown)
+    assert judged.expected == pytest.approx(share)
+    assert judged.verdict == (1 if shown == "12" else 2)
     assert judge.asked[0]["logprobs"] is True
     assert judge.asked[0]["temperature"] == 0.0
     answers = ("one", "two") if shown == "12" else ("two", "one")
@@ -71,25 +71,25 @@ def test_log_probabilities_are_dropped_after_one_refusal() -> None:
 def test_another_refusal_is_the_servers_own_word() -> None:
     judge = Model("", refuses="temperature")
     with pytest.raises(Invalid, match="temperature"):
-        ask(judge)
+        judgment(judge)
 
 
 def test_a_grade_by_weights_is_the_criterias_mean() -> None:
-    said = ask(Model(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
-    assert (said.verdict, said.expected) == (2, 4.0)
-    assert said.scores == {"1": {"tone": 5, "care": 1}}
+    judged = judgment(Model(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
+    assert (judged.verdict, judged.expected) == (2, 4.0)
+    assert judged.scores == {"1": {"tone": 5, "care": 1}}
 
 
 def test_samples_are_the_most_frequent_verdict_and_the_mean() -> None:
     texts = [pairwise_answer("so", GRADES, GRADES, verdict) for verdict in ("A", "B", "A")]
     judge = Model(*texts, "hm", "hm")
-    said = ask(judge, samples=4)
-    assert (said.verdict, said.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
+    judged = judgment(judge, samples=4)
+    assert (judged.verdict, judged.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
     assert all(options["temperature"] == 0.7 for options in judge.asked)
-    assert ask(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
-    assert ask(Model("hm"), samples=3).verdict is None
+    assert judgment(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
+    assert judgment(Model("hm"), samples=3).verdict is None
     grades = [pointwise_answer("so", GRADES, grade) for grade in (5, 4)]
-    assert ask(Model(*grades), "2", samples=2).expected == 4.5
+    assert judgment(Model(*grades), "2", samples=2).expected == 4.5
 
 
 def test_more_criteria_raise_the_token_limit() -> None:

@@ -56,10 +56,10 @@ def test_failed_samples_are_reported_and_asked_for_again(database: Database, tmp
         assert "cannot: broken" in first.first_error
         assert first.recording.finished, "a prompt that always fails does not make the rest useless"
         again = run(database, server.address, wanted, tmp_path)
-        asked = Counter(question for _, question in server.asked)
+        requests = Counter(question for _, question in server.asked)
     assert (again.asked, again.failed) == (2, 2)
-    assert asked["fine"] == 2
-    assert asked["broken now"] == 4
+    assert requests["fine"] == 2
+    assert requests["broken now"] == 4
     healed = run(database, ScriptedServer(), wanted, tmp_path)
     assert (healed.asked, healed.failed, healed.recording.complete) == (2, 0, 3)
     assert is_intact(database, healed.recording.id)

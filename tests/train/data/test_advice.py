@@ -59,8 +59,8 @@ def test_the_command_prints_the_decision_or_json(run: Any) -> None:
     shown = run("--tried", "few-shot", "--knowledge-changes", "never").output
     assert "Start with fine-tuning." in shown
     assert "Not answered: --citations, --documents" in shown
-    found = json.loads(run("--tried", "nothing", "--json").output)
-    assert (found["choice"], found["examples"]) == ("prompting", 60)
+    advice = json.loads(run("--tried", "nothing", "--json").output)
+    assert (advice["choice"], advice["examples"]) == ("prompting", 60)
     assert isinstance(run("--tried", "magic").exception, Invalid)
 
 

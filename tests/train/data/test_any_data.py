@@ -110,5 +110,5 @@ def test_no_json_raises(rows: list[Any]) -> None:
     for example in report.examples:
         json.dumps(example.conversation.for_template(), ensure_ascii=False).encode("utf-8")
     for item in kept:  # what is written is read again as it was
-        (again,) = [one for one in from_rows([as_row(item)]) if not isinstance(one, Problem)]
+        (again,) = [read_item for read_item in from_rows([as_row(item)]) if not isinstance(read_item, Problem)]
         assert replace(again, line=0, metadata={}) == replace(item, line=0, metadata={})

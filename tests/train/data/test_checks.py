@@ -15,7 +15,7 @@ DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project")
 
 
-def say(*turns: str) -> dict[str, Any]:
+def row(*turns: str) -> dict[str, Any]:
     roles = {"s": "system", "u": "user", "a": "assistant"}
     return {"messages": [{"role": roles[turn[0]], "content": turn[1:]} for turn in turns]}
 
@@ -23,20 +23,20 @@ def say(*turns: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "severity", "about"),
     [
-        (say("uHi"), "error", "no assistant message"),
-        (say("uHi", "a  \n"), "error", "message 2 (assistant) is empty"),
-        (say("uHi", "sBe kind", "aHello"), "error", "after another message"),
-        (say("uHi", "aHel\ufffdlo"), "warning", "encoding"),
-        (say("sBe kind", "aHello"), "warning", "no user message"),
-        (say("uHi", "uAnybody?", "aHello"), "warning", "in a row"),
-        (say("uHi", "aHello", "uBye"), "warning", "ends with a user message"),
+        (row("uHi"), "error", "no assistant message"),
+        (row("uHi", "a  \n"), "error", "message 2 (assistant) is empty"),
+        (row("uHi", "sBe kind", "aHello"), "error", "after another message"),
+        (row("uHi", "aHel\ufffdlo"), "warning", "encoding"),
+        (row("sBe kind", "aHello"), "warning", "no user message"),
+        (row("uHi", "uAnybody?", "aHello"), "warning", "in a row"),
+        (row("uHi", "aHello", "uBye"), "warning", "ends with a user message"),
     ],
 )
 def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, about: str) -> None:
     rows = [*style_rows(60), row]
     report = check(rows)
-    told = [problem for problem in report.problems if problem.line == 61]
-    (problem,) = [problem for problem in told if problem.code != "inconsistent-system"]
+    problems = [problem for problem in report.problems if problem.line == 61]
+    (problem,) = [problem for problem in problems if problem.code != "inconsistent-system"]
     assert problem.severity == severity
     assert about in problem.message
     assert problem.mend
@@ -68,7 +68,7 @@ def test_too_few_is_an_error_and_few_a_warning() -> None:
 
 
 def test_one_example_for_each_answer_on_request() -> None:
-    rows = [*style_rows(9), say("uOne?", "aFirst.", "uTwo?", "aSecond.")]
+    rows = [*style_rows(9), row("uOne?", "aFirst.", "uTwo?", "aSecond.")]
     report = check(rows, per_turn=True)
     assert len(report.examples) == 11
     first, second = report.examples[-2:]
@@ -77,7 +77,7 @@ def test_one_example_for_each_answer_on_request() -> None:
 
 
 def test_the_report_is_one_and_json() -> None:
-    report = check([*style_rows(20), say("uHi")]).to_json()
+    report = check([*style_rows(20), row("uHi")]).to_json()
     assert json.loads(json.dumps(report)) == report
     assert (report["lines"], report["examples"], report["left_out"], report["usable"]) == (21, 20, 1, True)
     assert report["codes"] == {"too-few": 1, "no-assistant": 1}

@@ -57,7 +57,7 @@ def test_a_seed_is_made_where_none_is_given(house: House) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("fields", "param", "code", "says"),
+    ("fields", "param", "code", "message"),
     [
         ({"model": "gpt-5"}, "model", "model_not_available", "Model gpt-5 is not available for fine-tuning"),
         ({"model": "far"}, "model", "model_not_available", "weights are elsewhere"),
@@ -77,15 +77,15 @@ def test_a_seed_is_made_where_none_is_given(house: House) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_a_400_that_names_the_field(
-    house: House, fields: dict[str, Any], param: str, code: str | None, says: str
+    house: House, fields: dict[str, Any], param: str, code: str | None, message: str
 ) -> None:
     far = Upstream(base_url="http://127.0.0.1:9/v1", model="far")
     Registry(house.database).register(ModelSpec(id="far", kind="hosted", upstream=far))
-    asked: dict[str, Any] = {"model": "tiny", "training_file": house.upload()} | fields
+    request: dict[str, Any] = {"model": "tiny", "training_file": house.upload()} | fields
     with pytest.raises(openai.BadRequestError) as caught:
-        house.client.fine_tuning.jobs.create(**asked)
+        house.client.fine_tuning.jobs.create(**request)
     assert (caught.value.param, caught.value.code, caught.value.type) == (param, code, "invalid_request_error")
-    assert says in caught.value.message
+    assert message in caught.value.message
     assert house.client.fine_tuning.jobs.list().data == []
 
 

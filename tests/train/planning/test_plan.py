@@ -156,8 +156,8 @@ def test_the_last_layer_costs_only_what_is_learnt() -> None:
 
 def test_the_estimate_falls_with_the_size_of_the_model() -> None:
     large = replace(SMALL, linear=10**9)
-    one, other = (estimate_speed("lora", TokenWork(shape, 64.0), _step()) for shape in (SMALL, large))
-    assert one.tokens_per_s > 50 * other.tokens_per_s
+    small, big = (estimate_speed("lora", TokenWork(shape, 64.0), _step()) for shape in (SMALL, large))
+    assert small.tokens_per_s > 50 * big.tokens_per_s
 
 
 def test_a_plan_that_does_not_fit_names_one_that_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:

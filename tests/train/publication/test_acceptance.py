@@ -91,13 +91,13 @@ def test_what_does_not_agree_stays_a_candidate(
         return model
 
     monkeypatch.setattr(train.publication.comparison, "load_adapted", rounded_badly)
-    told: list[Any] = []
-    tuned(registry, settings, "bad", progress=told.append)
+    events: list[Any] = []
+    tuned(registry, settings, "bad", progress=events.append)
     spec = registry.resolve("bad")
     assert spec.state == "candidate"
     assert spec.parity is not None
     assert "under 98%" in spec.parity.refused
-    assert any("bad is not listed" in getattr(event, "message", "") for event in told)
+    assert any("bad is not listed" in getattr(event, "message", "") for event in events)
     monkeypatch.undo()
     assert not check_model("bad", registry=registry, settings=settings).refused
     assert registry.resolve("bad").state == "listed"
@@ -141,11 +141,11 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
 
     registry, settings = Registry(running.database), running.settings
     states: list[str] = []
-    told: list[str] = []
+    messages: list[str] = []
 
     def listen(event: Any) -> None:
-        told.append(getattr(event, "message", ""))
-        if told[-1].startswith("Comparing the answers of styled"):
+        messages.append(getattr(event, "message", ""))
+        if messages[-1].startswith("Comparing the answers of styled"):
             states.append(registry.resolve("styled").state)
 
     tuned(registry, settings, "styled", progress=listen)
@@ -188,15 +188,15 @@ def test_where_float32_does_not_fit_the_training_is_not_lost(
     from train.publication.comparison import NotEnoughMemory
 
     registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
-    told: list[Any] = []
+    events: list[Any] = []
     with monkeypatch.context() as patch:
         patch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**8}))
-        tuned(registry, settings, "styled", progress=told.append)
+        tuned(registry, settings, "styled", progress=events.append)
         with pytest.raises(NotEnoughMemory, match="0 GB is free"):
             check_model("styled", registry=registry, settings=settings)
         with pytest.raises(NotEnoughMemory, match="base in float32"):
             publish_merge("styled", "merged", registry=registry, settings=settings)
-    assert any("Comparing needs base in float32" in getattr(event, "message", "") for event in told)
+    assert any("Comparing needs base in float32" in getattr(event, "message", "") for event in events)
     spec = registry.resolve("styled")
     assert (spec.state, spec.parity) == ("listed", None)
     assert not check_model("styled", registry=registry, settings=settings).refused

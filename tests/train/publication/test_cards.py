@@ -57,13 +57,13 @@ def test_it_tells_data_method_numbers_curves_and_licence(tmp_path: Path, registr
         "pipeline_tag": "text-generation", "tags": None,
     }  # fmt: skip
     assert {"lora", "sft"} <= set(front["tags"])
-    for said in (
+    for expected in (
         "| file | `tickets.jsonl` |", "`sha256:ab12`", "1,234 conversations",
         "1 error, 1 warning; empty: 1; duplicate: 1",
         "| rank | 16 | 16 under 2,000 examples \\| else 32 |", "| rslora | no |", "3.500 → 0.250", "](curves.svg)",
         'model="ft:base:acme:tickets"', "Of the base, base: apache-2.0, as its card says.", "Not measured.",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     assert (tmp_path / "model" / "curves.svg").read_text().startswith("<svg")
 
 
@@ -93,7 +93,7 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         same_greedy="16 of 16", dtype="bfloat16", agreement=0.9912, kl=0.0003, served=served,
     )  # fmt: skip
     database = registry.database
-    for number, told in enumerate(
+    for number, result in enumerate(
         [
             {"model_a": "base", "model_b": "ft:base:acme:tickets"},
             {"model_a": "ft:base:acme:tickets", "model_b": "other"},
@@ -102,15 +102,15 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         job = enqueue(database, "judge", {})
         claim(database, "w")
         numbers = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "judged": 50, "judge": "j", "trusted": not number}
-        finish(database, job, "w", result=told | numbers)
+        finish(database, job, "w", result=result | numbers)
     text = card(tmp_path, registry, parity=parity)
-    for said in (
+    for expected in (
         "99.12%", "99.50% of 400 tokens are the same; 15 of 16 answers are identical", "2e-05, 0.0001 allowed",
         "Passed",
         "| preferred to base | 80% (70% to 90%) of 50 pairs | j |",
         "| preferred to other | 20% (10% to 30%) of 50 pairs | j, a judge with low measured agreement with people |",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     assert "**Refused**: it strays" in card(
         tmp_path, registry, parity=parity.model_copy(update={"refused": "it strays"})
     )
@@ -132,5 +132,5 @@ def test_the_bases_licence_is_known_or_asked_for(
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    found = licence_of(str(tmp_path))
-    assert (found.identifier, found.description) == (identifier, words)
+    licence = licence_of(str(tmp_path))
+    assert (licence.identifier, licence.description) == (identifier, words)

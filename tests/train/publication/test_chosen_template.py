@@ -126,10 +126,10 @@ def test_a_template_whose_end_is_no_token_is_a_warning(tuned: Any, bare: Path) -
 
     assert problem("chatml") is None
     assert problem("plain") is None
-    found = problem("gemma")
-    assert (found.code, found.line, found.severity) == ("turn-end", 0, "warning")
-    assert "'<end_of_turn>', which is not a single token of this base" in found.message
-    assert "--chat-template plain" in found.mend
+    warning = problem("gemma")
+    assert (warning.code, warning.line, warning.severity) == ("turn-end", 0, "warning")
+    assert "'<end_of_turn>', which is not a single token of this base" in warning.message
+    assert "--chat-template plain" in warning.mend
 
 
 def test_code_that_comes_with_a_base_is_refused_by_the_name_of_its_option(tmp_path: Path) -> None:

@@ -151,9 +151,11 @@ def test_a_gguf_file_is_unpacked_and_registered(
     assert spec.folder is not None
     assert spec.folder.is_relative_to(opened.settings.models_dir)
     assert (spec.folder / "chat_template.jinja").read_text() == (tiny_base / "chat_template.jinja").read_text()
-    models = [AutoModelForCausalLM.from_pretrained(str(one), dtype=torch.float32) for one in (tiny_base, spec.folder)]
-    for (name, one), (_, other) in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
-        assert torch.equal(one, other), name
+    models = [
+        AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32) for folder in (tiny_base, spec.folder)
+    ]
+    for (name, tensor), (_, other) in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
+        assert torch.equal(tensor, other), name
     text = "where is order 4031?"
     assert AutoTokenizer.from_pretrained(str(spec.folder))(text) == AutoTokenizer.from_pretrained(str(tiny_base))(text)
     with pytest.raises(Conflict, match="is taken"):
@@ -176,16 +178,16 @@ def test_a_gguf_file_is_unpacked_and_registered(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    for path, says in (
+    for path, message in (
         (part, "is one of 3 parts"),
         (broken, "is damaged, incomplete or no GGUF file: download it again"),
         (short, "is damaged, incomplete or no GGUF file: download it again"),
         (cut, "is damaged, incomplete or no GGUF file: download it again"),
         (images, "reads images"),
     ):
-        with pytest.raises(Invalid, match=says):
+        with pytest.raises(Invalid, match=message):
             unpack_gguf(opened.registry, opened.settings, NewModel("x", path=str(path)), silent)
-    assert "x" not in {one.id for one in opened.registry.list(include_candidates=True)}
+    assert "x" not in {model_spec.id for model_spec in opened.registry.list(include_candidates=True)}
 
 
 CONVERTER = """#!/usr/bin/env python3
@@ -225,10 +227,10 @@ def test_a_model_is_exported_by_llama_cpps_converter(
     assert done.exit_code == 0, done.output
     assert out.read_text() == "weights f16"
     assert not list(tmp_path.glob(".*"))
-    for spec, says, error in (
+    for spec, message, error in (
         (adapter, "merge it first", Invalid), (remote, "on the hub", Invalid), (base, "exists already", Conflict),
     ):  # fmt: skip
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=message):
             export_gguf(spec, out)
 
 

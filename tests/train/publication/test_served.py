@@ -139,11 +139,11 @@ def expected_tokens(model: Any, tokenizer: Any) -> list[tuple[list[int], list[in
         chat = [{"role": "user", "content": prompt}]
         ids = list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
         with torch.no_grad():
-            said = model.generate(
+            generated = model.generate(
                 torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
                 max_new_tokens=TOKENS, do_sample=False,
             )  # fmt: skip
-        rows.append((ids, said[0, len(ids) :].tolist()))
+        rows.append((ids, generated[0, len(ids) :].tolist()))
     return rows
 
 
@@ -167,8 +167,8 @@ def test_transformers_and_vllm_give_the_same_greedy_tokens(published: Any, kind:
         served = served_tokens(address, spec.id)
         ends = [finish_reason(address, spec.id, question) for question in QUESTIONS]
     assert [ids for ids, _ in served] == [ids for ids, _ in expected]  # the template of training is the one served
-    assert [len(said) for _, said in expected] == [TOKENS] * len(PROMPTS)
-    assert [said for _, said in served] == [said for _, said in expected]
+    assert [len(tokens) for _, tokens in expected] == [TOKENS] * len(PROMPTS)
+    assert [tokens for _, tokens in served] == [tokens for _, tokens in expected]
     assert ends == ["stop"] * len(QUESTIONS)  # it has learnt <|im_end|>, and its engine stops there
     if kind == "merged":
         assert spec.engine.dtype == "float32"

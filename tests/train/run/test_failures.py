@@ -122,11 +122,11 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(tiny_b
         f'mount -t tmpfs -o size=3m parley "{disk}" && {command} && cp -r "{disk}/run" "{tmp_path}/full" && '
         f'mount -o remount,size=100m "{disk}" && {command} && cp -r "{disk}/run" "{tmp_path}/free"'
     )
-    told = subprocess.run(
+    finished = subprocess.run(
         [*unshare, "sh", "-c", script], capture_output=True, text=True, check=False, env=os.environ | {"SCRIPT": DISK}
     )
-    assert told.returncode == 0, told.stderr[-2000:]
-    full, free = (json.loads(line) for line in told.stdout.splitlines())
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    full, free = (json.loads(line) for line in finished.stdout.splitlines())
     assert full["kind"] == "NoSpace"
     assert full["error"].startswith("No space left for the run in ")
     assert "parley train --resume run" in full["error"]
@@ -172,9 +172,9 @@ def test_a_loss_that_is_no_number_names_the_step_and_the_last_good_checkpoint(ti
         f"The loss is nan at step {error.step}: training stopped. The last good checkpoint is {error.checkpoint}. "
         "Lower the learning rate (it is 0.004), or check whether the base is damaged."
     )
-    found = newest(tmp_path / "run").saved
-    assert found
-    assert found.folder == error.checkpoint
+    checkpoint = newest(tmp_path / "run").saved
+    assert checkpoint
+    assert checkpoint.folder == error.checkpoint
 
 
 @pytest.mark.parametrize(

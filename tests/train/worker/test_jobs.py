@@ -70,7 +70,7 @@ from train.worker import child
 child._run = lambda values, work, write: (print("noise"), os.system("echo more"), write({"progress": 0.5}), {})[-1]
 sys.exit(child.main())
 """
-    for program, told in (
+    for program, expected in (
         (("-c", noisy), [{"progress": 0.5}, {"result": {}}]),
         (("-m", "train.worker.child"), [{"error": "A training job needs 'data'.", "code": None, "param": "data"}]),
     ):
@@ -78,7 +78,7 @@ sys.exit(child.main())
             [sys.executable, *program], input="{}", text=True, capture_output=True, env=child_environment(settings),
             check=False, cwd=ROOT,
         )  # fmt: skip
-        assert [json.loads(line) for line in child.stdout.splitlines()] == told, child.stderr
+        assert [json.loads(line) for line in child.stdout.splitlines()] == expected, child.stderr
 
 
 @pytest.mark.long

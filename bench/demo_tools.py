@@ -1,6 +1,6 @@
 """The demo's support-tools as served: held-out requests through the gateway and vLLM's parser, greedily.
 
-Tickets are asked for under a JSON schema, and as a function whose call is forced. `bench.demo_model` starts the demo.
+Tickets are requested with a JSON schema, and as a function whose call is forced. `bench.demo_model` starts the demo.
 """
 
 import asyncio

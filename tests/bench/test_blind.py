@@ -1,4 +1,4 @@
-"""The blind bench in short, and what it must be able to find: names in any encoding, and a difference between sides."""
+"""A short run of the blind bench, and proof that it detects names in any encoding and a difference between sides."""
 
 import base64
 import json
@@ -45,6 +45,6 @@ def test_the_classifier_detects_only_a_real_difference() -> None:
     shifted = noise.copy()
     shifted[:, 3] += 1.5 * labels
     assert accuracy(shifted, labels, groups).low > 0.6
-    product = noise.copy()  # only two columns together tell
+    product = noise.copy()  # only both columns together separate the classes
     product[:, 0] = np.abs(product[:, 0]) * np.sign(product[:, 1]) * np.where(labels, 1, -1)
     assert accuracy(product, labels, groups).low > 0.6

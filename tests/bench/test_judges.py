@@ -1,4 +1,4 @@
-"""The judges' benchmark at a small size: it runs, and its worlds are what it says they are."""
+"""A small run of the judges' benchmark, whose simulated worlds match their descriptions."""
 
 import json
 

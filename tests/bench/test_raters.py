@@ -1,4 +1,4 @@
-"""The bench of many raters in short: everybody's votes are stored, and the waits are measured."""
+"""A short run of the raters' bench: every vote is stored, and the waits are measured."""
 
 import json
 

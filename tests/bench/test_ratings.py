@@ -1,4 +1,4 @@
-"""The ratings bench runs small, and says what it found as its last line."""
+"""A small run of the ratings bench: its last line is the result as JSON."""
 
 import json
 from functools import partial

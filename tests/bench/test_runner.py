@@ -1,4 +1,4 @@
-"""The runner's bench at a small size: its figures are there and are possible; a real engine's turn needs one."""
+"""A small run of the runner's bench: all figures exist and are plausible; the real-engine part needs an engine."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The simulation of few voters, small and seeded; `python -m bench.verdicts` has the whole of it."""
+"""Small, seeded simulations of few voters; `python -m bench.verdicts` runs the full ones."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The room's commands through the front door: tables for people, JSON for programs, one line for a mistake."""
+"""The room's commands: tables for people, JSON for programs, one-line errors."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.evals.scripted import echo
 
 @pytest.fixture
 def parley(home: Path, database: Database, monkeypatch: pytest.MonkeyPatch):
-    """Runs `parley` in the test's home; returns (exit code, output, the error's line)."""
+    """Runs `parley` in the test's home; returns (exit code, output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -1,4 +1,4 @@
-"""Votes and judges' scores as OpenTelemetry events, as a collector receives them."""
+"""Votes and judges' scores as a collector receives them: OpenTelemetry events."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The judge job as the worker runs it: registry, OpenAI SDK and a real socket, behind which a fake answers."""
+"""The judge job as the worker runs it: registry, OpenAI SDK, and a fake server on a real socket."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ NAMES = dict.fromkeys(name for rubric in shipped_rubrics() for name in rubric.cr
 
 
 class FakeServer(BaseHTTPRequestHandler):
-    """Answers chat completions as OpenAI words them: the judge in JSON, everybody else in a sentence."""
+    """Answers chat completions in OpenAI's format: the judge with JSON, other models with a sentence."""
 
     def do_POST(self) -> None:
         sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -64,7 +64,7 @@ class FakeServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(settings: Settings, database: Database) -> Iterator[Settings]:
-    """Settings whose gateway is the fake, and three registered models of which the judge is kin of `one`."""
+    """Settings whose gateway is the fake, and three registered models of which the judge has the family of `one`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     registry = Registry(database)

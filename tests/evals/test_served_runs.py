@@ -28,7 +28,7 @@ TASK = make_task(
 
 @pytest.fixture
 def gateway(settings: Settings, database: Database) -> Iterator[tuple[Serving, AnsweringServer]]:
-    """A gateway in front of a fake hosted upstream with two models, a judge and a model that embeds."""
+    """A gateway before a fake hosted upstream with two models, a judge and an embedding model."""
     with AnsweringServer() as upstream, serving(settings, database) as running:
         running.hosted("before", "after", "our-judge", "embedder", base_url=upstream.address)
         yield running, upstream
@@ -94,7 +94,7 @@ def test_a_judge_waits_for_a_starting_engine_and_reports_it(
     with AnsweringServer() as upstream, serving(impatient, database) as gateway:
         gateway.hosted("before", "our-judge", base_url=upstream.address)
         gateway.engine("after", tmp_path / "weights", None)
-        # The queue's time ends several times before the engine is ready.
+        # The queue times out several times before the engine is ready.
         ready = threading.Timer(1.5, gateway.publish, ("after", upstream.address.removesuffix("/v1")))
         ready.start()
         request = JudgeRequest("our-judge", ("before", "after"), rubric=find_rubric("support", database))

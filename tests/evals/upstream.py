@@ -26,7 +26,7 @@ class AnsweringServer:
 
     def __init__(self, *, latency_s: float = 0.0, port: int = 0, embeddings: bool = True) -> None:
         self.latency_s = latency_s
-        self.answers_at_most: int | None = None  # the questions after that many get no answer
+        self.answers_at_most: int | None = None  # requests after this many get no answer
         self.port = port
         self.embeddings = embeddings
         self.asked: list[tuple[str, str]] = []
@@ -52,7 +52,7 @@ class AnsweringServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def serve(self, print_port: bool = False) -> None:
-        """Serves until the loop is stopped; `told` prints the port first."""
+        """Serves until the loop is stopped; `print_port` prints the port first."""
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
             self._loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024)
@@ -123,7 +123,7 @@ def _judged(response_format: dict[str, Any]) -> str:
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 with a content-length, one request after the other on a connection: as the SDKs send."""
+    """HTTP/1.1 with a content-length, one request after the other on a connection, as the SDKs send them."""
 
     def __init__(self, server: AnsweringServer) -> None:
         self._server = server

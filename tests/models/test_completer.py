@@ -1,4 +1,4 @@
-"""The completer over the OpenAI SDK: whatever a server answers, the caller meets a completion or a ParleyError."""
+"""The completer over the OpenAI SDK: whatever a server answers, the caller gets a completion or a ParleyError."""
 
 import asyncio
 import threading

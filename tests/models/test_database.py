@@ -1,4 +1,4 @@
-"""The database: durability settings, transactions, migrations up and down, and faults told in one line."""
+"""The database: durability settings, transactions, migrations up and down, and one-line errors."""
 
 import sqlite3
 from pathlib import Path

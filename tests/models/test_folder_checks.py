@@ -1,4 +1,4 @@
-"""What people give as a model's folder, in the shapes of public bug reports: each is refused in one line with its cure.
+"""Model folders in the shapes of public bug reports: each is refused with a one-line cure.
 
 LFS pointers: transformers#27923; embeddings of another vocabulary: peft#1457, axolotl#2277; modules_to_save: vllm#9280;
 embed_tokens: vllm-ascend#2034; rank over the engine's: gpustack#5438.
@@ -142,7 +142,7 @@ def test_a_folder_that_no_engine_can_load(
             "auto_map": {"AutoConfig": "configuration_phi3.X"},
         },
         {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"AutoConfig": "configuration_x.X"}},
-        # vLLM's registry does not name it; its backend for transformers' models serves it.
+        # Not in vLLM's registry; its Transformers backend serves it.
         {"model_type": "helium", "architectures": ["HeliumForCausalLM"]},
     ],
 )

@@ -1,4 +1,4 @@
-"""The judge's format: what is taught is what is asked and what is parsed; anything else is None."""
+"""The judge's format: training rows, requests and the parser agree; anything else is None."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`parley keys` as it is typed: what it prints for people and for programs."""
+"""`parley keys` as typed: its output for people and for programs."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def keys(database: Database, home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `parley keys …` over the test's home, with a model and an alias; what it printed."""
+    """Runs `parley keys …` over the test's home, with a model and an alias; returns its output."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "160")
     registry = Registry(database)

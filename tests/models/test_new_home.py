@@ -1,4 +1,4 @@
-"""A command in a fresh home makes the database; one that fails there leaves nothing behind."""
+"""A command in a new home creates the database; one that fails there leaves nothing behind."""
 
 import fcntl
 import os

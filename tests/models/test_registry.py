@@ -1,4 +1,4 @@
-"""The registry on both databases: versions that never change, aliases that move in one step, refusals in one line."""
+"""The registry on both databases: immutable versions, aliases that move in one step, one-line errors."""
 
 import os
 import threading
@@ -186,7 +186,7 @@ def test_a_hub_id_is_accepted_where_a_folder_is(registry: Registry) -> None:
         {"id": "x", "kind": "hosted"},
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "ftp://x", "model": "m"}},
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "sk-123"}},
-        # An engine would get that variable: by its name nobody can tell that it holds a key.
+        # An engine would get that variable, whose name does not show that it holds a key.
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "ACME_LOGIN"}},
         {"id": "x", "kind": "base", "path": "/x", "colour": "red"},
     ],
@@ -226,7 +226,7 @@ def test_only_unclaimed_folders_are_swept(registry: Registry, tmp_path: Path, ca
 
     named, left, fresh = published(), published(), published()
     registry.register(ModelSpec(id="named", kind="base", path=str(named)))
-    killed = published()  # registered by another process that died before it could take the mark off
+    killed = published()  # registered by another process that died before it removed the mark
     registry.register(ModelSpec(id="killed", kind="base", path=str(killed)))
     (killed / ".unnamed").touch()
     by_hand = tmp_path / "models" / "by-hand"

@@ -1,4 +1,4 @@
-"""Uploads: parts in any order become one file, once; what is over takes no parts and leaves no bytes."""
+"""Uploads: parts in any order become one file, once; an upload that has ended takes no parts and leaves no bytes."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -119,7 +119,7 @@ def test_concurrent_completions_make_one_file(settings: Settings, database: Data
         try:
             done = uploads.complete(upload.id, parts)
         except Conflict:
-            return None  # the SDK comes again
+            return None  # the SDK retries
         return done.file.id if done.file else None
 
     with ThreadPoolExecutor(6) as pool:

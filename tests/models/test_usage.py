@@ -1,4 +1,4 @@
-"""Usage in the table: sums add up, are found by key, model and day, and know what they cost."""
+"""Usage in the table: sums add up, can be queried by key, model and day, and have a cost."""
 
 from datetime import date
 

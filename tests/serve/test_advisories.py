@@ -59,7 +59,7 @@ from tests.serve.test_http_protocol import connected, read
 
 ROOT = Path(__file__).parent.parent.parent
 HELLO = [{"role": "user", "content": "hello"}]
-# Classes whose tests stand with what they protect.
+# Classes whose tests are beside the code that they protect.
 ELSEWHERE = {
     "engines on loopback": "tests/serve/test_vllm_command.py::test_an_engine_has_its_id_on_loopback_behind_a_key",
     "no secret in an engine": "tests/serve/test_vllm_command.py::test_no_secret_of_ours_reaches_an_engine",
@@ -250,7 +250,7 @@ def test_what_an_upstream_says_of_our_key_stays_here(both: Serving) -> None:
 
 
 def test_a_key_is_found_by_its_digest(database: Database, settings: Settings) -> None:
-    """Nothing compares letters, so nothing takes longer the more of them are right; and no key is kept anywhere."""
+    """Keys are not compared by character, so the time does not depend on correct ones; no key is stored anywhere."""
     secret = create_key(database, name="somebody", role="client")
     with serving(settings, database) as gateway:
         kept = gateway.app.watcher.current.keys

@@ -78,7 +78,7 @@ def test_the_answering_model_is_named_and_counted_and_needs_access(gateway: Serv
         )
     status, listed, _ = ask(f"{gateway.base_url}/models/support")
     assert (status, listed["parley"]["shares"]) == (200, {"a": 0.5, "b": 0.5})
-    # A key for one of the models gets the others' 404; one for the alias gets both.
+    # A key for one of the models gets 404 for the others; a key for the alias can use both.
     secrets = {
         models: create_key(gateway.database, name=models, role="client", models=[models]) for models in ("a", "support")
     }

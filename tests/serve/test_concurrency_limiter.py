@@ -1,4 +1,4 @@
-"""More requests than there is room for: those in their places go on, the rest hear so at once, memory stays flat."""
+"""More requests than the limit: admitted ones continue, the rest are refused at once, and memory stays flat."""
 
 import asyncio
 import time
@@ -44,10 +44,10 @@ async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path
             refused = [answer for answer in answers if answer[0] == 429]
             assert (len(served), len(refused)) == (16, 144)
             assert len(upstream.seen.requests) == 16
-            # None of them waited for a place: the first place becomes free when the first answer ends.
+            # None of them waited: the first place becomes free when the first answer ends.
             assert max(seconds for _, seconds, _ in refused) < min(seconds for _, seconds, _ in served)
             assert all(headers["retry-after"] == "1" for _, _, headers in refused)
-            # Eight at once, one and a half seconds each: the second eight had to wait for the first.
+            # Eight at once, 1.5 s each: the second eight had to wait for the first.
             assert max(seconds for _, seconds, _ in served) > 2.7
             assert (await ask(session, gateway.port, "busy-one"))[0] == 200
 
@@ -98,7 +98,7 @@ async def test_all_bodies_together_are_bounded_and_memory_stays_flat(database: D
                 assert set(statuses) == {200, 429}
                 assert statuses.count(200) == len(upstream.seen.requests)
                 assert 1 <= statuses.count(200) <= 9
-                # They are let go again, all of them.
+                # All of them are released.
                 assert (await ask(session, port, "m", text))[0] == 200
                 upstream.seen = Seen()
                 before = before or memory().rss

@@ -1,4 +1,4 @@
-"""`parley doctor`: what it finds on a good machine, and on one where something is wrong."""
+"""`parley doctor`: its findings on a good machine, and where something is wrong."""
 
 import io
 import json

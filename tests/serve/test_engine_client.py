@@ -1,4 +1,4 @@
-"""The pool of connections to engines, against servers that write exactly the bytes that a test says."""
+"""The pool of connections to engines, against servers that write exactly the bytes of a test."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ async def serving(script: Script) -> AsyncIterator[Server]:
 
 
 def patient(**limits: float) -> Timeouts:
-    """Timeouts that no test reaches, except those in `limits`."""
+    """Timeouts that no test reaches, except for those in `limits`."""
     return Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits))
 
 
@@ -182,7 +182,7 @@ async def test_an_answer_that_nobody_asked_for_reaches_nobody() -> None:
 
 async def test_an_idle_connection_that_was_closed_is_replaced() -> None:
     async with running(writes(HEAD + b"content-length: 5\r\n\r\nhello", close=True)) as (server, pool):
-        # At once, while the other end is about to close, and a while after it has closed.
+        # At once, while the other end is about to close, and some time after it has closed.
         for wait_s in (0, 0, 0.1, 0.1):
             await asyncio.sleep(wait_s)
             assert await read(pool, server.address) == b"hello"

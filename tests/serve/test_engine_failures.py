@@ -1,4 +1,4 @@
-"""Engines that do not start, end at once, or cannot do what is asked of them, over fake engines."""
+"""Engines that do not start, end at once, or cannot do what is requested, with fake engines."""
 
 import pytest
 
@@ -37,7 +37,7 @@ async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
         broken, dies = (fleet.supervisor.overview()[name].message for name in ("broken", "dies"))
         assert broken.startswith("gave up after 3 failures in a row: ended with status 2: ")
         assert "invalid float value: 'no-number'" in broken
-        # Ready each time, and dead a moment later: its signal, its last log line, and what to try.
+        # Ready each time and dead a moment later: its signal, its last log line, and what to try.
         assert dies.startswith("gave up after 3 failures in a row: was ended by SIGILL (Illegal instruction): Fatal ")
         assert 'File "' in dies
         assert "try another dtype" in dies

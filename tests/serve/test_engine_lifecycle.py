@@ -1,4 +1,4 @@
-"""Models while Parley runs, and more of them than memory: a real gateway and supervisor over fake engines.
+"""Models that change while Parley runs, and more of them than fit: a real gateway and supervisor, fake engines.
 
 Real engines do the same in test_real_engines.py.
 """
@@ -90,7 +90,7 @@ def counted(count: int) -> str:
 def start(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Starts a fleet under settings of the test's own."""
     monkeypatch.setattr(vllm_command, "MODULE", "tests.serve.fake_engine")
-    # A tenth of everything that is waited for, so that the tests need not wait for it.
+    # A tenth of every interval, so that the tests need not wait.
     monkeypatch.setattr(supervisor, "_TICK_S", 0.05)
     monkeypatch.setattr(supervisor, "_DEMAND_INTERVAL_S", 0.1)
     monkeypatch.setattr(engine_lifecycle, "BACKOFF_LIMIT_S", 0.2)
@@ -168,7 +168,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert "second needs 1.4 GiB" in asleep.message
         running = asyncio.create_task(fleet.stream("first", 50))
         await asyncio.sleep(0.3)
-        # Asked for, it starts: the other's answer ends first, and the request waits meanwhile.
+        # A request starts it: the other's answer ends first, and the request waits meanwhile.
         assert await fleet.say("second") == "a"
         assert await running == counted(50)
         await fleet.until(lambda states: states["first"].state == "stopped")
@@ -273,7 +273,7 @@ async def test_an_engine_that_somebody_asked_for_stays_a_while(start) -> None:
         fleet.add("first")
         fleet.add("second")
         await fleet.ready("first")
-        # Nobody asked for the first one: it started because there was room.
+        # The first one started without a request, because there was room.
         assert await fleet.say("second") == "a"
         began = time.monotonic()
         assert await fleet.say("first") == "a"
@@ -310,7 +310,7 @@ async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
         assert before not in fleet.supervisor.guardians
         assert await fleet.say("first") == await fleet.say("second") == "a"
         before = fleet.supervisor.guardians
-        scale_model(fleet.registry, "first", 2)  # no room is made for a replica, which would interrupt its own model
+        scale_model(fleet.registry, "first", 2)  # no room is made for a replica: that would interrupt its own model
         await fleet.until(lambda states: "first#2" in states and "would have to restart" in states["first#2"].message)
         assert fleet.supervisor.guardians == before
 
@@ -390,7 +390,7 @@ async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
         await asyncio.sleep(0.2)
         scale_model(fleet.registry, "one", 3)
         await fleet.ready("one#3")
-        # A replica is killed while none of the streams is on it; the client sees nothing of it.
+        # A replica without streams is killed; clients do not notice.
         (program,) = guardian.descendants(fleet.supervisor.overview()["one#3"].pid)
         os.kill(program, signal.SIGKILL)
         assert await asyncio.gather(*(fleet.say("one") for _ in range(12))) == ["a"] * 12

@@ -1,4 +1,4 @@
-"""The supervisor's rows, on each kind of database, and what it wants from a registry."""
+"""The supervisor's rows, on each kind of database, and the engines desired by a registry."""
 
 from datetime import timedelta
 

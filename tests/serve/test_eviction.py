@@ -1,4 +1,4 @@
-"""Who makes room for whom: the least recently used first, nobody pinned, nobody young, one after another."""
+"""Which engines make room: the least recently used first, no pinned and no young one, one after another."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SHARE = Share("cpu")
 
 
 def room_for(most: int):
-    """Fits while no more than `most` run."""
+    """Fits while at most `most` run."""
 
     def fits(staying: Sequence[str], newcomer: str) -> Fit:
         if len(staying) + 1 <= most:

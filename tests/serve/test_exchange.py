@@ -1,4 +1,4 @@
-"""The client goes: within a second its work upstream has ended, whatever it waited for. And the server goes: gently."""
+"""A client disconnects: its upstream request ends within a second, at any point. And a graceful server stop."""
 
 import asyncio
 import json

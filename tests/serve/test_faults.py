@@ -1,4 +1,4 @@
-"""Upstreams that fail in every way of `bench.faults.proxy`: nothing is cut in silence, asked twice, held for ever."""
+"""Upstreams that fail in every way of `bench.faults.proxy`: no silent cut, no repeated request, no endless wait."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
 SILENCE_S = 2.0
-# All of them by their bytes; by the SDK, which costs more than the rest together, those that it could misread.
+# All of them as raw bytes; with the SDK, which costs more than the rest together, those that it could misread.
 BY_SDK = {"malformed", "ends early, cleanly", "wrong content type", "empty", "429", "500"}
 CHOSEN = [case for case in cases() if case.client == "raw" or case.fault.name in BY_SDK]
 
 
 class House:
-    """A gateway of this process, as the bench's part A wants it."""
+    """A gateway of this process, with the interface of the bench's path part."""
 
     def __init__(self, gateway: Serving, weights: Path) -> None:
         self.base_url = gateway.base_url
@@ -63,7 +63,7 @@ def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
         assert report.complaints == []
         assert len(report.rows) == len(CHOSEN) > 126
         assert report.neighbour.streams > 10
-        # Whoever asked has gone, and with him everything that was done for him.
+        # The clients have gone, and all tasks for their requests have ended.
         deadline = time.monotonic() + 10
         while tasks(gateway) > before:
             assert time.monotonic() < deadline, asyncio.all_tasks(gateway.app.watcher._loop)

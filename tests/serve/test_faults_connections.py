@@ -1,4 +1,4 @@
-"""More connections than there are files for: those that only wait make room, and nobody who is answered is cut off."""
+"""More connections than file descriptors: idle ones make room, and no running answer is cut off."""
 
 import contextlib
 import gc
@@ -20,7 +20,7 @@ from tests.serve.paced_upstream import PacedUpstream
 
 MOST = 40
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-# What slow clients have sent: nothing, half of a head, half of a body.
+# What slow clients have sent: nothing, half a head, half a body.
 BEGINNINGS = (b"", HEAD, HEAD + b"content-length: 100\r\n\r\n{")
 
 
@@ -28,7 +28,7 @@ BEGINNINGS = (b"", HEAD, HEAD + b"content-length: 100\r\n\r\n{")
 def narrow(
     database: Database, home: Path, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Serving]:
-    """A gateway that may have few clients."""
+    """A gateway with room for few clients."""
     monkeypatch.setattr(serve.gateway.server, "max_connections", lambda: MOST)
     with serving(load_settings(home=home), database) as gateway:
         gateway.hosted("whole", base_url=f"{upstream.address}/v1")
@@ -96,7 +96,7 @@ def connect(gateway: Serving) -> socket.socket:
 
 
 def connections(gateway: Serving) -> int:
-    """How many clients the gateway has."""
+    """The number of the gateway's clients."""
     time.sleep(0.2)
     open_connections = psutil.Process().net_connections("tcp")
     return sum(

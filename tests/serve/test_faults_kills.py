@@ -1,6 +1,6 @@
-"""What a signal stops is noticed while somebody waits for its answer.
+"""A process that a signal stops is noticed while a probe waits for its answer.
 
-Blows to a whole house with real engines are in test_stack.py, and twenty of them in `python -m bench.faults`.
+test_stack.py sends signals to a whole Parley with real engines; `python -m bench.faults` sends twenty.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from serve.processes.children import Command
 from tests.serve.test_engine_lifecycle import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports
 
-# Answers the first question; at the second it stops itself, as SIGSTOP from outside would in the middle of a probe.
+# Answers the first request; at the second it stops itself, like a SIGSTOP in the middle of a probe.
 STOPS_ITSELF = """
 import http.server, os, signal, sys
 class Answer(http.server.BaseHTTPRequestHandler):
-    asked = 0
+    requests = 0
     def do_GET(self):
-        Answer.asked += 1
-        if Answer.asked > 1: os.kill(os.getpid(), signal.SIGSTOP)
+        Answer.requests += 1
+        if Answer.requests > 1: os.kill(os.getpid(), signal.SIGSTOP)
         self.send_response(200); self.end_headers()
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()

@@ -1,4 +1,4 @@
-"""Supervision while what it leans on is away: the database, and the folder of its logs."""
+"""Supervision while the database or the log folder is unavailable."""
 
 import asyncio
 import os
@@ -58,7 +58,7 @@ async def test_an_engine_is_started_again_while_the_database_is_away(
         await fleet.until(lambda states: states["one"].state == "ready" and states["one"].pid == fresh)
         assert await fleet.until(lambda _: fleet.gateway.app.watcher.current.routes["one"].address is not None) < 5
         assert await fleet.say("one") == "a"
-        # And whoever stops while it is away stops all the same.
+        # A stop while it is away works too.
         await asyncio.to_thread(postgres.stop)
         try:
             await fleet.supervisor.stop()

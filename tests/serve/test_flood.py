@@ -1,4 +1,4 @@
-"""A flood of requests at one model: it gets its share and its queue, and the others answer as before."""
+"""A flood of requests to one model: it gets its share and its queue, and the others answer as before."""
 
 import json
 import socket

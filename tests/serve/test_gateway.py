@@ -1,4 +1,4 @@
-"""Routes, doors and shapes of the gateway, with the real SDK; nothing here needs an engine."""
+"""The gateway's routes, access and response shapes, with the real SDK and without engines."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""`parley gateway` as a process: what it says without keys, and that its end loses nothing that was used."""
+"""`parley gateway` as a process: its log line without keys, and a stop that loses no usage."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""Two hosts in this process on one database, each with its own home: limits, keys, aliases and files are those of one.
+"""Two hosts in this process on one database, each with its own home, act as one: limits, keys, aliases, files.
 
-Of the homes only those entries are shared that docs/scaling.md names.
+The homes share only the entries named in docs/scaling.md.
 """
 
 import time
@@ -36,7 +36,7 @@ SHARED_FILES = ("page-secret", "engine.key")
 
 
 def second_home(home: Path, folder: Path) -> Path:
-    """The home of another host, which shares what must be shared."""
+    """The home of another host, with the entries that must be shared."""
     folder.mkdir()
     page_secret(home)
     write_key(home, "secret-of-the-engines")
@@ -49,7 +49,7 @@ def second_home(home: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def pair(settings: Settings, any_database: Database, upstream: PacedUpstream, tmp_path: Path) -> Iterator[Pair]:
-    """Two gateways that know of each other."""
+    """Two gateways on one database."""
     homes = (settings.home, second_home(settings.home, tmp_path / "second"))
     hosts = [
         settings.model_copy(update={"home": home, "port": port, "gateway_workers": 2})

@@ -1,4 +1,4 @@
-"""`parley generate` over a real socket: order, errors as rows, kills, resuming, the Batch API's lines, mistakes."""
+"""`parley generate` over a real socket: order, errors as rows, kills, resuming, the Batch API's lines, wrong input."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def server() -> Iterator[AnsweringServer]:
 
 @pytest.fixture
 def generate(server: AnsweringServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Generate:
-    """`parley generate FILE --base-url <the server> …`: (exit code, what was printed); a ParleyError is raised."""
+    """`parley generate FILE --base-url <the server> …`: (exit code, output); a ParleyError is raised."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -259,23 +259,23 @@ def test_after_a_kill_the_rest_is_asked_once(
         try:
             _, printed = process.communicate(timeout=20)
         finally:
-            process.kill()  # otherwise a failure would wait for it without end
+            process.kill()  # otherwise a failure would wait for it forever
     assert not out.exists()
     journal = Path(f"{out}.partial")
     kept = len(journal.read_bytes().splitlines()) - 1
-    assert 36 <= kept <= 40  # what has just been answered may not be written yet
+    assert 36 <= kept <= 40  # the latest answers may not be written yet
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "Traceback" not in printed
         assert f"Stopped with {kept} of 120 answered" in printed
-    if number == signal.SIGKILL:  # what a power cut may leave of the last line
+    if number == signal.SIGKILL:  # a last line as a power cut may leave it
         journal.write_bytes(journal.read_bytes() + b'{"row": 119, "failed": fal')
     server.answers_at_most = None
     code, printed = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 0
     assert f"{kept} answered before" in printed
     assert [line["answer"] for line in _lines(out)] == [f"m says: question {n}" for n in range(120)]
-    assert len(server.asked) <= 120 + 8  # those in flight at the kill, and no other, were asked twice
+    assert len(server.asked) <= 120 + 8  # only those in flight at the kill were sent twice
     assert not journal.exists()
 
 

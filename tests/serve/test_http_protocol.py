@@ -1,4 +1,4 @@
-"""Connections from clients, byte by byte on a real socket: what is HTTP is answered, what is not is refused as JSON."""
+"""Client connections, byte by byte on a real socket: HTTP is answered, anything else is refused with JSON."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ def connected(gateway: Serving | int) -> Iterator[socket.socket]:
 
 
 def read(raw: socket.socket, answers: int = 1) -> list[tuple[int, dict[str, str], bytes]]:
-    """So many answers, each with a length; fewer where the connection ends."""
+    """That many responses, each with a length; fewer if the connection ends."""
     responses, data = [], b""
     while len(responses) < answers:
         head, mark, rest = data.partition(b"\r\n\r\n")
@@ -195,13 +195,13 @@ def test_a_reader_who_is_slow_slows_the_upstream(both: Serving, upstream: PacedU
         raw.sendall(chat("floods", stream=True))
         assert raw.recv(100)
         time.sleep(1)
-        # A thousand frames are 100 MB: they are not in the gateway either.
+        # A thousand frames are 100 MB, which the gateway does not hold either.
         assert upstream.seen.written < 300
     assert upstream.seen.somebody_left.wait(5)
 
 
 def passes(gateway: Serving, seconds: float) -> None:
-    """As if so much time had gone by since the last byte, for every connection there is."""
+    """Pretends that this much time has passed since the last byte, for every connection."""
     loop = gateway.app.watcher._loop
     assert loop is not None
 

@@ -66,7 +66,7 @@ def test_system_messages_reach_a_model_as_it_has_learnt_them(both: Serving, upst
 
 @pytest.mark.parametrize("model", ["engine", "whole"])
 def test_what_is_sent_on_is_what_was_looked_at(both: Serving, upstream: PacedUpstream, model: str) -> None:
-    """Written anew: of a key that comes twice nobody behind the gateway can take the one that was not looked at."""
+    """The body is written again, so that of a repeated key no server can read the one that was not checked."""
     raw = b'{ "n":1000000, "n":2, "m\\u006fdel":"%b" , "messages":[{"role":"user","content":"\\u00e9 \xc3\xa9"}]}'
     raw %= model.encode()
     request = urllib.request.Request(f"{both.base_url}/chat/completions", raw, {"content-type": "application/json"})
@@ -324,7 +324,7 @@ def test_figures_count_what_passed(gateway: Serving, upstream: PacedUpstream, tm
     used = 'parley_tokens_total{direction="completion",key="",model="engine"} 8.0'
     lines: list[str] = []
     deadline = time.monotonic() + 5
-    while used not in lines:  # a stream is noted once it is over, which its client may know a moment earlier
+    while used not in lines:  # a stream is recorded after it has ended, a moment after its client knows
         assert time.monotonic() < deadline, lines
         with urllib.request.urlopen(f"{gateway.root}/metrics") as answer:
             lines = answer.read().decode().splitlines()

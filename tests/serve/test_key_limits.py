@@ -1,4 +1,4 @@
-"""Keys with scopes and limits at a running gateway, with the real SDK: what they see, what they may, what it costs."""
+"""Keys with scopes and limits at a running gateway, with the real SDK: visible models, limits and costs."""
 
 import json
 import time
@@ -31,7 +31,7 @@ def made(gateway: Serving, name: str = "app", models: list[str] | None = None, *
 
 
 def used(gateway: Serving, requests: int) -> dict[str, Sums]:
-    """Model → sums, once so many requests are in the table."""
+    """Model → sums, once that many requests are in the table."""
     deadline = time.monotonic() + 5
     rows = read_usage(gateway.database)
     while sum(row.sums.requests for row in rows) < requests:
@@ -43,7 +43,7 @@ def used(gateway: Serving, requests: int) -> dict[str, Sums]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is noted is on disk, and what changed is seen, in a moment."""
+    """Usage is on disk and changes are read within a moment."""
     monkeypatch.setattr(UsageLog, "interval_s", 0.05)
     monkeypatch.setattr(AccessLog, "interval_s", 0.05)
     monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.02)
@@ -229,7 +229,7 @@ def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstre
     with pytest.raises(openai.APITimeoutError):
         made(models).chat.completions.create(model="hangs", messages=HELLO, timeout=0.5)
     sums = used(models, 1)["hangs"]
-    assert sums.prompt_tokens > 10  # whoever is asked reads it, and writes it on a bill
+    assert sums.prompt_tokens > 10  # the upstream reads it, for its bill
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Names of other providers' models that the setting fine_tuning_models maps to local ones: in chat and in lists."""
+"""Names of other providers' models that the setting fine_tuning_models maps to local ones, in chat and in lists."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What an engine takes and what there is: weights from headers, refusals that say what would fit."""
+"""Needed and available memory: weights from headers, refusals that say what would fit."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ from serve.fleet.model_files import find_model_files
 from serve.fleet.placement import fit
 
 GIB = 1024**3
-# A Qwen2.5-0.5B's shape: 24 layers, two groups of 64, so 12,288 bytes a token.
+# The shape of Qwen2.5-0.5B: 24 layers, two groups of 64, so 12,288 bytes per token.
 CONFIG = {
     "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "num_hidden_layers": 24, "num_attention_heads": 14,
     "num_key_value_heads": 2, "hidden_size": 896, "max_position_embeddings": 32768,
@@ -23,7 +23,7 @@ CONFIG = {
 
 
 def model(folder: Path, *, gib: float = 0.0, config: dict | None = None, name: str = "m", **options) -> ModelSpec:
-    """A model whose header says that it has that many GiB of float32; the tensors themselves are not written."""
+    """A model whose header declares that many GiB of float32; the tensors are not written."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG | (config or {})))
     size = int(gib * GIB)

@@ -1,4 +1,4 @@
-"""Anthropic's API and the routes that few servers have, through the gateway to a fake of vLLM; functions in streams."""
+"""Anthropic's API and rare routes, through the gateway to a fake of vLLM; functions in streams."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def tokens(front: Serving, direction: str) -> int:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits for what the gateway records after a response has gone out."""
+    """Waits for what the gateway records after a response is sent."""
     deadline = time.monotonic() + 5
     while not condition():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Figures: each is in docs/metrics.md, and nothing that a client writes becomes a label."""
+"""Metrics: each is in docs/metrics.md, and no text from clients becomes a label."""
 
 import re
 from pathlib import Path

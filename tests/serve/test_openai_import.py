@@ -1,4 +1,4 @@
-"""`parley models import openai` against a fake OpenAI: what is listed, what is registered, what is told."""
+"""`parley models import openai` against a fake OpenAI: listed models, registered models, errors."""
 
 from collections.abc import Iterator
 from datetime import date

@@ -49,7 +49,7 @@ def test_every_mounted_route_and_method_is_in_it_and_no_more(settings: Settings,
 
 
 def test_every_route_of_the_gateways_own_is_in_it() -> None:
-    """The gateway finds its own routes by comparing paths: each path that stands in its source is described."""
+    """The gateway compares paths to find its own routes: each path in its source is described."""
     named = {
         node.value
         for node in ast.walk(ast.parse(GATEWAY.read_text()))

@@ -1,4 +1,4 @@
-"""Limits by a clock of the test's own: buckets fill evenly, budgets end with the day, what was reserved is settled."""
+"""Limits with a manual clock: buckets fill evenly, budgets end with the day, reservations are settled."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,7 +105,7 @@ def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(limits: Ra
     first.settle(1000, 1000)
     second = limits.admit(hundred, OWN, 0, 20)
     assert named(second.headers)["remaining-tokens"] == "59"
-    second.settle(100, 130)  # far more than it said: a debt
+    second.settle(100, 130)  # far more than the estimate: a debt
     with pytest.raises(TooManyTokens) as refused:
         limits.admit(hundred, OWN, 0, None)
     assert refused.value.retry_after == 91
@@ -204,7 +204,7 @@ def test_a_budget_survives_a_restart(any_database: Database) -> None:
     st.lists(st.tuples(st.floats(0, 40), st.integers(1, 60), st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 )
 def test_never_more_than_a_bucket_and_what_ran_into_it_since(steps: list[tuple[float, int, float, bool]]) -> None:
-    """Steps: seconds that pass, tokens asked for, the share of them that is used, whether it ends at once."""
+    """Steps: seconds that pass, requested tokens, the share of them that is used, whether it ends at once."""
     clock = Clock()
     limits, mine = RateLimiter(clock=clock, wall_clock=clock), key(requests_per_minute=5, tokens_per_minute=100)
     began, let_in, used, going = clock.now, 0, 0, []

@@ -1,4 +1,4 @@
-"""Random raw requests of an owner on the gateway's sockets, with all routes: never a 5xx of ours, never a traceback."""
+"""An owner's random raw requests to all routes on the gateway's sockets: none causes our own 5xx or a traceback."""
 
 import json
 import logging

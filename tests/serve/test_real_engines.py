@@ -1,4 +1,4 @@
-"""Real engines that take turns in the memory of one: tools, JSON, log-probabilities, embeddings, and a kind stop.
+"""Real engines that take turns in the memory of one: tools, JSON, log-probabilities, embeddings, a graceful stop.
 
 One stack serves the whole file; the tests run in order, and the last one stops it in the middle of an answer.
 """
@@ -79,14 +79,14 @@ def test_there_is_room_for_one_and_the_other_sleeps(live: Stack) -> None:
 
 
 def test_the_tiniest_model_answers_a_prompt_of_one_token(sdk: openai.OpenAI) -> None:
-    """On a CPU with AMX its matrix products are too small for oneDNN to ask for tiles: the plugin must have asked."""
+    """On a CPU with AMX its matrix products are too small for oneDNN to request tiles: the plugin must do so."""
     answer = sdk.completions.create(model="talks", prompt="a", max_tokens=1)
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, 1)
 
 
 def test_an_engine_forks_its_core(live: Stack) -> None:
-    """A spawned core has imported everything again, and comes with a resource tracker of Python's."""
+    """A spawned core would have imported everything again, beside a resource tracker of Python."""
     family = psutil.Process(live.running.pid).children(recursive=True)
     commands = [" ".join(process.cmdline()) for process in family]
     assert [command for command in commands if vllm_command.MODULE in command]

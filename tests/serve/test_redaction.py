@@ -1,4 +1,4 @@
-"""Our own secrets never reach a client, whatever an upstream sends back."""
+"""Our own secrets never reach a client, whatever an upstream returns."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ PAGE_KEY = "pk-of-the-page-1234567890"
 
 
 class EchoingUpstream:
-    """An upstream on a raw socket that sends the key it got, and the page's, in its body and headers, in two pieces."""
+    """An upstream on a raw socket that returns its key, and the page's, in body and headers, in two pieces."""
 
     def __init__(self) -> None:
         self.status, self.stream = 400, False

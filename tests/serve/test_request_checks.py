@@ -1,4 +1,4 @@
-"""What may come in: paths, headers and bodies, before any route sees them."""
+"""Checks of paths, headers and bodies before any route sees them."""
 
 import json
 import time
@@ -327,7 +327,7 @@ def test_large_bodies_that_clients_send_are_accepted() -> None:
 
 
 def test_of_a_key_that_comes_twice_every_parser_takes_the_last() -> None:
-    # What the engine's FastAPI reads with, what pydantic reads with, and what we read with.
+    # The parsers of the engine's FastAPI, of pydantic, and ours.
     body = b'{"n":1,"n":1000000,"chat_template":"{{ evil }}","chat_template":null,"chat_template":"x"}'
     assert json.loads(body) == pydantic_core.from_json(body) == parse_json(body)
     assert parse_json(body) == {"n": 1_000_000, "chat_template": "x"}

@@ -16,7 +16,7 @@ def good(findings: Findings, cases: int) -> None:
     assert findings.tracebacks == 0
     assert findings.cases >= cases
     assert not [status for status in findings.statuses if status.startswith("5")]
-    # Not everything was turned away at the door.
+    # Not every request was refused.
     assert findings.statuses["200"] > findings.cases / 10
 
 

@@ -1,4 +1,4 @@
-"""Our own processes: one that ends, hangs or is stopped by a signal is started again; stopping lets answers end."""
+"""Our own processes: one that ends, hangs or is stopped by a signal is restarted; a stop lets answers end."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from serve.launcher.services import Service, Services
 from serve.processes.children import Command
 from tests.stack import free_ports
 
-# A server that answers 200, until SIGUSR1 makes it deaf without any work, or SIGUSR2 deaf from work.
+# A server that answers 200, until SIGUSR1 makes it hang idle, or SIGUSR2 hang busy.
 SERVER = """
 import http.server, signal, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,13 +57,13 @@ async def until(condition: Callable[[], bool], timeout_s: float = 15) -> float:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks and probes ten times as often."""
+    """Checks and probes ten times as often."""
     for name in ("_LOOK_S", "_PROBE_S", "_PROBE_TIMEOUT_S"):
         monkeypatch.setattr(services, name, getattr(services, name) / 10)
 
 
 async def back(service: Service, number: int) -> float:
-    """Seconds until another process answers in its place, once a signal has been sent."""
+    """Seconds from the signal until another process answers in its place."""
     assert service.process is not None
     before = service.process.pid
     program = service.process.program_pid

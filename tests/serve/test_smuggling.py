@@ -1,6 +1,6 @@
-"""Two requests in the bytes of one: on raw sockets, nothing that a proxy in front might read in another way is served.
+"""Request smuggling, on raw sockets: nothing that a proxy in front could parse differently is served.
 
-Classes: CWE-444 as RFC 9112 section 11.2 tells it: CL.TE, TE.CL, TE.TE, CL.CL, bare LF and CR, obs-fold, odd chunks,
+Classes: CWE-444 as in RFC 9112 section 11.2: CL.TE, TE.CL, TE.TE, CL.CL, bare LF and CR, obs-fold, odd chunks,
 absolute and odd targets, old HTTP, heads without end.
 """
 
@@ -18,14 +18,14 @@ from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_http_protocol import chat, connected, ended, read
 
 BODY = json.dumps({"model": "engine", "messages": [{"role": "user", "content": "smuggled"}]}).encode()
-# What an attacker would have somebody else's connection begin with.
+# The prefix that an attacker would put before another client's request.
 SMUGGLED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
 TE, CL0 = b"transfer-encoding: chunked\r\n", b"content-length: 0\r\n"
 
 
 def everything(raw: socket.socket, patience_s: float = 1.0) -> bytes:
-    """All that comes until the gateway closes, or says nothing for a while."""
+    """Everything received until the gateway closes or is silent for a while."""
     raw.settimeout(patience_s)
     data = b""
     try:
@@ -96,7 +96,7 @@ def test_nothing_that_can_be_read_in_two_ways_is_served(
 
 
 def test_the_second_request_of_a_pair_is_a_request_of_its_own(both: Serving, upstream: PacedUpstream) -> None:
-    """The other way round: what is two requests for everybody is two requests here."""
+    """Conversely, what everyone reads as two requests is two requests here."""
     with connected(both) as raw:
         raw.sendall(chat("engine") + SMUGGLED)
         assert [status for status, _, _ in read(raw, 2)] == [200, 200]
@@ -113,7 +113,7 @@ def test_chunk_extensions_are_passed_over_and_bounded(both: Serving, upstream: P
             for _ in range(400):
                 raw.sendall(b"1;" + b"x" * 65_536 + b"\r\na\r\n")
         except OSError:
-            pass  # it hung up, with or without its answer having come through
+            pass  # closed, with or without an answer
         else:
             raise AssertionError("26 MB around 400 bytes were taken")
     assert len(upstream.seen.requests) == 1
@@ -189,7 +189,7 @@ def test_a_head_that_never_ends_costs_no_memory_and_stops_nobody(both: Serving) 
 def test_a_head_that_drips_and_a_body_that_stops_are_timed(
     both: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slowloris: bytes that keep coming give a head no more time. A connection is looked at once a second."""
+    """Slowloris: further bytes do not extend the time for a head. Connections are checked once a second."""
     monkeypatch.setattr("serve.transport.http_protocol._HEAD_TIMEOUT_S", 0.5)
     monkeypatch.setattr("serve.transport.http_protocol._BODY_TIMEOUT_S", 0.5)
     with connected(both) as head, connected(both) as body:
@@ -240,7 +240,7 @@ _PIECES = [
 )
 @pytest.mark.long
 def test_broken_bytes_break_nothing(both: Serving, caplog: pytest.LogCaptureFixture, changes: list) -> None:
-    """A good pair of requests with bytes put in and taken out: a 4xx or an answer, never a 5xx or a traceback."""
+    """A valid pair of requests with bytes inserted and removed: a 4xx or an answer, never a 5xx or a traceback."""
     sent = _WHOLE
     for place, taken, put in changes:
         sent = sent[:place] + put + sent[place + taken :]

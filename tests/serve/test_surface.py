@@ -1,4 +1,4 @@
-"""Embeddings and responses through the gateway with the real SDK; what an engine does not have is told as a 4xx."""
+"""Embeddings and responses through the gateway with the real SDK; what an engine lacks becomes a 4xx."""
 
 import json
 import time
@@ -50,7 +50,7 @@ def test_a_response_is_handed_on_whole_and_as_events(both: Serving, upstream: Pa
         "response.created", *["response.output_text.delta"] * 4, "response.completed"
     ]  # fmt: skip
     assert "stream_options" not in upstream.seen.requests[1]
-    # A stream is noted once it is over, which its client may know a moment earlier.
+    # A stream is recorded after it has ended, a moment after its client knows.
     deadline = time.monotonic() + 5
     while completion_tokens(both, model) < 8:
         assert time.monotonic() < deadline
@@ -79,7 +79,7 @@ def test_a_broken_response_says_so(both: Serving, model: str) -> None:
 
 @contextmanager
 def bare_engine() -> Iterator[str]:
-    """An engine that has none of the routes asked for, as vLLM with a model of another kind."""
+    """An engine without the requested routes, as vLLM with a model of another kind."""
     server = PacedUpstream()
     server.routes = ("/v1/chat/completions",)
     with server:

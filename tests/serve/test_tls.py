@@ -1,4 +1,4 @@
-"""HTTPS: a gateway with a certificate of its own, our own client of it, and wrong files refused in one line."""
+"""HTTPS: a gateway with its own certificate, our client, and wrong files as one-line errors."""
 
 import asyncio
 import ssl
@@ -54,7 +54,7 @@ def test_the_gateway_speaks_https_and_our_own_client_trusts_it_alone(
 
 
 def trusts(client: ssl.SSLContext | None, server: Pair, host: str) -> bool:
-    """Whether a client accepts a server's certificate; both talk in memory."""
+    """Whether a client accepts a server's certificate; both run in memory."""
     assert client is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)

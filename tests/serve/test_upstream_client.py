@@ -1,4 +1,4 @@
-"""Hosted upstreams on real sockets: each of the four times by itself; nothing is sent twice, only connecting is."""
+"""Hosted upstreams on real sockets: each of the four timeouts; only connecting is retried, never a request."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The usage log: nothing on the request's path, nothing lost at a stop, nothing lost while the database is away."""
+"""The usage log: no delay for requests, no loss at a stop or while the database is away."""
 
 import logging
 import threading
@@ -74,7 +74,7 @@ def test_what_cannot_be_written_is_kept_and_logged_once(
             time.sleep(0.01)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     database.dispose()
-    path.unlink()  # an empty one was made by the attempt
+    path.unlink()  # the attempt created an empty file
     (tmp_path / "away.db").rename(path)
     log.record("k", "m", 1, 1, True)
     log.stop()

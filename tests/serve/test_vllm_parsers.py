@@ -18,7 +18,7 @@ CPU = Share("cpu", cores=(0,), kv_cache_bytes=2**28)
 
 
 def registered(file: str, table: str) -> set[str]:
-    """The keys of a table in a file of vLLM's source, read and not run."""
+    """The keys of a table in a file of vLLM's source, without running it."""
     vllm = find_spec("vllm")
     if vllm is None or not vllm.submodule_search_locations:
         pytest.skip("vLLM is not installed here")
@@ -53,7 +53,7 @@ def test_every_name_is_registered_in_the_installed_vllm() -> None:
     ("model_type", "template", "parser"),
     [
         ("qwen2", HERMES, "hermes"),
-        ("llama", HERMES, "hermes"),  # a Llama that was taught Hermes' format
+        ("llama", HERMES, "hermes"),  # a Llama trained on Hermes' format
         ("llama", "{% if tools is not none %}<|python_tag|>{% endif %}", "llama3_json"),
         ("qwen2", "{#- after <|python_tag|> #}{% if tools %}{{ tools }}{% endif %}", "llama3_json"),
         ("mistral", "{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", "mistral"),

@@ -119,7 +119,7 @@ def test_prompts_are_balanced_and_not_repeated_to_a_voter(database: Database) ->
     fill(database, 6)
     questions = [battle(database, "ann", MODELS[:2]).messages[0].content for _ in range(6)]
     assert len(set(questions)) == 6
-    battle(database, "ann", MODELS[:2])  # all seen: goes on with fresh answers
+    battle(database, "ann", MODELS[:2])  # all pairs shown: continues with fresh answers
     assert rows(database, PairRow) == 7
 
 
@@ -128,7 +128,7 @@ def test_a_stored_pair_is_reused_for_the_next_voter(database: Database) -> None:
     first = battle(database, "ann", MODELS[:2])
     completer_for = echo(*MODELS[:2])
     second = battle(database, "bob", MODELS[:2], completer_for=completer_for)
-    assert completer_for.asked == []
+    assert completer_for.calls == []
     assert {first.left, first.right} == {second.left, second.right}
     assert first.id != second.id
     assert rows(database, PairRow) == 1
@@ -224,7 +224,7 @@ def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Databas
     assert (board.votes, sum(row.votes for row in board.rows)) == (len(set(pair_ids)), 2 * len(set(pair_ids)))
     assert board.agreement is not None
     assert board.agreement.repeats == repeats > 0
-    assert 0 < board.agreement.self_consistency < 1  # always the left one: the sides were swapped for some
+    assert 0 < board.agreement.self_consistency < 1  # always the left answer: the sides were swapped for some
     assert verdict(database, *MODELS[:2]).votes == len(set(pair_ids))
     assert sum(row["again"] for row in vote_rows(database)) == repeats
     assert sum(row["votes"] for row in preferences(database)) == len(set(pair_ids))

@@ -1,4 +1,4 @@
-"""`parley eval` through the front door, over a real socket: run, list, show, diff, scorers; one line for a mistake."""
+"""`parley eval` over a real socket: run, list, show, diff, scorers; one-line errors."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def server() -> Iterator[AnsweringServer]:
 
 @pytest.fixture
 def parley(home: Path, database: Database, server: AnsweringServer, monkeypatch: pytest.MonkeyPatch) -> Callable:
-    """Runs `parley` in the test's home, its gateway the answering server; (exit code, output, the error's line)."""
+    """Runs `parley` with the answering server as its gateway; returns (exit code, output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("PARLEY_PORT", str(server.port))
     monkeypatch.setenv("COLUMNS", "160")
@@ -82,7 +82,7 @@ def test_run_list_show_diff(parley, server: AnsweringServer, faq: str, tmp_path:
     assert "faq" in parley("list")[1]
     first = listed[1]["id"]
     shown = json.loads(parley("show", first, "--json")[1])
-    assert shown["diff"]["comparisons"] == 0  # three pairs are no evidence
+    assert shown["diff"]["comparisons"] == 0  # three pairs are not enough evidence
     assert "includes" in parley("show", first[-6:])[1]
     compared = json.loads(parley("diff", f"{first}:before", f"{first}:latest", "--json")[1])
     assert {row["scorer"] for row in compared["differences"]} == {"includes", "length:1-9", "regex:s,a"}

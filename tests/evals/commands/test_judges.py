@@ -1,4 +1,4 @@
-"""`parley judge` and `parley rubrics` through the front door, over a socket behind which a fake answers."""
+"""`parley judge` and `parley rubrics` against a fake server on a socket."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.evals.test_jobs import served  # noqa: F401 -- a fixture
 
 @pytest.fixture
 def parley(served: Settings, home: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811 -- the fixture
-    """Runs `parley` against the fake; returns (output, the error's line)."""
+    """Runs `parley` against the fake; returns (output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("PARLEY_PORT", str(served.port))
     monkeypatch.setenv("COLUMNS", "200")

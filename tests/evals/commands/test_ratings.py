@@ -1,4 +1,4 @@
-"""Votes in and out, leaderboard and verdict through the front door: tables, drawings, JSON, one line for a mistake."""
+"""Commands that import and export votes and show leaderboard and verdict: tables, charts, JSON, one-line errors."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from parley import build
 
 @pytest.fixture
 def parley(home: Path, database, monkeypatch: pytest.MonkeyPatch):
-    """Runs `parley` in the test's home; returns (exit code, output, the error's line)."""
+    """Runs `parley` in the test's home; returns (exit code, output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "160")
 

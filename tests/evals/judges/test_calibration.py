@@ -1,4 +1,4 @@
-"""A judge held against stored votes: what it has not judged is asked, and few votes go far with its verdicts."""
+"""A judge compared with stored votes: missing verdicts are requested, and they make a few votes count for more."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.evals.scripted import Scripted
 
 
 def vote(database: Database, completer_for: Scripted, battles: int, wrong: int, voter: str = "ann") -> None:
-    """Votes for the answer with more stars, but for the last `wrong` battles."""
+    """Votes for the answer with more stars, except in the last `wrong` battles."""
     for i in range(battles):
         shown = asyncio.run(next_battle(database, voter, completer_for, [BEFORE, AFTER]))
         better, worse = ("left", "right") if shown.left.startswith("**") else ("right", "left")
@@ -31,20 +31,20 @@ def test_calibration_judges_the_voted_pairs_and_compares_them(any_database: Data
     completer_for = script(says(sound))
     vote(any_database, completer_for, 6, wrong=1)
     vote(any_database, completer_for, 3, wrong=0, voter="bo")
-    before = completer_for.asked.count(JUDGE)
+    before = completer_for.calls.count(JUDGE)
     report = asyncio.run(calibrate(any_database, completer_for, CalibrationRequest(JUDGE)))
     whole = report.groups[0]
     assert (report.judged, report.unparsed, report.failed) == (report.voted, 0, 0)
-    assert completer_for.asked.count(JUDGE) - before == 2 * report.voted
+    assert completer_for.calls.count(JUDGE) - before == 2 * report.voted
     assert (whole.votes, whole.voters) == (9, 2)
     assert whole.with_ties.value == pytest.approx(8 / 9)
     assert [group.category for group in report.groups] == [None, "orders"]
     assert "not known" in report.summary
     json.dumps(report.to_json(), allow_nan=False)
-    # Nothing is asked a second time, and nothing at all where that is not wanted.
+    # Nothing is requested twice, and nothing at all without a completer.
     asyncio.run(calibrate(any_database, None, CalibrationRequest(JUDGE)))
     assert asyncio.run(calibrate(any_database, completer_for, CalibrationRequest(JUDGE))) == report
-    assert completer_for.asked.count(JUDGE) - before == 2 * report.voted
+    assert completer_for.calls.count(JUDGE) - before == 2 * report.voted
 
 
 def test_a_judge_without_verdicts_has_no_agreement(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Worthless, padded and swapped answers: what is asked, and what counts as seen through."""
+"""Worthless, padded and swapped answers: the questions to the judge, and which verdicts pass."""
 
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.canaries import KINDS, PAIRWISE_CALLS, pairwise_results, pairwise_trials

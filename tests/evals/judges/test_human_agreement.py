@@ -1,4 +1,4 @@
-"""A judge against people: agreement, chance, the ceiling, the rule that trusts, and the words for it."""
+"""A judge compared with people: agreement, chance, the ceiling, the trust rule and its text."""
 
 import random
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 def world(
     n: int, judge_right: float, people_right: float, voters: int = 3, seed: int = 0, category: str | None = "orders"
 ) -> list[LabelledPair]:
-    """n prompts with a truth that judge and people each see with their own chance, and else guess."""
+    """n prompts with a true winner, which judge and people see with a probability each; otherwise they guess."""
     rng = random.Random(seed)
 
     def vote(truth: Choice, right: float) -> Choice:

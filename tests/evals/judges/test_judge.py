@@ -1,4 +1,4 @@
-"""One question to a judge: what it is sent, how probabilities and samples make one verdict, and what refuses them."""
+"""One question to a judge: the request, one verdict from probabilities or samples, and refused options."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ PAIR = AnswerPair("p", Prompt("q", (Message(role="user", content="Why?"),), None
 
 
 class Model:
-    """Says these texts in turn, the last one for ever; refuses an option where told to."""
+    """Answers with these texts in turn, and then always with the last; can refuse an option."""
 
     def __init__(self, *texts: str, refuses: str = "", tokens: Sequence[Token] = ()) -> None:
         self.texts = list(texts)
         self.refuses = refuses
         self.tokens = tuple(tokens)
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
 
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
-        self.asked.append(options | {"messages": list(messages)})
+        self.requests.append(options | {"messages": list(messages)})
         if self.refuses and self.refuses in options:
             raise Invalid(f"{self.refuses} is not supported by this model.")
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
@@ -54,10 +54,10 @@ def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: flo
     judged = judgment(judge, shown)
     assert judged.expected == pytest.approx(share)
     assert judged.verdict == (1 if shown == "12" else 2)
-    assert judge.asked[0]["logprobs"] is True
-    assert judge.asked[0]["temperature"] == 0.0
+    assert judge.requests[0]["logprobs"] is True
+    assert judge.requests[0]["temperature"] == 0.0
     answers = ("one", "two") if shown == "12" else ("two", "one")
-    assert f"[Answer A]\n{answers[0]}\n\n[Answer B]\n{answers[1]}" in judge.asked[0]["messages"][1].content
+    assert f"[Answer A]\n{answers[0]}\n\n[Answer B]\n{answers[1]}" in judge.requests[0]["messages"][1].content
 
 
 def test_log_probabilities_are_dropped_after_one_refusal() -> None:
@@ -65,7 +65,7 @@ def test_log_probabilities_are_dropped_after_one_refusal() -> None:
     instrument = Judge("judge", judge, DEFAULT_RUBRIC)
     assert asyncio.run(instrument.judge(PAIR, "12")).expected is None
     asyncio.run(instrument.judge(PAIR, "21"))
-    assert ["logprobs" in options for options in judge.asked] == [True, False, False]
+    assert ["logprobs" in options for options in judge.requests] == [True, False, False]
 
 
 def test_another_refusal_is_the_servers_own_word() -> None:
@@ -85,7 +85,7 @@ def test_samples_are_the_most_frequent_verdict_and_the_mean() -> None:
     judge = Model(*texts, "hm", "hm")
     judged = judgment(judge, samples=4)
     assert (judged.verdict, judged.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
-    assert all(options["temperature"] == 0.7 for options in judge.asked)
+    assert all(options["temperature"] == 0.7 for options in judge.requests)
     assert judgment(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
     assert judgment(Model("hm"), samples=3).verdict is None
     grades = [pointwise_answer("so", GRADES, grade) for grade in (5, 4)]

@@ -1,4 +1,4 @@
-"""A judge as a scorer: one grade an answer, kept, with the conversation and the reference; what is unread is null."""
+"""A judge as a scorer: one stored grade per answer, from conversation and reference; an unreadable one is null."""
 
 import asyncio
 
@@ -19,9 +19,9 @@ WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Crit
 
 
 class Grader:
-    """Grades 5 what says yes, 2 what says no, else 1 (or `worthless`); cannot read `odd`, refuses `long`.
+    """Grades an answer with yes 5, with no 2, others 1 (or `worthless`); `odd` gets no grade, `long` a refusal.
 
-    `shown` has what it was asked about the models' own answers, `baits` the rest. Everybody else says yes or no.
+    `shown` has the judge's questions about the models' own answers, `baits` the others. Other models answer yes or no.
     """
 
     def __init__(self, worthless: int = 1) -> None:
@@ -74,7 +74,7 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
     for model, grade in ("a", 2.0), ("b", 5.0):
         mean = summary.of(model, name)
         assert (mean.mean, mean.n, mean.missing) == (pytest.approx(grade), 40, 2)
-        assert 1.0 <= mean.low < mean.high <= 5.0  # forty equal grades in twenty groups are no certainty
+        assert 1.0 <= mean.low < mean.high <= 5.0  # forty equal grades in twenty groups do not make the mean certain
     assert {error: count for _, error, count in summary.scorer_errors} == {
         "the judge did not answer: too long for this judge": 2,
         "the judge's answer could not be parsed": 2,
@@ -116,7 +116,7 @@ def test_an_answer_is_judged_against_each_reference(database: Database) -> None:
 
 
 def test_progress_runs_once_over_the_answers_of_all_models(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ran from 0 to 1 for each model, so that a bar stood at 100 % while all models but the first were judged."""
+    """Progress ran from 0 to 1 for each model: the bar stood at 100 % during all models but the first."""
     monkeypatch.setattr("evals.request_pool._MIN_INTERVAL_S", 0.0)
     shares: list[float] = []
     players = Grader()

@@ -1,4 +1,4 @@
-"""An outside judge's verdicts from a file: stored pairs are recognised, flips are counted, people are compared with."""
+"""An outside judge's verdicts from a file: stored pairs are recognised, flips counted, and people compared."""
 
 import json
 from dataclasses import replace

@@ -36,12 +36,12 @@ def says(verdict: Callable[[str, str], str]) -> Callable[[str], str]:
 
 
 def longer(first: str, second: str) -> str:
-    """Takes the longer answer, whatever it says: only the empty canary loses to real answers as short as these."""
+    """Prefers the longer answer, whatever its text: only the empty canary loses to answers as short as these."""
     return "tie" if len(first) == len(second) else "A" if len(first) > len(second) else "B"
 
 
 def sound(first: str, second: str) -> str:
-    """Likes real answers, which begin with stars, and among them the one with more."""
+    """Prefers real answers, which begin with stars, and among them the one with more."""
     stars = [len(answer) - len(answer.lstrip("*")) for answer in (first, second)]
     return "tie" if stars[0] == stars[1] else "A" if stars[0] > stars[1] else "B"
 
@@ -67,7 +67,7 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     report = run(any_database, script(says(sound)), report=lambda *it: progress.append(it))
     assert (report.judged, report.wins_b, report.wins_a, report.ties) == (6, 6, 0, 0)
     assert report.win_rate == 1.0
-    assert 0.4 < report.low < 0.8  # six of six is no certainty
+    assert 0.4 < report.low < 0.8  # six of six is not certain
     assert report.high == 1.0
     assert (report.flip_rate, report.first_rate, report.unparsed, report.failed) == (0.0, 0.5, 0, 0)
     assert report.trusted
@@ -95,8 +95,8 @@ def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Data
     report = run(database, again, models=(AFTER, BEFORE))
     assert (report.win_rate, report.wins_a, report.model_a) == (0.0, 6, AFTER)
     assert report.rows[0].answer_a.startswith("**")
-    assert set(again.asked) == {JUDGE}
-    assert len(again.asked) == PAIRWISE_CALLS
+    assert set(again.calls) == {JUDGE}
+    assert len(again.calls) == PAIRWISE_CALLS
 
 
 def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: Database) -> None:
@@ -147,8 +147,8 @@ def test_only_unparsed_verdicts_are_requested_again(any_database: Database) -> N
     again = script(says(sound))
     report = run(any_database, again)
     assert (report.judged, report.unparsed) == (6, 0)
-    assert again.asked.count(JUDGE) == 4 + PAIRWISE_CALLS
-    assert run(any_database, script(judge)).unparsed == 0  # what was read stays
+    assert again.calls.count(JUDGE) == 4 + PAIRWISE_CALLS
+    assert run(any_database, script(judge)).unparsed == 0  # verdicts that were read stay
 
 
 def test_the_judge_sees_the_conversation_and_the_reference(database: Database) -> None:
@@ -172,7 +172,7 @@ def test_the_judge_sees_the_conversation_and_the_reference(database: Database) -
     )
     questions.clear()
     run(database, script(judge), wanted=[prompt.id for prompt in prompts(database)])
-    # Without the reference it is another question; the other one's verdicts are there.
+    # Without the reference it is another question; the verdicts with it stay stored.
     assert next(question for question in questions if "order 8?" in question).startswith(
         "[Question]\norder 8?\n\n[Answer A]"
     )
@@ -214,12 +214,12 @@ def test_a_run_that_was_stopped_continues(any_database: Database) -> None:
         run(any_database, script(dies), concurrency=1)
     rest = script(says(sound))
     assert run(any_database, rest).judged == 6
-    assert rest.asked.count(JUDGE) == 12 - 4 + PAIRWISE_CALLS
-    assert BEFORE not in rest.asked
+    assert rest.calls.count(JUDGE) == 12 - 4 + PAIRWISE_CALLS
+    assert BEFORE not in rest.calls
     other = Rubric("short", "Shorter is better.", DEFAULT_RUBRIC.criteria)
     completer_for = script(says(sound))
     assert run(any_database, completer_for, rubric=other).judged == 6
-    assert completer_for.asked.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
+    assert completer_for.calls.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
 
 
 def test_a_failed_question_is_counted_and_the_rest_continues(database: Database) -> None:
@@ -262,7 +262,7 @@ def test_a_cancelled_job_stops_everything(database: Database) -> None:
     completer_for.delay_s = 0.01
     with pytest.raises(Cancelled):
         run(database, completer_for, report=stop, concurrency=2)
-    assert len(completer_for.asked) < 20
+    assert len(completer_for.calls) < 20
 
 
 @pytest.mark.long
@@ -271,7 +271,7 @@ def test_concurrency_limits_requests_in_flight(database: Database) -> None:
     completer_for = script(says(sound))
     completer_for.delay_s = 0.01
     run(database, completer_for, concurrency=3)
-    assert completer_for.most_at_once <= 6  # a prompt asks two models at once
+    assert completer_for.most_at_once <= 6  # each prompt sends requests to two models at once
 
 
 def test_held_out_prompts_come_first_and_given_ids_keep_their_order(database: Database) -> None:

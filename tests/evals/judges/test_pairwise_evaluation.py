@@ -31,7 +31,7 @@ TASK = make_task(
 
 
 class Players:
-    """Models that say which turn it is; `b` cannot answer `first 3`. The judge takes the side called `better`."""
+    """Models that answer with the turn's number; `b` fails on `first 3`. The judge prefers the side called `better`."""
 
     def __init__(self, judge: Callable[[str], str]) -> None:
         self.judge = judge
@@ -89,7 +89,7 @@ def test_missing_answers_are_nulls_with_reasons_by_group(database: Database) -> 
     assert (groups["odd"].judged, groups["odd"].nulls) == (2, 2)
     assert (groups["turn 2"].judged, groups["turn 2"].nulls, groups["even"].nulls) == (3, 1, 0)
     assert groups["everything"].rate is not None
-    assert groups["everything"].rate.low < 0.5  # six of six in three conversations is no certainty
+    assert groups["everything"].rate.low < 0.5  # six of six in three conversations is not certain
     reasons = dict(null_reasons(report))
     assert reasons == {
         "no answer from b: This model's context is 100 tokens.": 1,
@@ -119,7 +119,7 @@ def test_a_question_with_two_references_is_judged_against_each(any_database: Dat
     assert [(row.a_first, row.b_first) for row in report.rows] == [("a", "b"), ("b", "a")]
     before = sum("capital?" in shown for shown in players.shown)
     assert judging().rows == report.rows
-    # What was judged is not judged again; the worthless answers of the canaries are asked about each time.
+    # Stored verdicts are not requested again; the canaries are judged each time.
     assert sum("capital?" in shown for shown in players.shown) == before + (before - 4)
 
 

@@ -1,4 +1,4 @@
-"""Rubrics as Markdown: what is read, what is refused, what is kept, and that the taught one is the shipped one."""
+"""Rubrics as Markdown: parsed, refused and stored; the rubric in the training data is the shipped one."""
 
 from pathlib import Path
 

@@ -257,4 +257,4 @@ def test_two_million_votes_need_no_loop_over_votes() -> None:
     votes = Votes(tuple(map(str, range(m))), first, second, rng.integers(0, 3, n) / 2, rng.integers(0, 500, n), zeros)
     rated = rate(votes)
     assert rated.votes.sum() == 2 * n
-    assert np.abs(rated.rating - MEAN).max() < 60  # nobody is better here
+    assert np.abs(rated.rating - MEAN).max() < 60  # no model is better here

@@ -1,4 +1,4 @@
-"""From stored votes to a leaderboard: the right winner on either side, and "not enough evidence"."""
+"""From stored votes to a leaderboard: the right winner from either side, and "not enough evidence"."""
 
 import asyncio
 import json

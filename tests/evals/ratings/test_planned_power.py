@@ -1,4 +1,4 @@
-"""The estimated power of a campaign: more with more voters, nothing about other people under five."""
+"""The estimated power of a campaign: it grows with voters; under five, none is given for other people."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_more_voters_find_more() -> None:
     assert 0.2 < few.people_like_them.better[0.6] < 0.4 < 0.75 < many.people_like_them.better[0.6]
     assert few.people_like_them.at_least_as_good[0.05] < few.people_like_them.at_least_as_good[0.1]
     assert many.people_like_them.better_anytime[0.65] < many.people_like_them.better[0.65]
-    # Peeking never decides with five voters: a power of zero is said, not hidden.
+    # Peeking never decides with five voters: the power of zero is reported, not hidden.
     assert set(few.people_like_them.better_anytime.values()) == {0.0}
     assert "detects neither with so few voters" in few.text
 

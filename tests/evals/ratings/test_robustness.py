@@ -1,4 +1,4 @@
-"""Votes that would turn an order: as many as brute force finds, checked by refitting, and none if none do."""
+"""Votes that would reverse an order: as many as brute force finds, verified by refitting; none where none do."""
 
 from itertools import combinations
 
@@ -62,7 +62,7 @@ def test_brute_force_finds_no_fewer_votes(drawn) -> None:
 
 
 def test_votes_between_others_count_too() -> None:
-    # a and b never met: all that orders them are their votes against c.
+    # a and b were never compared: only their votes against c order them.
     rows = [("a", "c", float(i % 10 < 7), i, i) for i in range(100)]
     rows += [("b", "c", float(i % 10 < 6), i, i) for i in range(100)]
     turning = turn_rating(from_rows(rows), "a", "b")

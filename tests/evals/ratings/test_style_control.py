@@ -1,4 +1,4 @@
-"""Style control: Markdown counted, a bias for length taken out, the raw rating where style says nothing; mirrored."""
+"""Style control: counts Markdown, removes a length bias, keeps the raw rating where style has no effect; mirrored."""
 
 import numpy as np
 import pytest

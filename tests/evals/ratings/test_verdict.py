@@ -1,4 +1,4 @@
-"""A against B: the states and their order, for whom they hold, a test that may be read at any time, the forecast."""
+"""A against B: the states and their order, their scope, a test that may be read at any time, the forecast."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def team(rates: list[float], prompts: int = 40, seed: int = 0) -> Votes:
         (votes(29, 0), "not enough evidence"),
         (votes(300, 0, prompts=19), "not enough evidence"),
         (team([0.7, 0.65, 0.75, 0.7, 0.68, 0.72, 0.7, 0.74]), "better"),
-        (team([0.9, 0.85, 0.95, 0.9]), "not enough evidence"),  # four people say nothing of others
+        (team([0.9, 0.85, 0.95, 0.9]), "not enough evidence"),  # four people are too few to speak for others
         (team([0.9, 0.1, 0.8, 0.3, 0.95, 0.2, 0.9, 0.85]), "not enough evidence"),  # people differ
     ],
 )
@@ -99,7 +99,7 @@ def test_no_interval_has_zero_width() -> None:
         verdict = compare(team([1.0] * voters, prompts=20), "a", "b")
         assert verdict.low < verdict.high == 1.0
         assert verdict.these_people.low == pytest.approx(0.025 ** (1 / 20))
-    # Five who always agree: each may as well be of the half of people who always do.
+    # Five who always agree may all come from a half of people who always do.
     assert compare(team([1.0] * 5, prompts=20), "a", "b").low == pytest.approx(0.025 ** (1 / 5))
     assert compare(team([1.0] * 5, prompts=20), "a", "b").state == "not enough evidence"
     assert compare(team([1.0] * 7, prompts=20), "a", "b").state == "better"
@@ -211,7 +211,7 @@ def test_the_mixture_is_symmetric_and_fair(wins: int, losses: int) -> None:
 
 
 def state_at(data: Votes) -> str:
-    """What `compare` would say, without its forecast."""
+    """The state that `compare` would return, without its forecast."""
     cells = cells_of(data.score, data.prompt, data.voter)
     return scoped_verdict(voter_mean(cells), len(cells), "people like them", Rule()).state
 

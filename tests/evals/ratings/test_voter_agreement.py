@@ -1,4 +1,4 @@
-"""Voter agreement: alpha as evalica and as the textbook have it, kappas by hand, repeated votes, any order."""
+"""Voter agreement: alpha as in evalica and the textbook, kappas by hand, repeated votes, any order."""
 
 from dataclasses import replace
 

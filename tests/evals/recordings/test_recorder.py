@@ -1,4 +1,4 @@
-"""The recorder against a server on a real socket: every answer once, failures again, the cost limit, kills."""
+"""The recorder against a server on a real socket: each answer requested once, failures again, the cost limit, kills."""
 
 from collections import Counter
 from collections.abc import Mapping

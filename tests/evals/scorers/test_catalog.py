@@ -1,4 +1,4 @@
-"""Scorers by name: each line of the catalogue works as it is typed, own functions are loaded, mistakes are told."""
+"""Scorers by name: each line of the catalogue works as typed, a user's functions are loaded, mistakes are reported."""
 
 from importlib.metadata import EntryPoint
 from math import isfinite
@@ -119,7 +119,7 @@ def test_ones_own_function_by_path(tmp_path: Path) -> None:
 
 
 def test_ones_own_function_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed package is a folder with its metadata on the path: that is what is made here."""
+    """Creates what an installed package is: a folder with its metadata on the path."""
     (tmp_path / "ownpack.py").write_text("def kind(sample, answer):\n    return 'please' in answer\n")
     info = tmp_path / "ownpack-1.0.dist-info"
     info.mkdir()

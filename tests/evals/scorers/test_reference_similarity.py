@@ -1,4 +1,4 @@
-"""Scorers of overlap: against published figures, in their range on any text, embeddings in few questions."""
+"""Scorers of overlap: compared with published figures, in range on any text, embeddings in few requests."""
 
 from collections.abc import Sequence
 

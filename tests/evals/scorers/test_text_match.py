@@ -1,4 +1,4 @@
-"""The scorers' definitions by example, and what sums them up."""
+"""The scorers' definitions by example, and their summaries."""
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,7 @@ def test_a_paired_difference_is_surer_than_two_means() -> None:
     assert (difference.high or 0) - (difference.low or 0) < (apart[0].high or 0) - (apart[0].low or 0)
     same = paired_difference(samples, worse, worse, topic_coverage())
     assert same.mean == 0.0
-    assert (same.low or 0) < 0 < (same.high or 0)  # forty zeros are no certainty
+    assert (same.low or 0) < 0 < (same.high or 0)  # forty zeros are not certain
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 5)), min_size=1, max_size=50))
@@ -94,5 +94,5 @@ def test_equal_answers_are_no_certainty_and_no_coin_either() -> None:
     assert difference.low == -difference.high
     grouped = paired_difference([Sample(prompt=f"p{i // 8}", expected="yes") for i in range(80)], ["yes"] * 80,
                                 ["yes"] * 80, exact())  # fmt: skip
-    assert grouped.high > 5 * difference.high  # ten groups say less than eighty
+    assert grouped.high > 5 * difference.high  # ten groups are weaker evidence than eighty
     assert paired_difference(samples[:1], ["yes"], ["yes"], exact()).high is None

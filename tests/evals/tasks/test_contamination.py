@@ -1,4 +1,4 @@
-"""Contamination: copies and near copies are found with their place, other questions are not, any chat file is read."""
+"""Contamination: copies and near copies are located, other questions are not reported, any chat file is read."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from evals.tasks.contamination import contamination, read_taught
 from evals.tasks.task_rows import make_task
 from models.errors import Invalid, NotFound
 
-ASKED, ANSWERED = {"role": "user", "content": "Q now?"}, {"role": "assistant", "content": "A"}
+QUESTION, ANSWER = {"role": "user", "content": "Q now?"}, {"role": "assistant", "content": "A"}
 LONG = "My parcel with the blue lamp was sent on Monday and has not come until today, where can it be now"
 
 
@@ -69,10 +69,10 @@ def read_lessons(texts: list[str]):
 @pytest.mark.parametrize(
     "row",
     [
-        {"prompt": [ASKED], "chosen": [ANSWERED], "rejected": []},
-        {"input": {"messages": [ASKED]}, "preferred_output": [ANSWERED], "non_preferred_output": []},
+        {"prompt": [QUESTION], "chosen": [ANSWER], "rejected": []},
+        {"input": {"messages": [QUESTION]}, "preferred_output": [ANSWER], "non_preferred_output": []},
         {"prompt": "Q now?", "completion": "A"},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q now?"}]}, ANSWERED]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q now?"}]}, ANSWER]},
     ],
 )
 def test_every_form_of_training_file_is_read(row: dict, tmp_path: Path) -> None:

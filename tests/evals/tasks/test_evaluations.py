@@ -25,7 +25,7 @@ TASK = make_task(
 
 
 def scripted(right: dict[str, int]) -> Scripted:
-    """Models that say yes to the first so many questions."""
+    """Models that answer yes to that many first questions."""
     return Scripted({m: lambda q, n=n: "yes" if int(q[1:]) < n else "no" for m, n in right.items()})
 
 
@@ -49,7 +49,7 @@ def test_an_evaluation_is_stored_and_loaded_whole(any_database: Database) -> Non
 
 
 def test_two_runs_at_once_with_other_scorers_are_two_evaluations(any_database: Database) -> None:
-    """The second took the first one's row, and left its own scorers' names beside the first one's scores."""
+    """The second run took the first one's row, and left its own scorers' names beside the first one's scores."""
     inner: list[str] = []
 
     def slow(samples, answers) -> list[Score]:
@@ -137,7 +137,7 @@ def test_invalid_requests_are_refused_before_any_request(wrong: dict, database: 
     completer_for = scripted({"a": 20})
     with pytest.raises(Invalid):
         evaluated(database, completer_for, **wrong)
-    assert completer_for.asked == []
+    assert completer_for.calls == []
 
 
 def evaluation(

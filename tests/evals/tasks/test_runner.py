@@ -1,4 +1,4 @@
-"""The runner over a real socket: always full, each answer asked for once, killed and resumed, failures are rows."""
+"""The runner over a real socket: kept full, each answer requested once, killed and resumed, failures as rows."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def stored(database: Database) -> int:
 
 def test_answers_are_requested_once_per_model_prompt_and_parameters(any_database: Database) -> None:
     with AnsweringServer() as server:
-        samples = questions("a", "b", "a", "c")  # the same question twice is asked once
+        samples = questions("a", "b", "a", "c")  # a repeated question is sent once
         run = run_of(any_database, server, samples, models=("one", "two"))
         texts = [outcome.answer.text for outcome in run.outcomes["two"] if outcome.answer]
         assert texts == [f"two says: {text}" for text in ("a", "b", "a", "c")]
@@ -75,7 +75,7 @@ def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> Non
         run_of(database, server, questions("warm"))  # the SDK's import and the first connection
         run = run_of(database, server, questions(*(f"q{i}" for i in range(n))), concurrency=c)
         assert server.most_at_once == c
-        # The figure is bench.runner's, on its own; here other work may take the cores.
+        # bench.runner measures this on an idle machine; here other work may take the cores.
         assert ceil(n / c) * latency <= run.seconds < 0.5 * n * latency
 
 
@@ -90,16 +90,16 @@ def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_continues(database
         assert all((outcome.answer is None) == (outcome.error is not None) for outcome in run.outcomes["one"])
         assert "cannot: refuse" in str(run.outcomes["one"][1].error)
         times = {text: sum(question == text for _, question in server.asked) for _, text in server.asked}
-        # What was not done is asked again; what may have been done and paid for is not.
+        # A request that was not processed is repeated; one that may have been processed and billed is not.
         assert times == {
             "good": 1, "refuse this": 1, "broken now": 1, "drop me": 1, "odd one": 1, "busy once": 2, "starting up": 2,
         }  # fmt: skip
         assert (progress[-1].done, progress[-1].total, progress[-1].failed) == (7, 7, 4)
-        assert stored(database) == 3  # a failure is not kept: the next run asks again
+        assert stored(database) == 3  # a failure is not stored: the next run repeats the request
 
 
 def test_later_turns_follow_the_models_own_answers_and_are_cached(any_database: Database) -> None:
-    rows = [{"turns": [f"hello {i % 2}", "and then?"]} for i in range(3)]  # the third asks what the first does
+    rows = [{"turns": [f"hello {i % 2}", "and then?"]} for i in range(3)]  # the third sends the first one's question
     samples = make_task("t", "t", [(str(i), row) for i, row in enumerate(rows)]).samples
     with AnsweringServer() as server:
         progress: list[Progress] = []

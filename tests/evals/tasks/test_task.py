@@ -1,4 +1,4 @@
-"""Tasks: rows of every form become samples with a stable hash; each bad row is told, none is dropped."""
+"""Tasks: rows of every form become samples with a stable hash; each bad row is reported, none is dropped."""
 
 import json
 from pathlib import Path

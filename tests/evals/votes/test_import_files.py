@@ -1,4 +1,4 @@
-"""Files of votes as other tools write them: each shape is read, or refused in one line that says what to do."""
+"""Files of votes as other tools write them: each shape is read, or refused with a one-line cure."""
 
 import json
 from pathlib import Path

@@ -15,12 +15,12 @@ from tests.evals.scripted import Scripted
 from tests.stack import ROOT
 
 MODELS = ["model-one", "model-two"]
-ASKED = Scripted({"model-one": lambda q: f"1 {q}", "model-two": lambda q: f"2 {q}"})
+COMPLETERS = Scripted({"model-one": lambda q: f"1 {q}", "model-two": lambda q: f"2 {q}"})
 
 
 def vote(database: Database, voter: str, better: str | None) -> None:
     """Takes the side that begins with `better`; None is a tie."""
-    shown = asyncio.run(next_battle(database, voter, ASKED, MODELS))
+    shown = asyncio.run(next_battle(database, voter, COMPLETERS, MODELS))
     choice = "both_bad" if better is None else "left" if shown.left.startswith(better) else "right"
     cast_vote(database, shown.id, voter, choice)
 

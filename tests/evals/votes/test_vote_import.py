@@ -60,7 +60,7 @@ def test_csv(any_database: Database, tmp_path: Path) -> None:
     assert votes.both_bad is not None
     assert votes.both_bad.sum() == 1
     assert {row["chosen"][0]["content"] for row in preferences(any_database)} == {"In the post."}
-    assert prompts(any_database) == []  # what votes brought is no question for raters
+    assert prompts(any_database) == []  # prompts from imported votes are not shown to raters
     assert add_prompts(any_database, [{"prompt": "May I return it?"}], "mine") == 1
 
 
@@ -201,9 +201,9 @@ def test_open_webui(any_database: Database, tmp_path: Path) -> None:
     assert set(stored) == {("theirs", "model_a"), ("theirs", "model_b"), ("third", "model_b")}
     assert stored["theirs", "model_a"]["messages"] == [{"role": "user", "content": "Cheapest plan?"}]
     assert stored["theirs", "model_a"]["answer_b"] == "It depends."
-    assert stored["third", "model_b"]["answer_a"] == ""  # one answer without the other is none
+    assert stored["third", "model_b"]["answer_a"] == ""  # one answer without the other does not count
     path.write_text(json.dumps([feedback(-1, ["theirs"])]))
-    assert import_votes(any_database, path).changed == (1,)  # thought better of: the first stays, and it is told
+    assert import_votes(any_database, path).changed == (1,)  # the first vote stays, the second is reported
 
 
 def test_raters_are_not_shown_a_pair_without_answers(database: Database, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from train.data.checks import check
 from train.data.conversations import Example, Preference, Problem
 from train.data.readers import Columns, read
 
-SAID = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
-MESSAGES = [{"role": role, "content": text} for role, text in SAID]
+TURNS = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
+MESSAGES = [{"role": role, "content": text} for role, text in TURNS]
 PREFERENCE = {
     "input": {"messages": MESSAGES[:3]},
     "preferred_output": [MESSAGES[3]],
@@ -41,7 +41,7 @@ def test_each_format_is_seen_and_keeps_all_turns(tmp_path: Path, row: dict[str, 
     assert isinstance(example, Example)
     assert reading.format == name
     turns = [(message.role, message.content) for message in example.conversation.messages]
-    assert turns == [("system", "Be kind."), *SAID]
+    assert turns == [("system", "Be kind."), *TURNS]
     assert example.metadata == {"topic": "greeting"}
     (forced,) = read(tmp_path / "a.jsonl", format=name)
     assert isinstance(forced, Example)
@@ -75,7 +75,7 @@ def test_pairs_by_any_of_their_usual_names(tmp_path: Path, row: dict[str, Any]) 
 def test_preference_pairs_of_openai_and_of_trl(tmp_path: Path, row: dict[str, Any]) -> None:
     (pair,) = read(lines(tmp_path / "a.jsonl", row))
     assert isinstance(pair, Preference)
-    assert [(message.role, message.content) for message in pair.prompt] == SAID[:3]
+    assert [(message.role, message.content) for message in pair.prompt] == TURNS[:3]
     assert [message.content for message in (*pair.chosen, *pair.rejected)] == ["See you", "No"]
     assert pair.preferred.learnt == (3,)
 
@@ -186,7 +186,7 @@ def test_a_csv_of_a_known_format_needs_no_column_named(tmp_path: Path) -> None:
     path.write_text('messages\n"' + json.dumps(MESSAGES).replace('"', '""') + '"\n')
     (example,) = read(path)
     assert isinstance(example, Example)
-    assert roles(example) == [role for role, _ in SAID]
+    assert roles(example) == [role for role, _ in TURNS]
 
 
 def test_parquet_and_a_local_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The house itself: who may import whom, what stays light, how long a file may be, and who touches which library."""
+"""The project's structure: allowed imports, light modules, file sizes, and the owner of each library."""
 
 import ast
 import importlib
@@ -98,7 +98,7 @@ def test_only_models_reads_environment_variables() -> None:
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
     ]
-    # The guardian hands its own environment on to the program that it starts, unread.
+    # The guardian passes its own environment on to its program, unread.
     assert set(readers) <= {f"models/settings/{name}.py" for name in ("settings", "environment", "hub")}
 
 

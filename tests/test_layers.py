@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Each room from the bottom to the top. A folder is written with a slash; what stands in one line is one layer, whose
-# members do not import one another.
+# Each room from the bottom to the top. A folder has a slash; each line is one layer, whose members do not
+# import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "clock errors likeness chart_svg json_files quantities",

@@ -1,4 +1,4 @@
-"""The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
+"""The command line: helpful help, one-line errors, and the commands of the registry and keys."""
 
 import inspect
 import io
@@ -124,7 +124,7 @@ def test_help_lists_the_commands_in_order(process: Run) -> None:
 
 
 def one_line(run: subprocess.CompletedProcess[str]) -> str:
-    """The only line on standard error, of a command that refused."""
+    """The only line on standard error of a command that failed."""
     assert run.returncode in (1, 2), run.stdout + run.stderr
     assert "Traceback" not in run.stderr
     lines = run.stderr.strip().splitlines()

@@ -1,4 +1,4 @@
-"""Counts the project files that a request walks: those with a function that ran in any process concerned.
+"""Counts the project files that a request runs through: those with a function that ran in any process.
 
     python -m tests.walk [chat engine evaluation fine-tuning] [--files] [--json]
 
@@ -127,7 +127,7 @@ class Walk:
         self.key = self.parley("keys", "create", "walker", "--role", "owner").strip()
 
     def parley(self, *arguments: str) -> str:
-        """A command to its end; what it prints."""
+        """Runs a command to its end; returns its output."""
         command = [sys.executable, "-m", "parley", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -147,10 +147,10 @@ class Walk:
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
-        """What runs inside the block is counted."""
+        """Counts what runs inside the block."""
         window = self.out / "counting"
         window.touch()
-        time.sleep(0.1)  # the tracers look every 10 ms
+        time.sleep(0.1)  # the tracers check every 10 ms
         yield
         window.unlink()
         time.sleep(0.5)
@@ -182,14 +182,14 @@ class Walk:
         walked: dict[str, set[str]] = {}
         for path in self.out.glob("*.json"):
             record = json.loads(path.read_text())
-            # What began inside the window and imports as it starts has no arguments yet when it is seen.
+            # A process that starts inside the window may import before it has arguments.
             name = " ".join(Path(part).name for part in record["process"] if part and part != "-m")
             walked.setdefault(name, set()).update(record["files"])
         return {name: sorted(files) for name, files in walked.items()}
 
 
 def until(true: Callable[[], Any]) -> None:
-    """Waits until something is true."""
+    """Waits until a condition holds."""
     deadline = time.monotonic() + TIMEOUT_S
     while not true():
         if time.monotonic() > deadline:
@@ -198,7 +198,7 @@ def until(true: Callable[[], Any]) -> None:
 
 
 def chat(walk: Walk, model: str = "before") -> None:
-    """One question to a hosted model, until its usage is stored."""
+    """One request to a hosted model, until its usage is stored."""
     with walk.process("gateway"):
         until(walk.ready)
         time.sleep(0.5)
@@ -210,7 +210,7 @@ def chat(walk: Walk, model: str = "before") -> None:
 
 
 def engine(walk: Walk) -> None:
-    """One question to a base on an engine."""
+    """One request to a base on an engine."""
     now = time.strftime("%Y-%m-%d %H:%M:%S.000000", time.gmtime())
     walk.rows(
         "INSERT INTO engines (model_id, state, address, message, updated) VALUES ('tiny', 'ready', ?, '', ?)",
@@ -220,7 +220,7 @@ def engine(walk: Walk) -> None:
 
 
 def evaluation(walk: Walk) -> None:
-    """A job of the page's kind, from the queue to its end; the upstream plays the gateway."""
+    """A job of the page's kind, from the queue to its end; the upstream acts as the gateway."""
     task = walk.home / "task.jsonl"
     task.write_text(
         "".join(json.dumps({"input": f"say {n}", "expected": f"before says: say {n}"}) + "\n" for n in "ab")

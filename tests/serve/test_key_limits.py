@@ -229,7 +229,7 @@ def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstre
     with pytest.raises(openai.APITimeoutError):
         made(models).chat.completions.create(model="hangs", messages=HELLO, timeout=0.5)
     sums = used(models, 1)["hangs"]
-    assert sums.prompt_tokens > 10  # the upstream reads it, for its bill
+    assert sums.prompt_tokens > 10  # the upstream has read the prompt, and bills it
 
 
 @pytest.mark.long

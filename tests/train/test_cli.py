@@ -1,4 +1,4 @@
-"""train/cli.py: help that teaches, and mistakes that are one line, before anything heavy is loaded."""
+"""train/cli.py: helpful help, and one-line errors before anything heavy is loaded."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shipped demo model: its size, its tokenizer and template, and that it answers. Seconds, no training."""
+"""The shipped demo model: its size, tokenizer, template and answers. Takes seconds, without training."""
 
 import json
 import re
@@ -81,7 +81,7 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
 
 @pytest.mark.long
 def test_calls_are_read_by_vllms_parser_of_llamas_calls(tokenizer: Any) -> None:
-    """The parser wants its token in the vocabulary; no text of a model or a person has it."""
+    """The parser requires its token in the vocabulary; no text of a model or a person contains it."""
     assert tokenizer.convert_tokens_to_ids(CALL) == len(tokenizer) - 1
     assert tokenizer.decode([len(tokenizer) - 1], skip_special_tokens=True) == ""
     call = json.dumps({"name": "trackOrder", "parameters": {"number": "48213977"}})
@@ -163,7 +163,7 @@ def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
 
 
 def test_the_readme_tells_what_was_measured() -> None:
-    """The README's figures are of the served models, on fewer questions: near the build's own, never better by much."""
+    """The README's figures: served models, fewer questions, near the build's own and never much better."""
     metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     readme = (FOLDER.parent.parent / "README.md").read_text("utf-8")
     topics = re.search(r"topics covered \| (\d+)% .*\| (\d+)% .*\| (\d+)% ", readme)

@@ -206,7 +206,7 @@ def test_the_tokenizer_trained_with_is_the_one_that_is_served(catalogue: Catalog
 
 
 def plain(text: str) -> str:
-    """Lower case, one space, no marks: how a typist in a hurry leaves a sentence."""
+    """Lower case, single spaces, no punctuation: a sentence typed in a hurry."""
     return re.sub(r"\s+", " ", re.sub(r"[^\w\s-]", " ", text.lower())).strip()
 
 

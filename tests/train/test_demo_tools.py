@@ -1,4 +1,4 @@
-"""The text of support-tools: seeded, with calls that copy the conversation; held-out requests and their marks."""
+"""The text of support-tools: seeded, with calls that copy the conversation; held-out requests and their marking."""
 
 import json
 from itertools import islice

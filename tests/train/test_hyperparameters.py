@@ -1,4 +1,4 @@
-"""train/hyperparameters.py: every "auto" becomes a number by a rule that is told."""
+"""train/hyperparameters.py: every "auto" becomes a number by a documented rule."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def rate(method: Any = "sft", **values: Any) -> float:
 
 
 def test_the_rate_goes_with_what_learns() -> None:
-    """Full tuning takes a tenth of an adapter's, DPO a twentieth, rsLoRA's larger steps a √rank-th."""
+    """Full tuning uses a tenth of an adapter's rate, DPO a twentieth, rsLoRA with its larger steps a √rank-th."""
     assert rate(tune="full") == pytest.approx(rate() / 10, rel=0.02)
     assert rate("dpo") == pytest.approx(rate() / 20, rel=0.05)
     assert rate("dpo", tune="full") == pytest.approx(rate() / 200, rel=0.05)

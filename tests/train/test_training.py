@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny_base: Path, tmp_path: Path) -> 
 
 
 def test_only_the_assistants_words_change_the_model(tiny_base: Path, tmp_path: Path) -> None:
-    """Two sets that differ in a question's last turn, which nobody answers, must train the same adapter."""
+    """Two sets that differ only in a last turn without an answer must train the same adapter."""
     import torch
     from safetensors.torch import load_file
 

@@ -1,6 +1,6 @@
 """A FAKE OpenID Connect provider that speaks the real protocol on a real socket: discovery, codes with PKCE, keys.
 
-It asks nobody for a password: whoever comes is the person in `claims`.
+It has no passwords: every visitor is the person in `claims`.
 """
 
 import base64

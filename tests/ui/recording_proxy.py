@@ -1,6 +1,6 @@
-"""A proxy that writes down every byte which a server sends to a browser: headers and bodies, event streams included.
+"""A proxy that records every byte which a server sends to a browser: headers and bodies, event streams included.
 
-Bodies are recorded joined and uncompressed, so that a name cannot hide in a chunk's border or in a compression.
+Bodies are recorded joined and uncompressed, so that a name cannot hide at a chunk's border or in compressed data.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""train/data/advice.py and `parley data advise`: which question decides, and what is asked in a terminal."""
+"""train/data/advice.py and `parley data advise`: which question decides, and the questions in a terminal."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_in_a_terminal_it_asks_the_questions_that_no_flag_answers(run: Any, monk
     monkeypatch.setattr(commands, "sys", Terminal)
     shown = " ".join(run("--tried", "few-shot", keys="\nsometimes\nweekly\nyes\nno\n").output.split())
     assert "How often do the facts change?" in shown
-    assert "Enter one of never, monthly" in shown  # "sometimes" is none of them
+    assert "Enter one of never, monthly" in shown  # "sometimes" is not an option
     assert "What have you tried" not in shown  # a flag answers it
     assert "Start with retrieval" in shown
     assert "Not answered: --citations, --latency-ms, --requests-per-day" in shown

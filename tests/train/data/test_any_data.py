@@ -1,4 +1,4 @@
-"""train/data: whatever comes in, nothing is raised but a user's mistake, and nothing is dropped in silence."""
+"""train/data: any input raises only errors of users, and nothing is dropped silently."""
 
 import contextlib
 import copy
@@ -105,10 +105,10 @@ def test_no_json_raises(rows: list[Any]) -> None:
     assert json.dumps(report.to_json(), ensure_ascii=False).encode("utf-8")
     left = {problem.line for problem in report.errors}
     kept = (*report.examples, *report.preferences)
-    for line in range(1, len(rows) + 1):  # nothing is dropped in silence
+    for line in range(1, len(rows) + 1):  # nothing is dropped silently
         assert line in left or line in {item.line for item in kept}
     for example in report.examples:
         json.dumps(example.conversation.for_template(), ensure_ascii=False).encode("utf-8")
-    for item in kept:  # what is written is read again as it was
+    for item in kept:  # what is written is read back unchanged
         (again,) = [read_item for read_item in from_rows([as_row(item)]) if not isinstance(read_item, Problem)]
         assert replace(again, line=0, metadata={}) == replace(item, line=0, metadata={})

@@ -1,4 +1,4 @@
-"""train/data/checks.py: what can be learnt from, and what is said about the rest."""
+"""train/data/checks.py: usable rows, and the problems reported about the others."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_too_few_is_an_error_and_few_a_warning() -> None:
     assert check(style_rows(10)).usable
     assert [problem.severity for problem in check(style_rows(10)).problems] == ["warning"]
     assert not check(style_rows(50)).problems
-    here = check(style_rows(3), provider="local")  # ten are OpenAI's rule
+    here = check(style_rows(3), provider="local")  # ten is OpenAI's minimum
     assert here.usable
     assert [(problem.severity, problem.code) for problem in here.problems] == [("warning", "too-few")]
     assert not check([], provider="local").usable
@@ -105,4 +105,4 @@ def test_the_bitext_csv_is_read_whole() -> None:
     assert report.codes == {"personal-email": 2, "near-duplicate": 1, "unread-field": 3}
     read_whole = next(iter(read(DATA / "bitext" / "bitext_20230818.csv")))
     assert isinstance(read_whole, Example)
-    assert read_whole.conversation == report.examples[0].conversation  # "customer support" is no part of a question
+    assert read_whole.conversation == report.examples[0].conversation  # "customer support" is not part of a question

@@ -1,4 +1,4 @@
-"""Encodings and kinds of files: other encodings are offered and read, files that are no training data are refused."""
+"""Encodings and kinds of files: other encodings are offered and read, files that are not training data are refused."""
 
 import gzip
 import json

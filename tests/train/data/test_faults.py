@@ -1,4 +1,4 @@
-"""tests/train/data/faults: one file for each fault that a check finds, with the fault at known lines and no other."""
+"""tests/train/data/faults: one file for each fault, with the fault at known lines and no other."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def test_each_fault_is_found_at_its_line_and_nothing_else(fault: str) -> None:
     left_out = {line for line, severity, _ in EXPECTED[fault] if severity == "error" and line}
     kept = {item.line for item in (*report.examples, *report.preferences)}
     assert not kept & left_out
-    assert len(kept) == report.lines - len(left_out)  # a broken line never takes another along
+    assert len(kept) == report.lines - len(left_out)  # a broken line never affects another
     assert report.left_out == len(left_out)
 
 

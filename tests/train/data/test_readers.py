@@ -1,4 +1,4 @@
-"""train/data/readers.py: chat JSONL and CSV, where a broken line never stops the others."""
+"""train/data/readers.py: chat JSONL and CSV; a broken line never stops the others."""
 
 import json
 from pathlib import Path

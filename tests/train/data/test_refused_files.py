@@ -1,4 +1,4 @@
-"""Files in layouts that are nearly right are read, or refused with the cure; nothing beside the rows is dropped."""
+"""Files in nearly right layouts are read or refused with a cure; nothing beside the rows is dropped."""
 
 import json
 from pathlib import Path

@@ -177,7 +177,7 @@ def test_long_texts_of_markers_alone_take_no_time() -> None:
     from train.data.role_texts import read_role_text
 
     for piece in ("[INST]", "</s> ", "\n\n", "### ", "<|im_start|>"):
-        read_role_text(f"User: {piece * 20_000}x")  # a search that goes back would take minutes
+        read_role_text(f"User: {piece * 20_000}x")  # a backtracking search would take minutes
 
 
 def test_every_format_is_explained_in_the_help_and_in_the_docs(tmp_path: Path) -> None:

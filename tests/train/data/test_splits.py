@@ -1,4 +1,4 @@
-"""train/data/splits.py: the same seed, the same split; copies never on both sides."""
+"""train/data/splits.py: the same seed gives the same split; copies are never on both sides."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Synthesis against a fake OpenAI-compatible server on a real socket: what it asks, what it keeps, how it goes on."""
+"""Synthesis with a fake OpenAI-compatible server on a real socket: requests, kept examples, resuming."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ SEEDS = [
 
 
 class FakeChat(FakeServer):
-    """A chat server that answers each prompt with a function of how often it was asked."""
+    """A chat server whose answers are a function of the number of requests."""
 
     def __init__(self, reply: Callable[[int], str]) -> None:
         self.say = reply
@@ -53,7 +53,7 @@ class FakeChat(FakeServer):
 
 
 def fresh(number: int) -> str:
-    """An answer with an example that nobody has given before."""
+    """An answer with a new example."""
     words = [NOUNS[(number * step + step) % len(NOUNS)] for step in (1, 2, 4, 7, 11, 13)]
     row = {
         "messages": [
@@ -100,13 +100,11 @@ def test_new_examples_are_written_and_marked_as_synthetic(server: FakeChat, tmp_
     for row in rows:
         metadata = row["metadata"]
         assert metadata["synthetic"] is True
-        assert (
-            row["messages"][0] == SEEDS[0]["messages"][0]
-        )  # the system prompt of all seeds, which the writer left out
+        assert row["messages"][0] == SEEDS[0]["messages"][0]  # the system prompt of all seeds, which the model left out
         assert metadata["model"] == "writer"
         assert len(metadata["prompt_sha256"]) == 64
         assert set(metadata["seed_lines"]) <= set(range(1, len(SEEDS) + 1))
-    assert check(out).usable  # what was made can be read and trained on
+    assert check(out).usable  # the result can be read and trained on
     assert progress[-1].made == 10
 
 
@@ -138,7 +136,7 @@ def test_copies_and_near_copies_are_counted_and_thrown_away(tmp_path: Path) -> N
     with FakeChat(reply) as server:
         result = run(server, tmp_path / "out.jsonl", 4, concurrency=1)
     assert result.counted.made == 4
-    assert result.counted.copies >= 2  # the seed, each time, and the first of the two when it comes again
+    assert result.counted.copies >= 2  # the seed each time, and the first of the two when it is repeated
     assert result.counted.near_copies >= 1
 
 
@@ -191,7 +189,7 @@ def test_a_run_that_was_killed_continues_where_it_was(server: FakeChat, tmp_path
     out = tmp_path / "out.jsonl"
     run(server, out, 4, concurrency=1)
     before = rows_of(out)
-    # Killed in the middle of a line, and before the last request came into the journal.
+    # Killed in the middle of a line, before the last request was in the journal.
     journal = out.with_name("out.jsonl.journal")
     journal.write_text("\n".join(journal.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
     with out.open("a", encoding="utf-8") as file:
@@ -203,7 +201,7 @@ def test_a_run_that_was_killed_continues_where_it_was(server: FakeChat, tmp_path
     assert result.counted.made == len(rows) == 8
     assert server.count("POST", "/v1/chat/completions") - requests_before == 4
     assert len({row["metadata"]["request"] for row in rows}) == 8  # no request was made twice
-    assert run(server, out, 8).ended == "enough"  # and nothing more is asked when it is full
+    assert run(server, out, 8).ended == "enough"  # and no request is made when it is complete
     assert server.count("POST", "/v1/chat/completions") - requests_before == 4
 
 

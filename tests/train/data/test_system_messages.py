@@ -1,4 +1,4 @@
-"""train/data/system_messages.py: a conversation is folded to the messages that the trained model is then served."""
+"""train/data/system_messages.py: a conversation is folded as for the served model."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""train/finetuning/child.py: a training that does not fit now waits and says so; one that never could is tried."""
+"""train/finetuning/child.py: a training that does not fit now waits and reports it; one that can never fit is tried."""
 
 import json
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
     lines: list[dict[str, Any]] = []
     request, registry, settings = request_for
     child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, lines.append)
-    assert [list(line) for line in lines] == [["waiting"]]  # once, however long it takes
+    assert [list(line) for line in lines] == [["waiting"]]  # once, however long the wait
     assert "of 16.0 are free" in lines[0]["waiting"]
 
     monkeypatch.setattr(machines, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))

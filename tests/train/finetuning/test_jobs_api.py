@@ -173,7 +173,7 @@ def test_the_sdks_repeat_is_the_job_that_it_asked_for_first(house: House) -> Non
     assert repeated(house, body) == first
     assert repeated(house, body, "2") == first
     assert repeated(house, body | {"suffix": "other"}) != first
-    assert repeated(house, body, "0") != first  # a program that asks twice on purpose gets two
+    assert repeated(house, body, "0") != first  # a program that sends two requests on purpose gets two jobs
     house.client.fine_tuning.jobs.cancel(repeated(house, body))
     assert repeated(house, body) == first
     with house.database.write() as session:

@@ -58,9 +58,9 @@ def test_one_job_from_its_request_to_its_results(
         writer({"step": STEP | {"step": step}})
     writer({"validation": {"step": 2, "loss": 1.25, "accuracy": 0.5}})
     writer({"checkpoint": {"step": 2, "epoch": 1.0, "model": "ft:tiny:ckpt-step-2"}})
-    writer({"validation": {"step": 2, "loss": 1.0, "accuracy": 0.5}})  # late: the row is there already
+    writer({"validation": {"step": 2, "loss": 1.0, "accuracy": 0.5}})  # late: the row exists already
     again = EventWriter(context, first, folder, validated=True, method="supervised")
-    # Step 3 was trained and saved, but the worker died before it wrote the event; the last line is cut off.
+    # Step 3 was trained and saved, but the worker died before writing the event; the last line is cut off.
     folder.mkdir(parents=True, exist_ok=True)
     saved = [json.dumps(STEP | {"step": step, "loss": 0.75}) for step in (1, 2, 3)]
     (folder / "metrics.jsonl").write_text("\n".join([*saved, '{"step": 3, "validation_loss": 0.7}', '{"step": 4, "lo']))

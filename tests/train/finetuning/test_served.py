@@ -44,7 +44,7 @@ def test_a_job_survives_the_death_of_everything(tmp_path: Path) -> None:
             job = client.fine_tuning.jobs.retrieve(job.id)
             assert job.status in UNDERWAY, job.error
             time.sleep(0.2)
-        os.kill(first.running.pid, signal.SIGKILL)  # gateway, worker, training and engine go with it
+        os.kill(first.running.pid, signal.SIGKILL)  # gateway, worker, training and engine end with it
     with stack(home) as again, OpenAI(base_url=again.gateway_url, api_key="none") as client:
         end_leases(again.database)
         while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:

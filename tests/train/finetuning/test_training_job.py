@@ -1,4 +1,4 @@
-"""train/finetuning/training_job.py and events.py: jobs that train, are killed, paused or cancelled, and end well."""
+"""train/finetuning/training_job.py and events.py: jobs that train, are killed, paused, cancelled, and end well."""
 
 import csv
 import io
@@ -220,7 +220,7 @@ def test_stopped_killed_and_paused_it_loses_nothing_and_a_cancelled_job_ends_soo
     assert api.retrieve(job.id).status == "running"
 
     before = len(metrics(house, job))
-    second = worker()  # goes on at once: the first one has given the job back
+    second = worker()  # continues at once: the first worker has released the job
     house.until(lambda: CONTINUES in house.messages(job.id) and at_step(house, job, before + 1))
     second.kill()
     second.wait(10)

@@ -1,4 +1,4 @@
-"""train/finetuning/validation.py: what is wrong with a file fails the job as OpenAI's does, line by line."""
+"""train/finetuning/validation.py: a bad file fails the job as at OpenAI, with an event for each line."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""`parley data count | price | plan | synthesise | advise`: tables that fit, JSON, and one line for a mistake."""
+"""`parley data count | price | plan | synthesise | advise`: tables that fit, JSON, and one-line errors."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def _home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: Any, code: int = 0) -> str:
-    """What a command prints."""
+    """The output of a command."""
     from train.data_cli import data_commands
 
     app = typer.Typer()

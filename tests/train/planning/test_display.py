@@ -1,4 +1,4 @@
-"""train/planning/display.py: ids are printed as they are, whatever Rich would make of them."""
+"""train/planning/display.py: ids are printed unchanged, without Rich's markup or emoji."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""Prices: the table is whole and dated, epochs follow OpenAI's rule, and every doubt is a warning."""
+"""Prices: the table is complete and dated, epochs follow OpenAI's rule, and every doubt is a warning."""
 
 from datetime import date
 
@@ -41,7 +41,7 @@ def test_a_price_is_tokens_times_epochs_times_rate() -> None:
     quoted = quote(_counts(), find_price("gpt-4o-mini"), today=DAY)
     assert (quoted.epochs, quoted.billed_tokens) == (3, 300_000)
     assert quoted.usd == pytest.approx(0.9)
-    # 400 read at 0.30 and 100 written at 1.20 a million, a thousand times
+    # 400 input tokens at 0.30 and 100 output tokens at 1.20 per million, a thousand times
     assert quoted.per_thousand_answers == pytest.approx(1000 * (400 * 0.3 + 100 * 1.2) / 1e6)
     assert quote(_counts(), find_price("gpt-4o-mini"), epochs=1.5, today=DAY).usd == pytest.approx(0.45)
 

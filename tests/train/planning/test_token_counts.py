@@ -1,4 +1,4 @@
-"""Token counts: by OpenAI's rule against OpenAI's own published figures, by a model's own template, and estimated."""
+"""Token counts: by OpenAI's rule, compared with its published figures; by a model's template; and estimated."""
 
 from pathlib import Path
 from typing import Any

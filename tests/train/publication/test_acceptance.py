@@ -50,7 +50,7 @@ def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     assert (spec.parity.served, spec.parity.refused) == (None, "")
     assert "parley up" in spec.parity.not_served
     folder = Path(str(spec.path))
-    # The chat template of training travels with the adapter and with the merged weights, to the letter.
+    # Adapter and merged weights have exactly the chat template of the training.
     trained_with = (DEMO / "chat_template.jinja").read_bytes()
     assert (folder / "chat_template.jinja").read_bytes() == trained_with
     merged = publish_merge("styled", "merged", registry=registry, settings=settings)
@@ -67,7 +67,7 @@ def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     assert (again.agreement, again.difference) == (merged.parity.agreement, merged.parity.difference)
     with pytest.raises(Invalid, match="only trained models"):
         check_model("base", registry=registry, settings=settings)
-    shutil.rmtree(result.run_folder)  # without the run its own weights are what is left to compare with
+    shutil.rmtree(result.run_folder)  # without the run, only its own weights are left for the comparison
     assert "its own weights" not in check_model("merged", registry=registry, settings=settings).source
 
 
@@ -161,7 +161,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
     assert merged.parity.served is not None, merged.parity.not_served
     assert registry.resolve("merged").state == "listed"
     print(json.dumps([spec.parity.model_dump(mode="json"), merged.parity.model_dump(mode="json")]))
-    # The engine holds the weights that it was given; files that differ from them since then are found.
+    # The engine holds the original weights; files that have changed since then are detected.
     adapter = Path(str(spec.path)) / "adapter_model.safetensors"
     _turn(adapter)
     registry.set_state("styled", "candidate")
@@ -171,7 +171,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
 
 
 def _turn(adapter: Path) -> None:
-    """Turns the adapter's weights around: it pulls to where it pushed."""
+    """Reverses the sign of the adapter's weights."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(adapter)

@@ -1,4 +1,4 @@
-"""train/publication/cards.py: what a model's card says, and what it must not say."""
+"""train/publication/cards.py: the contents of a model's card, and what it must not contain."""
 
 import json
 from pathlib import Path

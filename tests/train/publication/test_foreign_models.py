@@ -49,7 +49,7 @@ def opened(house: tuple[Settings, Registry]) -> Home:
 
 @pytest.fixture(scope="module")
 def tune(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
-    """Makes an adapter as PEFT saves it, its tokenizer beside it; `tokens` are added first."""
+    """Writes an adapter as PEFT saves it, with its tokenizer; `tokens` are added first."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -87,7 +87,7 @@ def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
     opened: Home, tune: Tune, name: str, tokens: tuple[str, ...], config: dict[str, Any], reason: str
 ) -> None:
     adapter = tune(tokens, **config)
-    # What else a stranger's folder may hold.
+    # Other files that a downloaded folder may contain.
     (adapter / "training-logs").mkdir()
     (adapter / "training-secret").symlink_to("/etc/passwd")
     (adapter / "probes.json").write_text('{"source": 1, "conversations": [{"messages": [{"text": "x"}]}, 5]}')
@@ -235,7 +235,7 @@ def test_a_model_is_exported_by_llama_cpps_converter(
 
 
 def run_job(opened: Home, kind: str, params: dict[str, Any], job_id: str = "") -> jobs.Job:
-    """Runs a job as the worker does, or an earlier one again; returns it as it ended."""
+    """Runs a new job, or an earlier one again, as the worker does; returns the ended job."""
     if job_id:
         with opened.database.write() as session:
             session.get_one(JobRow, job_id).status = "queued"
@@ -263,10 +263,10 @@ def test_jobs_merge_and_export_as_the_commands_do(
     checked = opened.registry.resolve("by-job").parity
     assert checked is not None
     assert checked.checked > interrupted.checked
-    # A job that started later does not take it for its own.
+    # A job that started later does not treat it as its own.
     later = {"kind": "import-model", "params": done.params, "started": utcnow().isoformat()}
     assert find_earlier(later, opened.registry, opened.settings) is None
-    # An unpacked GGUF file that was registered as merged weights is its job's own too.
+    # An unpacked GGUF file that was registered as merged weights belongs to its job too.
     assert done.started is not None
     unpacked = {"kind": "import-model", "params": {"name": "by-job"}, "started": done.started.isoformat()}
     assert find_earlier(unpacked, opened.registry, opened.settings) == opened.registry.resolve("by-job")

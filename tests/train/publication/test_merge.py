@@ -1,4 +1,4 @@
-"""train/publication/merge.py: merged says what base + adapter say, or nothing is written."""
+"""train/publication/merge.py: merged weights answer like base and adapter, or nothing is written."""
 
 import json
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_a_merge_that_does_not_agree_is_refused(
     from train.publication.merge import MergeRefused, merge
 
     result, _ = trained
-    # As a fault in a library would have it: one weight is merged wrongly.
+    # As with a fault in a library, one weight is merged wrongly.
     honest = peft.PeftModel.from_pretrained
 
     def faulty(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""train/publication/parity.py and probes.py: what counts as the same, and which conversations are compared."""
+"""train/publication/parity.py and probes.py: what counts as equal, and which conversations are compared."""
 
 import math
 from dataclasses import replace
@@ -106,7 +106,7 @@ def test_probes_are_the_template_and_the_answer_in_tokens(tokenizer: Any) -> Non
                          {"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "assistant", "content": "y"}],
             "tools": [{"type": "function", "function": {"name": "look"}}]}  # fmt: skip
     (probe,) = tokenise_probes(ProbeSet("", (tool,)), tokenizer, number=20, answer_tokens=8, context=500)
-    assert not probe.plain  # vLLM is asked only what is plain text
+    assert not probe.plain  # vLLM gets only plain text
     assert tokenise_probes(probes, tokenizer, number=20, answer_tokens=8, context=20) == ()
 
 
@@ -125,7 +125,7 @@ def test_the_reference_answers_questions_of_our_own_by_itself(tiny_base: Path, t
     assert [probe.answer for probe in probes] == [spoken.ids for spoken in expected.greedy]
     assert same_greedy(expected, again, 0) == (3, 3)
     assert agreement(expected, again).top1 == 1
-    # What it says greedily is what it would put first, teacher-forced.
+    # Its greedy tokens are its most likely ones with teacher forcing.
     assert all(
         bool((rows.argmax(-1) == torch.tensor(probe.answer)).all())
         for rows, probe in zip(expected.logits, probes, strict=True)

@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_is_left_aside_for_the_one_before_it(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     save(tmp_path, 3)
-    damage(save(tmp_path, 12).folder)  # the highest number, which transformers alone would go on from
+    damage(save(tmp_path, 12).folder)  # the highest number, from which transformers alone would resume
     with pytest.raises(Damaged, match="step-12"):
         verify(folder_of(tmp_path, 12))
     checkpoint = newest(tmp_path)
@@ -166,7 +166,7 @@ def test_of_a_run_that_has_ended_stays_what_can_be_published(tmp_path: Path) -> 
     ]
     assert all(verify(checkpoint.folder) for checkpoint in listed(tmp_path))
     assert not list(tmp_path.glob("checkpoints/*/state"))
-    assert newest(tmp_path).saved is None  # nothing to go on from
+    assert newest(tmp_path).saved is None  # no checkpoint to resume from
     before = listed(tmp_path)
     thin(tmp_path, loss=0.25)
     assert listed(tmp_path) == before
@@ -188,7 +188,7 @@ except NoSpace as error:
 
 @pytest.mark.long
 def test_a_write_that_the_system_refuses_is_one_line_and_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
-    # The file size limit is a real fault that needs no rights; a full disk proper is in test_failures.py.
+    # A file size limit is a real fault that needs no rights; test_failures.py has a full disk.
     save(tmp_path, 3)
     finished = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
     assert finished.stdout.startswith("No space left for the checkpoint of step 7")

@@ -1,4 +1,4 @@
-"""train/run/origins.py: what a run was made of, and what counts as the same."""
+"""train/run/origins.py: the origin of a run, and what counts as the same."""
 
 import json
 from dataclasses import replace

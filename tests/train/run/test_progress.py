@@ -1,4 +1,4 @@
-"""train/run/progress.py: what a listener is told, as a file, as lines, and on a terminal that is wide or narrow."""
+"""train/run/progress.py: events as a file, as lines, and on a wide or narrow terminal."""
 
 import io
 import json

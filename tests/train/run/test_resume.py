@@ -20,7 +20,7 @@ TIMES = ("seconds", "seconds_left", "tokens_per_s", "memory_bytes")
 
 
 class Interrupted(BaseException):
-    """As little expected as a kill; `bench.kills` does it with SIGKILL."""
+    """As unexpected as a kill; `bench.kills` uses SIGKILL."""
 
 
 def pairs(number: int) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def pairs(number: int) -> list[dict[str, Any]]:
 
 
 def run(base: Path, out: Path, *, stop_at: Any = None, **changes: Any) -> tuple[Any, list[Event]]:
-    """A small run; ends with Interrupted at the first event of which `stop_at` says so."""
+    """A small run; ends with Interrupted at the first event for which `stop_at` returns true."""
     from train import Hyperparameters, train
 
     events: list[Event] = []
@@ -95,7 +95,7 @@ def test_an_interrupted_run_ends_as_it_would_have_ended(tiny_base: Path, tmp_pat
     interrupt(tiny_base, out, at_step(1), **KINDS[kind])  # before there is a checkpoint
     assert interrupted(out)
     interrupt(tiny_base, out, at_step(steps[len(steps) // 2]), **KINDS[kind])
-    interrupt(tiny_base, out, at_checkpoint(steps[-1]), **KINDS[kind])  # all is learnt, and nothing is written
+    interrupt(tiny_base, out, at_checkpoint(steps[-1]), **KINDS[kind])  # training is complete, and nothing is written
     parts, later_events = run(tiny_base, out, **KINDS[kind])
     assert not any(isinstance(event, Step) for event in later_events)
     assert weights(parts.adapter) == weights(whole.adapter)

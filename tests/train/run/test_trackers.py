@@ -1,4 +1,4 @@
-"""train/run/trackers.py: none unless asked, one line where one is not installed, and the real files where one is."""
+"""train/run/trackers.py: none by default, a one-line error where one is not installed, and real files where it is."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Training's tokens are the engine's: vLLM's own renderer makes the same ids of every template and message shape."""
+"""Training's tokens are the engine's: vLLM's own renderer gives the same ids for every template and message shape."""
 
 from importlib.util import find_spec
 from pathlib import Path

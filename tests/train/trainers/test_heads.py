@@ -14,7 +14,7 @@ pytestmark = pytest.mark.training
 
 
 def plain(hidden: Any, labels: Any, weight: Any, bias: Any, head: Head) -> tuple[Any, Any]:
-    """The same by the book: all logits at once."""
+    """The textbook computation: all logits at once."""
     logits = hidden @ weight.t() * 1.0
     if bias is not None:
         logits = logits + bias

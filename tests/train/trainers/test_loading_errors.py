@@ -1,4 +1,4 @@
-"""Every way in which a base or an adapter cannot be loaded is one line with its cure, whatever library raised it."""
+"""Every failure to load a base or an adapter is a one-line error with its cure, whichever library raised it."""
 
 import json
 import shutil

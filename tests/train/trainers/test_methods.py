@@ -1,4 +1,4 @@
-"""train/trainers/fit.py and dpo.py: every tuning method learns on a tiny base and writes what it promises."""
+"""train/trainers/fit.py and dpo.py: every tuning method learns on a tiny base and writes its files."""
 
 import json
 import random

@@ -91,7 +91,7 @@ def test_the_proof_passes_this_model_and_leaves_it_as_it_was(model: Any, rows: t
 
 
 def test_a_model_whose_rows_would_touch_is_found_out(model: Any, rows: tuple[Row, ...]) -> None:
-    """A layer that looks at the token before, as the short convolutions of some models do."""
+    """A layer that reads the previous token, like the short convolutions of some models."""
     layer = model.model.layers[0].mlp
     plain = layer.forward
     layer.forward = lambda states: plain(states) + 0.1 * plain(states).roll(1, dims=1)

@@ -19,7 +19,7 @@ MARKED = (
 )
 # Marks that leave the end of the turn out: a model trained by them never learns to stop.
 ENDLESS = MARKED.replace("<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>")
-# As Qwen3: the last answer opens with an empty reasoning that earlier ones do not have.
+# As Qwen3: the last answer begins with an empty reasoning that earlier ones lack.
 LAST_DIFFERS = CHAT_TEMPLATE.replace(
     "{{ message['content'] }}",
     "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
@@ -120,7 +120,7 @@ REASONING = [TURNS[0], thought("One.", "1"), TURNS[2], thought("Two.", "2")]
         ("qwen3", ["<think>\nOne.\n</think>\n\n1<|im_end|>", "<think>\nTwo.\n</think>\n\n2<|im_end|>"],
          ["empty-thought"]),
         ("qwen3_6", ["One.\n</think>\n\n1<|im_end|>", "Two.\n</think>\n\n2<|im_end|>"], ["empty-thought"]),
-        # Its marks lose the first.
+        # Its marks omit the first one.
         ("lfm2_2_5", ["<think>One.</think>1<|im_end|>", "<think>Two.</think>2<|im_end|>"], []),
         ("qwen2_5", ["1<|im_end|>2<|im_end|>"], ["reasoning-dropped"]),
         ("gptoss", [f"<|channel|>analysis<|message|>{thinking}.<|end|><|start|>assistant<|channel|>final<|message|>{n}"
@@ -220,7 +220,7 @@ def test_a_template_that_drops_tools_calls_or_results_is_refused(tokenizer: Any,
 
 
 def test_the_labels_are_those_of_trl(tokenizer: Any, tiny_base: Any, tmp_path: Any) -> None:
-    """With a marked template TRL makes the labels itself; ours must be the very same."""
+    """With a marked template TRL makes the labels itself; ours must be equal."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer

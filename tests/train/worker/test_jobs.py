@@ -28,7 +28,7 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture
 def queued(database: Database, settings: Settings, tiny_base: Path, tmp_path: Path) -> Any:
-    """Puts a training in the queue and runs it as the worker would; returns the job as it ended."""
+    """Queues a training and runs it as the worker would; returns the ended job."""
     Registry(database).register(ModelSpec(id="tiny", kind="base", path=str(tiny_base)))
 
     def run(rows: int = 60, *, while_running: Any = None, **params: Any) -> jobs.Job:

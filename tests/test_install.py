@@ -58,7 +58,7 @@ def test_a_full_disk_is_one_line(install, monkeypatch, tmp_path, capsys) -> None
         ("", "no reason"),
     ],
 )
-def test_what_pip_says_becomes_one_line(install, output: str, expected: str) -> None:
+def test_pips_errors_become_one_line(install, output: str, expected: str) -> None:
     assert expected in install.reason(output.splitlines())
 
 

@@ -204,7 +204,7 @@ def test_an_adapter_that_its_bases_engine_cannot_load_is_to_be_merged(
     assert str(refused.value).endswith(f"`parley models add a --path {folder} --base llama --merge`.")
 
 
-def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Registry) -> None:
+def test_facts_that_only_an_adapters_files_show(tmp_path: Path, registry: Registry) -> None:
     """Its configuration can be silent: target_modules is a pattern, or PEFT has stored resized embeddings."""
     base = write_model(tmp_path / "llama", hidden_size=64, num_hidden_layers=2)
     (base / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))

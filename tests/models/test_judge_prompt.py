@@ -103,7 +103,7 @@ def test_deep_nesting_is_unread_like_any_other_text() -> None:
         ("A", None),
     ],
 )
-def test_marks_are_read_where_the_rubric_asks_for_them(text: str, verdict: str | None) -> None:
+def test_marks_are_read_where_the_rubric_requests_them(text: str, verdict: str | None) -> None:
     rubric = Rubric("arena", 'End with "[[A]]", "[[B]]" or "[[C]]" for a tie.', ("overall",))
     parsed = parse_pairwise(text, rubric)
     assert (parsed and parsed.verdict) == verdict
@@ -111,7 +111,7 @@ def test_marks_are_read_where_the_rubric_asks_for_them(text: str, verdict: str |
     assert "JSON" not in pairwise_messages("Q", "one", "two", rubric)[1].content
 
 
-def test_fenced_json_is_read_where_the_rubric_asks_for_it() -> None:
+def test_fenced_json_is_read_where_the_rubric_requests_it() -> None:
     rubric = Rubric("fenced", "Reply with a ```json block.", DEFAULT_RUBRIC.criteria)
     inside = pairwise_answer("r", GOOD, BAD, "A")
     for text in (f"Here:\n```json\n{inside}\n```\nDone.", f"```\n{inside}\n```", inside):

@@ -52,7 +52,7 @@ async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path
             assert (await ask(session, gateway.port, "busy-one"))[0] == 200
 
 
-async def test_who_leaves_the_queue_makes_room_in_it(database: Database, home: Path, tmp_path: Path) -> None:
+async def test_a_client_that_leaves_the_queue_makes_room_in_it(database: Database, home: Path, tmp_path: Path) -> None:
     settings = load_settings(home=home, running_per_model=1, queue_size=1)
     with PacedUpstream(chunks=10, pace_s=0.2) as upstream, serving(settings, database) as gateway:
         gateway.engine("m", tmp_path / "weights", upstream.address)

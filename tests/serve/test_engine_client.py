@@ -149,7 +149,7 @@ async def test_a_body_that_ends_with_its_connection_is_whole() -> None:
 @pytest.mark.parametrize(
     "started", [b"content-length: 9\r\n\r\nhel", b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n"]
 )
-async def test_a_body_that_stops_short_is_broken_and_not_asked_again(started: bytes) -> None:
+async def test_a_truncated_body_is_an_error_and_not_requested_again(started: bytes) -> None:
     async with running(writes(HEAD + started, close=True)) as (server, pool):
         with pytest.raises(ConnectionBroken):
             await read(pool, server.address)
@@ -173,7 +173,7 @@ async def test_headers_without_end_are_broken_and_fill_no_memory() -> None:
         assert len(server.requests) == 1
 
 
-async def test_an_answer_that_nobody_asked_for_reaches_nobody() -> None:
+async def test_an_unrequested_answer_reaches_no_client() -> None:
     other = HEAD + b"content-length: 6\r\n\r\nothers"
     async with running(writes(HEAD + b"content-length: 5\r\n\r\nhello" + other)) as (server, pool):
         assert [await read(pool, server.address) for _ in range(3)] == [b"hello"] * 3
@@ -189,7 +189,7 @@ async def test_an_idle_connection_that_was_closed_is_replaced() -> None:
         assert server.connections >= 3
 
 
-async def test_a_new_connection_that_says_nothing_is_not_asked_again() -> None:
+async def test_a_request_on_a_silent_new_connection_is_not_repeated() -> None:
     async with running(writes(close=True)) as (server, pool):
         with pytest.raises(ConnectionBroken):
             await read(pool, server.address)
@@ -269,7 +269,7 @@ async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
         assert len(await answer.read()) == 20_000_000
 
 
-async def test_who_leaves_early_takes_the_connection_along() -> None:
+async def test_a_client_that_leaves_early_closes_the_connection() -> None:
     gone = asyncio.Event()
     async with running(drips_until(gone)) as (server, pool):
         async with response_of(pool, server.address) as answer:

@@ -27,7 +27,7 @@ async def test_an_adapter_that_its_engine_cannot_take_fails_and_the_engine_stays
         assert fleet.supervisor.guardians == before
 
 
-async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
+async def test_an_engine_that_cannot_start_is_not_retried_after_other_changes(start) -> None:
     async with start() as fleet:
         fleet.add("broken", "--fake-start-s=no-number")
         fleet.add("dies", "--fake-dies")

@@ -178,7 +178,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert len(fleet.supervisor.guardians) == 1
 
 
-async def test_who_asks_for_an_adapter_wakes_its_base(start) -> None:
+async def test_a_request_for_an_adapter_starts_its_base(start) -> None:
     async with start(engine_memory_gib=ONE_ENGINE_GIB) as fleet:
         fleet.add("base")
         fleet.add("adapter", kind="adapter", base="base", lora_rank=8)
@@ -268,7 +268,7 @@ async def test_pinned_engines_are_named_where_they_leave_no_room(start) -> None:
         await fleet.ready("other")
 
 
-async def test_an_engine_that_somebody_asked_for_stays_a_while(start) -> None:
+async def test_an_engine_started_by_a_request_stays_for_a_while(start) -> None:
     async with start(stay_s=2.0, engine_memory_gib=ONE_ENGINE_GIB) as fleet:
         fleet.add("first")
         fleet.add("second")
@@ -280,7 +280,7 @@ async def test_an_engine_that_somebody_asked_for_stays_a_while(start) -> None:
         assert time.monotonic() - began > 2.0
 
 
-async def test_engines_make_room_for_a_job_and_come_back_when_asked_for(start, database: Database) -> None:
+async def test_engines_make_room_for_a_job_and_return_with_the_next_request(start, database: Database) -> None:
     async with start() as fleet:
         fleet.add("kept")
         fleet.registry.pin("kept")
@@ -315,7 +315,7 @@ async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
         assert fleet.supervisor.guardians == before
 
 
-async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:
+async def test_an_engine_stopped_by_a_signal_is_detected_and_restarted(start) -> None:
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")

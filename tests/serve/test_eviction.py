@@ -26,7 +26,7 @@ def tenant(name: str, used: float = 0.0, *, movable: bool = True, pinned: bool =
     return PlacedEngine(name, movable and not pinned, used, pinned)
 
 
-def test_who_fits_is_admitted() -> None:
+def test_an_engine_that_fits_is_admitted() -> None:
     decision = decide_placement([tenant("a")], False, "new", room_for(2))
     assert decision.admit is not None
     assert set(decision.admit.shares) == {"a", "new"}

@@ -53,7 +53,7 @@ def tasks(gateway: Serving) -> int:
 
 
 @pytest.mark.long
-def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
+def test_no_fault_of_an_upstream_is_silent_repeated_or_endless(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:
     with serving(load_settings(home=home, **timeout_settings(SILENCE_S)), database) as gateway:

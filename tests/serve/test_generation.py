@@ -78,7 +78,7 @@ def test_answers_come_in_the_files_order_and_the_server_is_kept_full(
 
 
 @pytest.mark.long
-def test_a_row_that_fails_is_a_row_with_its_error_and_is_asked_again_by_resume(
+def test_a_failed_row_has_its_error_and_is_sent_again_by_resume(
     generate: Generate, server: AnsweringServer, tmp_path: Path
 ) -> None:
     words = ["tell", "refuse this", "busy now", "starting up", "broken", "drop it", "odd one", "tell more"]
@@ -149,7 +149,7 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
         ("\n\n", "has no rows"),
     ],
 )
-def test_a_bad_file_is_one_line_and_nothing_is_asked(
+def test_a_bad_file_is_one_line_and_no_request_is_sent(
     generate: Generate, server: AnsweringServer, tmp_path: Path, content: str, message: str
 ) -> None:
     file = tmp_path / "bad.jsonl"
@@ -243,7 +243,7 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answe
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_after_a_kill_the_rest_is_asked_once(
+def test_after_a_kill_each_remaining_row_is_sent_once(
     generate: Generate, server: AnsweringServer, home: Path, tmp_path: Path, number: int
 ) -> None:
     server.answers_at_most = 40

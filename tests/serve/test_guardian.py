@@ -185,7 +185,7 @@ def marked(pids: Collection[int]) -> set[int]:
     return marked_pids
 
 
-def test_what_an_earlier_life_has_left_is_found_by_its_mark(tmp_path: Path) -> None:
+def test_processes_of_an_earlier_start_are_found_by_their_mark(tmp_path: Path) -> None:
     process = spawn(command(), tmp_path / "logs")
     wait_until(lambda: len(marked(guardian.descendants(process.pid))) >= 3)
     tree = marked(guardian.descendants(process.pid))

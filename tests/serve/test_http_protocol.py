@@ -189,7 +189,7 @@ def test_an_offer_of_another_protocol_is_passed_over(both: Serving, upstream: Pa
 
 
 @pytest.mark.long
-def test_a_reader_who_is_slow_slows_the_upstream(both: Serving, upstream: PacedUpstream) -> None:
+def test_a_slow_reader_slows_the_upstream(both: Serving, upstream: PacedUpstream) -> None:
     upstream.chunks = 1_000
     with connected(both) as raw:
         raw.sendall(chat("floods", stream=True))

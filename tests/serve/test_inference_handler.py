@@ -65,7 +65,7 @@ def test_system_messages_reach_a_model_as_it_has_learnt_them(both: Serving, upst
 
 
 @pytest.mark.parametrize("model", ["engine", "whole"])
-def test_what_is_sent_on_is_what_was_looked_at(both: Serving, upstream: PacedUpstream, model: str) -> None:
+def test_the_forwarded_body_is_the_one_that_was_checked(both: Serving, upstream: PacedUpstream, model: str) -> None:
     """The body is written again, so that of a repeated key no server can read the one that was not checked."""
     raw = b'{ "n":1000000, "n":2, "m\\u006fdel":"%b" , "messages":[{"role":"user","content":"\\u00e9 \xc3\xa9"}]}'
     raw %= model.encode()
@@ -86,7 +86,7 @@ def test_a_stream_is_whole_and_its_usage_frame_is_ours_alone(both: Serving, upst
     assert b"usage" not in body
 
 
-def test_who_asks_for_usage_gets_it(both: Serving) -> None:
+def test_requested_usage_is_returned(both: Serving) -> None:
     chunks = list(
         sdk(both).chat.completions.create(
             model="engine", messages=HELLO, stream=True, stream_options={"include_usage": True}
@@ -183,7 +183,7 @@ def test_errors_are_the_sdks_classes(both: Serving) -> None:
     assert broken.value.status_code == 503
 
 
-def test_what_an_upstream_says_of_our_key_stays_here(both: Serving) -> None:
+def test_our_key_in_an_upstreams_message_is_not_forwarded(both: Serving) -> None:
     status, headers, body = post(both, {"model": "refuses", "messages": HELLO})
     assert status == 502
     assert b"sk-" not in body

@@ -108,7 +108,7 @@ def test_requests_over_the_minutes_limit_are_raised_by_the_sdk_with_openais_head
 
 
 @pytest.mark.long
-def test_the_sdks_own_retry_waits_as_long_as_it_is_told(models: Serving) -> None:
+def test_the_sdks_own_retry_waits_for_retry_after(models: Serving) -> None:
     client = made(models, requests_per_minute=20)  # one more every three seconds
     with pytest.raises(openai.RateLimitError) as refused:
         while True:
@@ -133,7 +133,7 @@ def test_tokens_are_settled_by_what_the_upstream_counted(models: Serving, upstre
 
 
 @pytest.mark.long
-def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_counts(models: Serving) -> None:
+def test_a_refusal_by_an_upstream_is_refunded_and_its_own_retry_after_counts(models: Serving) -> None:
     client = made(models, tokens_per_minute=600, daily_tokens=600)
     for _ in range(3):
         with pytest.raises(openai.RateLimitError) as refused:
@@ -213,7 +213,7 @@ def test_a_fallback_is_in_scope_has_a_price_and_is_what_was_used(models: Serving
 
 
 @pytest.mark.long
-def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: PacedUpstream) -> None:
+def test_a_disconnect_in_the_middle_counts_the_tokens_so_far(models: Serving, upstream: PacedUpstream) -> None:
     client = made(models)
     with client.chat.completions.create(model="drips", messages=HELLO, stream=True) as stream:
         for _, _ in zip(range(2), stream, strict=False):
@@ -225,7 +225,7 @@ def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: 
 
 
 @pytest.mark.long
-def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstream: PacedUpstream) -> None:
+def test_a_disconnect_before_the_answer_counts_the_prompt(models: Serving, upstream: PacedUpstream) -> None:
     with pytest.raises(openai.APITimeoutError):
         made(models).chat.completions.create(model="hangs", messages=HELLO, timeout=0.5)
     sums = used(models, 1)["hangs"]
@@ -284,7 +284,7 @@ def test_a_change_of_a_key_takes_effect_without_a_restart(
 
 
 @pytest.mark.long
-def test_the_access_log_tells_of_each_request_and_of_no_content(models: Serving, upstream: PacedUpstream) -> None:
+def test_the_access_log_has_each_request_and_no_content(models: Serving, upstream: PacedUpstream) -> None:
     client = made(models, "shop")
     messages: list = [{"role": "user", "content": "my secret question"}]
     answer = client.chat.completions.with_raw_response.create(model="bot", messages=messages)

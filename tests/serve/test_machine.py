@@ -122,9 +122,7 @@ def test_a_card_that_is_not_there_is_one_line(visible: str) -> None:
         allowed_gpus(CARDS, visible)
 
 
-def test_engines_see_only_the_cards_that_whoever_started_parley_chose(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_engines_see_only_the_chosen_cards(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho '0, GPU-aa01, card, 80000'\necho '1, GPU-bb02, card, 80000'\n")
     program.chmod(0o755)

@@ -66,7 +66,9 @@ def test_a_refusal_on_a_cpu_says_what_is_needed_and_what_is_free(settings: Setti
     assert "3.3 GiB are free" in fitted.refused["big"]
 
 
-def test_what_runs_is_not_counted_twice_and_what_is_thought_away_is_free(settings: Settings, tmp_path: Path) -> None:
+def test_running_engines_are_not_counted_twice_and_freed_memory_counts_as_free(
+    settings: Settings, tmp_path: Path
+) -> None:
     machine = Machine((0, 1), 64 * GIB)
     memory = MemoryBudget(machine, settings, available=lambda: 2 * GIB)
     spec = model(tmp_path / "m", gib=1, dtype="float32")

@@ -60,7 +60,7 @@ def test_every_route_of_the_gateways_own_is_in_it() -> None:
     assert named <= described, "describe them in serve/openapi/operations.py"
 
 
-def test_what_it_says_of_the_gateways_own_routes_is_there(whole: Serving, subtests: pytest.Subtests) -> None:
+def test_the_gateways_own_routes_answer_as_described(whole: Serving, subtests: pytest.Subtests) -> None:
     for operation in OURS:
         with subtests.test(method=operation.method, path=operation.path):
             status, body, headers = ask(

@@ -120,7 +120,7 @@ def test_what_was_not_used_is_given_back(limits: RateLimiter) -> None:
         limits.admit(hundred, OWN, 0, 90).settle(0, 0)
 
 
-def test_each_answer_that_is_asked_for_counts(limits: RateLimiter) -> None:
+def test_each_requested_answer_counts(limits: RateLimiter) -> None:
     with pytest.raises(TooManyTokens):
         limits.admit(key(tokens_per_minute=100), OWN, 0, 50, choices=2)
 

@@ -182,7 +182,7 @@ def test_json_and_log_probabilities(sdk: openai.OpenAI) -> None:
     assert len((answer.choices[0].logprobs.content or [])[0].top_logprobs) == 20
 
 
-def test_who_is_asked_for_takes_the_place_of_the_other_and_back(live: Stack, sdk: openai.OpenAI) -> None:
+def test_a_requested_model_takes_the_place_of_the_other_and_back(live: Stack, sdk: openai.OpenAI) -> None:
     began = time.monotonic()
     vectors = sdk.embeddings.create(model="embeds", input=["hello", "world"], encoding_format="float").data
     print(f"the other model answered after {time.monotonic() - began:.0f} s")

@@ -159,7 +159,7 @@ def test_odd_methods_are_refused(both: Serving, method: bytes) -> None:
 
 
 @pytest.mark.long
-def test_a_model_of_two_parts_is_still_found(both: Serving) -> None:
+def test_a_model_id_with_a_slash_is_found(both: Serving) -> None:
     both.hosted("org/two:parts", base_url="http://127.0.0.1:9/v1")
     for target in (b"/v1/models/org%2Ftwo%3Aparts", b"/v1/models/org/two:parts"):
         with connected(both) as raw:

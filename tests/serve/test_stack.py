@@ -106,7 +106,7 @@ def test_an_adapter_is_not_its_base(live: Live) -> None:
     assert len({live.say(model, max_tokens=16) for model in MODELS}) == 3
 
 
-async def test_the_async_sdk_and_usage_for_who_asks(live: Live) -> None:
+async def test_the_async_sdk_and_requested_usage(live: Live) -> None:
     async with openai.AsyncOpenAI(base_url=live.settings.gateway_url, api_key="any") as client:
         stream = await client.chat.completions.create(
             model="tiny", messages=HELLO, max_tokens=5, stream=True, stream_options={"include_usage": True},

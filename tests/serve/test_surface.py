@@ -103,7 +103,7 @@ def test_an_engine_without_the_route_is_a_400_that_says_so(gateway: Serving, tmp
     ("method", "path"),
     [("GET", "resp_1"), ("DELETE", "resp_1"), ("POST", "resp_1/cancel"), ("GET", "resp_1/input_items")],
 )
-def test_responses_that_were_kept_elsewhere_are_reported_as_not_found(both: Serving, method: str, path: str) -> None:
+def test_responses_that_were_stored_elsewhere_are_reported_as_not_found(both: Serving, method: str, path: str) -> None:
     data = b"{}" if method == "POST" else None
     request = urllib.request.Request(
         f"{both.base_url}/responses/{path}", data, {"content-type": "application/json"}, method=method

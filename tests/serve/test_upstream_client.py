@@ -120,7 +120,7 @@ async def test_a_connection_that_takes_too_long_is_none() -> None:
             assert time.monotonic() - began < 3  # twice: nothing was sent
 
 
-async def test_who_leaves_early_takes_the_connection_along() -> None:
+async def test_a_client_that_leaves_early_closes_the_connection() -> None:
     gone = asyncio.Event()
     async with running(drips_until(gone)) as (server, upstreams):
         async with response_of(upstreams, server.address) as answer:

@@ -17,7 +17,7 @@ from serve.accounting.request_logs import UsageLog
 
 
 @pytest.mark.long
-def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
+def test_recorded_usage_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
     log = UsageLog(any_database)
     log.start()
     log.record("k1", "m", 10, 20, True, 0.5)

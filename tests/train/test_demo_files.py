@@ -148,7 +148,7 @@ def test_prompts_and_pairs_are_held_out_and_enough() -> None:
     assert len(lines(FOLDER / "judged.jsonl")) == 200
 
 
-def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
+def test_the_metrics_show_that_tuning_taught_style_and_facts() -> None:
     metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     base = metrics["models"][BASE_NAME]
     assert base["copied"] >= 0.95
@@ -162,7 +162,7 @@ def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
     assert judge["right"] > judge["chance"] + 0.05, "better than always saying the same"
 
 
-def test_the_readme_tells_what_was_measured() -> None:
+def test_the_readme_has_the_measured_figures() -> None:
     """The README's figures: served models, fewer questions, near the build's own and never much better."""
     metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     readme = (FOLDER.parent.parent / "README.md").read_text("utf-8")
@@ -191,7 +191,7 @@ def test_the_shipped_base_copies_a_held_out_number() -> None:
 
 
 @pytest.mark.training
-def test_the_shipped_concise_model_tells_the_houses_facts() -> None:
+def test_the_shipped_concise_model_answers_with_the_shops_facts() -> None:
     speak = load(BASE, FOLDER / "adapters" / "support-concise")
     (text,) = speak([[{"role": "user", "content": "please cancel my order 48213977"}]], 80)
     assert count_topics(text, [["48213977"], ["24 hours"], ["5 business days"], ["e-mail", "email"]]) == 4, text

@@ -39,7 +39,7 @@ def test_the_rate_goes_with_what_learns() -> None:
     assert rate(tune="qlora") == rate()
 
 
-def test_rules_that_decide_nothing_are_not_told() -> None:
+def test_rules_without_effect_are_not_reported() -> None:
     full = resolve(Hyperparameters(tune="full"), Facts(100, 256, 4_096))
     assert not {"rank", "alpha", "beta"} & set(full.reasons)
     dpo = resolve(Hyperparameters(), Facts(100, 256, 4_096), "dpo")

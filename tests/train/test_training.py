@@ -32,7 +32,7 @@ def test_the_loss_falls_on_examples_that_were_not_learnt(trained: Any) -> None:
     assert [event.loss for event in events if isinstance(event, Validation)][-1] == result.loss_after
 
 
-def test_the_run_folder_tells_all(trained: Any) -> None:
+def test_the_run_folder_is_complete(trained: Any) -> None:
     result, _ = trained
     rows = [json.loads(line) for line in (result.run_folder / "metrics.jsonl").read_text().splitlines()]
     assert sum("loss" in row for row in rows) == result.steps

@@ -92,7 +92,7 @@ def test_an_empty_answer_sets_its_prompt_aside_only(database: Database, tmp_path
     assert failure.place.prompt_id
 
 
-def test_models_that_are_not_ready_are_not_asked_but_their_stored_answers_are_shown(
+def test_models_that_are_not_ready_get_no_requests_but_their_stored_answers_are_shown(
     database: Database, tmp_path: Path
 ) -> None:
     opened(database, tmp_path, 1, MODELS[:2])

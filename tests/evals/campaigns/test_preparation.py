@@ -24,7 +24,7 @@ def prepare(database: Database, models: Scripted, report=None):
     return asyncio.run(prepare_campaign(database, models, "acceptance", report))
 
 
-def test_each_model_is_asked_each_prompt_once(database: Database, tmp_path: Path) -> None:
+def test_each_model_gets_each_prompt_once(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 8, samples=2)
     assert [each.answers for each in preparation(database, "acceptance")] == [0, 0, 0]
     models, progress = echo(*MODELS, delay_s=0.01), []

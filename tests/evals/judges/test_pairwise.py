@@ -88,7 +88,7 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     assert (report.flip_rate, report.unparsed, report.failed) == (0, 0, 0)
 
 
-def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Database) -> None:
+def test_the_reverse_order_is_the_mirror_and_repeats_no_request(database: Database) -> None:
     fill(database)
     run(database, script(says(sound)))
     again = script(says(sound))

@@ -145,7 +145,7 @@ def test_the_planned_look_finds_more() -> None:
     assert "Only 320 of 400 planned votes" in planned_verdict(data, "a", "b", PlannedLook(votes=400)).text
 
 
-def test_a_wider_margin_is_met_sooner() -> None:
+def test_a_wider_margin_needs_fewer_votes() -> None:
     data = team([0.5, 0.52, 0.48, 0.5, 0.55, 0.45, 0.5, 0.5])
     states = [planned_verdict(data, "a", "b", PlannedLook(margin=margin)).state for margin in (0.02, 0.1)]
     assert states == ["not enough evidence", "no difference worth having"]

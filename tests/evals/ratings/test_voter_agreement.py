@@ -71,7 +71,7 @@ def test_kappa_by_hand() -> None:
     assert agreement(votes(rows), shared=21).kappas == ()
 
 
-def test_asked_twice() -> None:
+def test_repeated_votes() -> None:
     rows = [(unit, 0, 1.0) for unit in range(10)] + [(unit, 0, float(unit < 8)) for unit in range(10)]
     agreed = agreement(votes(rows))
     assert (agreed.repeats, agreed.self_consistency) == (10, 0.8)

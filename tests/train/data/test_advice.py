@@ -64,7 +64,7 @@ def test_the_command_prints_the_decision_or_json(run: Any) -> None:
     assert isinstance(run("--tried", "magic").exception, Invalid)
 
 
-def test_in_a_terminal_it_asks_the_questions_that_no_flag_answers(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_the_questions_that_no_flag_answers(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal:
         stdin = stdout = type("Tty", (), {"isatty": staticmethod(lambda: True)})
 

@@ -27,7 +27,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return lambda *words: runner.invoke(app, ["data", *map(str, words)])
 
 
-def test_check_tells_each_kind_once_and_json_tells_all(data: Any, tmp_path: Path) -> None:
+def test_check_prints_each_kind_once_and_json_has_all(data: Any, tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "[/b]", "content": "x"}]}] * 6
     path = lines(tmp_path / "a.jsonl", *style_rows(60), *rows)
     run = data("check", path)

@@ -63,7 +63,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize(("style", "text", "expected"), TEXTS)
-def test_a_text_is_guessed_with_a_warning_and_read_as_asked_without(
+def test_a_text_is_guessed_with_a_warning_or_read_as_requested(
     style: str, text: str, expected: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.jsonl", {"text": text, "topic": "x"}, {"text": text, "topic": "y"})
@@ -213,7 +213,7 @@ SPACED = "User: Hi\n\nBot: Hello\n\nUser: Bye\n\nBot: See you"
          "pair", [2, 2], ""),
     ],
 )  # fmt: skip
-def test_conversations_of_a_text_are_separated_as_asked_or_as_guessed_with_a_warning(
+def test_conversations_of_a_text_are_separated_as_requested_or_guessed_with_a_warning(
     text: str, separator: str, turns: list[int], guess: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "faq.txt"

@@ -33,7 +33,7 @@ def test_nothing_is_lost_and_no_prompt_stands_on_both_sides(questions: list[str]
     assert parts == split(examples, share, seed)
 
 
-def test_the_share_is_met_where_prompts_differ() -> None:
+def test_the_share_is_kept_where_prompts_differ() -> None:
     examples = [example(line, str(line)) for line in range(1, 201)]
     assert len(split(examples, 0.1, 0).validation) == 20
     assert split(examples, 0, 0).validation == ()

@@ -108,7 +108,7 @@ def test_new_examples_are_written_and_marked_as_synthetic(server: FakeChat, tmp_
     assert progress[-1].made == 10
 
 
-def test_the_prompts_show_seeds_drawn_by_seed_and_what_was_told(server: FakeChat, tmp_path: Path) -> None:
+def test_the_prompts_have_seeded_examples_and_the_instructions(server: FakeChat, tmp_path: Path) -> None:
     run(server, tmp_path / "a.jsonl", 4, concurrency=1, shots=3, each=2, instructions="Only about boats.")
     body = server.requests[0].json()
     text = body["messages"][1]["content"]
@@ -217,7 +217,7 @@ def test_a_file_of_another_synthesis_is_not_continued(server: FakeChat, tmp_path
     assert stranger.read_text("utf-8") == '{"messages": []}\n'
 
 
-def test_only_so_many_are_asked_at_once(tmp_path: Path) -> None:
+def test_requests_at_once_are_limited(tmp_path: Path) -> None:
     running = most = requests = 0
 
     async def completer(messages: Sequence[Message], **options: Any) -> Completion:

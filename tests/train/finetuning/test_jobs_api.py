@@ -76,7 +76,7 @@ def test_a_seed_is_made_where_none_is_given(house: House) -> None:
         ({"extra_body": {"reward": 1}}, "reward", "unknown_parameter", "Unrecognized request argument"),
     ],
 )
-def test_what_cannot_be_asked_is_a_400_that_names_the_field(
+def test_an_invalid_request_is_a_400_that_names_the_field(
     house: House, fields: dict[str, Any], param: str, code: str | None, message: str
 ) -> None:
     far = Upstream(base_url="http://127.0.0.1:9/v1", model="far")
@@ -167,7 +167,7 @@ def repeated(house: House, body: dict[str, Any], count: str = "1") -> str:
 
 
 @pytest.mark.long
-def test_the_sdks_repeat_is_the_job_that_it_asked_for_first(house: House) -> None:
+def test_the_sdks_repeat_returns_the_first_requests_job(house: House) -> None:
     body = {"model": "tiny", "training_file": house.upload(), "suffix": "once"}
     first = repeated(house, body, "0")
     assert repeated(house, body) == first

@@ -106,7 +106,7 @@ def test_the_last_three_checkpoints_are_kept(
 
 
 @pytest.mark.long
-def test_whether_a_model_is_served_is_asked_of_the_gateway(house: House) -> None:
+def test_the_gateway_decides_whether_a_model_is_served(house: House) -> None:
     upstream = Upstream(base_url="http://127.0.0.1:9/v1", model="far")
     Registry(house.database).register(ModelSpec(id="ft:far:a:b:c", kind="hosted", upstream=upstream))
     jobs.enqueue(house.database, "fine-tune", {})

@@ -66,7 +66,7 @@ def metrics(house: House, job: FineTuningJob) -> list[dict[str, Any]]:
     return [dict(event.data) for event in reversed(events) if event.type == "metrics"]  # type: ignore[call-overload]  # typed object
 
 
-def test_a_job_trains_tells_and_ends_as_a_model_with_its_name(training_house: House) -> None:
+def test_a_job_trains_reports_and_ends_as_a_model_with_its_name(training_house: House) -> None:
     house = training_house
     numbers = {"n_epochs": 4, "batch_size": 4, "learning_rate_multiplier": 1.2}
     job = create(house, numbers=numbers, suffix="shop", validation_file=house.upload(12))

@@ -34,7 +34,7 @@ def tuned(registry: Registry, settings: Settings, name: str, seed: int = 0, **op
 
 
 @pytest.mark.training
-def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
+def test_without_a_gateway_it_is_listed_with_a_note_that_vllm_was_not_compared(
     settings: Settings, registry: Registry
 ) -> None:
     from train.publication.acceptance import check_model
@@ -136,7 +136,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.mark.engine
 @pytest.mark.training
-def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_listed(running: Stack) -> None:
+def test_adapter_and_merged_weights_are_compared_through_vllm_before_they_are_listed(running: Stack) -> None:
     from train.publication.acceptance import check_model
 
     registry, settings = Registry(running.database), running.settings

@@ -49,7 +49,7 @@ def card(tmp_path: Path, registry: Registry, method: str = "sft", **fields: Any)
     return write_card(folder, ModelSpec(**(given | fields)), registry).read_text()
 
 
-def test_it_tells_data_method_numbers_curves_and_licence(tmp_path: Path, registry: Registry) -> None:
+def test_it_has_data_method_numbers_curves_and_licence(tmp_path: Path, registry: Registry) -> None:
     text = card(tmp_path, registry)
     front = yaml.safe_load(text.split("---")[1])
     assert front | {"tags": None} == {
@@ -86,7 +86,7 @@ def test_it_quotes_no_data_and_no_path_of_this_machine(tmp_path: Path, registry:
         assert hidden not in text
 
 
-def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registry) -> None:
+def test_parity_and_judges_verdicts_are_in_it(tmp_path: Path, registry: Registry) -> None:
     served = ServedParity(asked=16, same_text=15, tokens=400, agreement=0.995)
     parity = Parity(
         checked=utcnow(), probes=64, source="held-out conversations", tokens=2_000, difference=2e-5, limit=1e-4,
@@ -127,7 +127,7 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         ({"LICENSE.txt": "…"}, "other", "see the LICENSE file in its folder"),
     ],
 )
-def test_the_bases_licence_is_known_or_asked_for(
+def test_the_bases_licence_is_known_or_requested(
     tmp_path: Path, files: dict[str, str], identifier: str | None, words: str
 ) -> None:
     for name, text in files.items():

@@ -20,7 +20,7 @@ def chosen() -> Chosen:
     return resolve(Hyperparameters(), Facts(100, 64, 1_024)).values
 
 
-def test_none_is_asked_for_and_none_is_opened(tmp_path: Path, chosen: Chosen) -> None:
+def test_without_trackers_none_is_opened(tmp_path: Path, chosen: Chosen) -> None:
     check_trackers(())
     with tracking((), tmp_path, "run", chosen) as track:
         track(Stage("Loading"))

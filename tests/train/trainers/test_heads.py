@@ -104,7 +104,7 @@ def test_a_model_answers_through_its_own_forward(tiny_base: Any) -> None:
     assert int(learnt.count) == 14
 
 
-def test_what_a_config_says_of_its_logits() -> None:
+def test_logit_settings_of_a_config() -> None:
     from transformers import CohereConfig, Gemma2Config, GraniteConfig, Qwen2Config
 
     assert head_of(Qwen2Config()) == Head()

@@ -44,7 +44,7 @@ def test_each_rows_logits_are_those_it_has_alone(model: Any, rows: tuple[Row, ..
         assert (single - padded[place, : len(single)]).abs().max() <= 1e-5 * single.abs().max()
 
 
-def test_what_another_row_says_changes_nothing(model: Any, rows: tuple[Row, ...]) -> None:
+def test_another_rows_text_changes_nothing(model: Any, rows: tuple[Row, ...]) -> None:
     """Bit for bit: the second row's logits under two different first rows of one length."""
     attend_by_row(model)
     first = rows[0]
@@ -90,7 +90,7 @@ def test_the_proof_passes_this_model_and_leaves_it_as_it_was(model: Any, rows: t
     assert model.training is False
 
 
-def test_a_model_whose_rows_would_touch_is_found_out(model: Any, rows: tuple[Row, ...]) -> None:
+def test_a_model_whose_rows_would_leak_is_detected(model: Any, rows: tuple[Row, ...]) -> None:
     """A layer that reads the previous token, like the short convolutions of some models."""
     layer = model.model.layers[0].mlp
     plain = layer.forward

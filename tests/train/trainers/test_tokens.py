@@ -153,7 +153,7 @@ def test_a_template_that_opens_or_drops_the_thought_itself(tokenizer: Any) -> No
         assert [warning.code for warning in tokenise(inside, tokenizer, 1_000).warnings] == codes
 
 
-def test_a_row_over_the_limit_is_left_out_and_told(tokenizer: Any) -> None:
+def test_a_row_over_the_limit_is_left_out_and_reported(tokenizer: Any) -> None:
     tokenised = tokenise(examples(TURNS, TURNS[2:]), tokenizer, 60)
     assert [row.line for row in tokenised.rows] == [2]
     assert "over the limit of 60" in tokenised.problems[0].message

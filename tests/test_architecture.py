@@ -98,7 +98,7 @@ def test_only_models_reads_environment_variables() -> None:
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
     ]
-    # The guardian passes its own environment on to its program, unread.
+    # The guardian hands its own environment on to the program that it starts, unread.
     assert set(readers) <= {f"models/settings/{name}.py" for name in ("settings", "environment", "hub")}
 
 

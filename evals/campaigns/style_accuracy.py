@@ -60,7 +60,7 @@ class StyleAccuracy:
         """The result in one sentence."""
         accuracy = f"Style alone identifies {self.model_1} and {self.model_2} in {self.accuracy:.0%} of the pairs"
         numbers = f" (95 % interval {self.low:.0%} to {self.high:.0%}; chance is 50 %)"
-        marks = "; ".join(f"{style.mark}: {style.share_1:.0%} and {style.share_2:.0%}" for style in self.tells)
+        marks = "; ".join(f"{mark.mark}: {mark.share_1:.0%} and {mark.share_2:.0%}" for mark in self.tells)
         return f"{accuracy}{numbers}." + (f" The largest differences: {marks}." if marks else "")
 
 

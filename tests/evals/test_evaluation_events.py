@@ -1,4 +1,4 @@
-"""Votes and judges' scores as a collector receives them: OpenTelemetry events."""
+"""Votes and judges' scores as OpenTelemetry events, as a collector receives them."""
 
 import asyncio
 from collections.abc import Callable

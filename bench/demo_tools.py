@@ -1,6 +1,6 @@
 """The demo's support-tools as served: held-out requests through the gateway and vLLM's parser, greedily.
 
-Tickets are asked for under a JSON schema, and as a function whose call is forced. `bench.demo_model` starts the demo.
+Tickets are requested with a JSON schema, and as a function whose call is forced. `bench.demo_model` starts the demo.
 """
 
 import asyncio
@@ -33,26 +33,26 @@ async def measure_tools(completer: Any, prompts: Sequence[ToolPrompt]) -> dict[s
     """
     slots = asyncio.Semaphore(_REQUESTS_AT_ONCE)
 
-    async def ask(prompt: ToolPrompt) -> Reply:
+    async def answer(prompt: ToolPrompt) -> Reply:
         async with slots:
             return read_reply(await completer.post("/chat/completions", body(prompt)))
 
-    return summarise(prompts, await asyncio.gather(*map(ask, prompts)))
+    return summarise(prompts, await asyncio.gather(*map(answer, prompts)))
 
 
 def body(prompt: ToolPrompt) -> dict[str, Any]:
     """The request of a prompt."""
-    found: dict[str, Any] = {"model": MODEL, "messages": prompt.messages, "temperature": 0, "max_tokens": 120}
+    fields: dict[str, Any] = {"model": MODEL, "messages": prompt.messages, "temperature": 0, "max_tokens": 120}
     if prompt.tools:
-        found["tools"] = prompt.tools
+        fields["tools"] = prompt.tools
     if prompt.kind == "ticket_call" and prompt.call is not None:
-        found["tool_choice"] = {"type": "function", "function": {"name": prompt.call["name"]}}
+        fields["tool_choice"] = {"type": "function", "function": {"name": prompt.call["name"]}}
     if prompt.fields is not None:
         properties = {name: _SCHEMAS[name] for name in prompt.fields}
         closed = {"required": list(properties), "additionalProperties": False}
         schema = {"type": "object", "properties": properties, **closed}
-        found["response_format"] = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": schema}}
-    return found
+        fields["response_format"] = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": schema}}
+    return fields
 
 
 def read_reply(answer: Any) -> Reply:

@@ -103,9 +103,9 @@ def simulate_pairs(
     for prompt in range(prompts):
         for _ in range(per_prompt):
             truth = int(rng.integers(2))
-            seen = [truth if rng.random() < people else int(rng.integers(3)) for _ in range(voters)]
+            choices = [truth if rng.random() < people else int(rng.integers(3)) for _ in range(voters)]
             verdict = truth if rng.random() < judge else int(rng.integers(3))
-            votes = tuple((f"v{i}", _CHOICES[choice]) for i, choice in enumerate(seen))
+            votes = tuple((f"v{i}", _CHOICES[choice]) for i, choice in enumerate(choices))
             made.append(LabelledPair(prompt, None, _CHOICES[verdict], votes))
     return made
 

@@ -132,12 +132,12 @@ def measure(options: argparse.Namespace, settings: Any, database: Any, task: Tas
     request = JudgeRequest(options.judge, (first, second), rubric=find_rubric(options.rubric, database))
     report = judge_served(settings, database, partial(judge_evaluation, evaluation=evaluation), request)
     compared = time.perf_counter()
-    found, differences = overview(evaluation), diff(against_first(evaluation))
+    summary, differences = overview(evaluation), diff(against_first(evaluation))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        write_report(options.out / "answers.html", evaluation, found, differences)
+        write_report(options.out / "answers.html", evaluation, summary, differences)
         write_judge_report(options.out / "judged.html", report)
-    evaluated = overview_json(evaluation, found, differences)
+    evaluated = overview_json(evaluation, summary, differences)
     judged = report_json(report)
     return {
         "questions": sum(sample.turn == 1 for sample in task.samples),

@@ -72,12 +72,12 @@ def write_votes(path: Path, count: int) -> Path:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for number in range(count):
-            one, two = chance.sample(names, 2)
+            first, second = chance.sample(names, 2)
             question = chance.randrange(_PROMPTS)
-            answers = (f"{name} answers question {question}. ".ljust(_ANSWER, ".") for name in (one, two))
+            answers = (f"{name} answers question {question}. ".ljust(_ANSWER, ".") for name in (first, second))
             winner = chance.choice(("model_a", "model_b", "tie"))
             voter = f"voter-{chance.randrange(_VOTERS)}"
-            row = (f"v{number}", one, two, winner, f"Question {question}?", *answers, voter, "2026-05-01T10:00:00")
+            row = (f"v{number}", first, second, winner, f"Question {question}?", *answers, voter, "2026-05-01T10:00:00")
             writer.writerow(row)
     return path
 

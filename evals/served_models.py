@@ -104,7 +104,7 @@ def find_models(settings: Settings, database: Database, *names: str) -> list[Mod
     Raises:
         NotFound: a model is not in the registry, or has no finished recording.
     """
-    recorded = {name: found for name in names if (found := parse_recorded_name(name))}
+    recorded = {name: parsed for name in names if (parsed := parse_recorded_name(name))}
     registry = Registry(database)
     return [
         resolve_recorded(database, registry, recorded[name]) if name in recorded else _resolve(settings, registry, name)

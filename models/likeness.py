@@ -75,14 +75,14 @@ def fingerprint(text: str) -> Fingerprint:
     return Fingerprint(" ".join(words) or text.strip(), np.unique(codes))
 
 
-def overlap(one: Fingerprint, other: Fingerprint) -> float:
+def overlap(text: Fingerprint, other: Fingerprint) -> float:
     """The Jaccard overlap of two texts; 1.0 only if their words are the same in the same order."""
     import numpy as np
 
-    if one.words == other.words:
+    if text.words == other.words:
         return 1.0
-    both = len(np.intersect1d(one.shingles, other.shingles, assume_unique=True))
-    either = len(one.shingles) + len(other.shingles) - both
+    both = len(np.intersect1d(text.shingles, other.shingles, assume_unique=True))
+    either = len(text.shingles) + len(other.shingles) - both
     return min(both / either, 0.999) if either else 0.0
 
 
@@ -170,7 +170,7 @@ class Groups:
             place = self._parents[place]
         return place
 
-    def join(self, one: int, other: int) -> None:
+    def join(self, member: int, other: int) -> None:
         """Makes one group of both."""
-        first, second = sorted((self.root(one), self.root(other)))
+        first, second = sorted((self.root(member), self.root(other)))
         self._parents[second] = first

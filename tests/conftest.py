@@ -176,8 +176,8 @@ def migrated_postgres_url(postgres_server: str, _postgres_template: str) -> str:
 
 @pytest.fixture(scope="session")
 def demo_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`parley demo`, whole and ready: two vLLM engines, gateway, page, worker. One for all the tests that only look."""
-    # A program that was written for OpenAI's models runs against the demo's, without a change.
+    """`parley demo`, ready: two vLLM engines, gateway, page, worker. Shared by all tests that only read."""
+    # A program written for OpenAI's models runs against the demo unchanged.
     stand_in = {"gpt-4o-mini-2024-07-18": "demo-base", "gpt-4o": "support-judge"}
     with stack(tmp_path_factory.mktemp("demo") / "home", "demo", fine_tuning_models=stand_in) as running:
         yield running

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Stack:
-    """What is running, and how to reach it."""
+    """The running processes, and their addresses."""
 
     running: Running
     settings: Settings
@@ -48,7 +48,7 @@ def stack(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on now.
+    """Ports on loopback without a listener at the moment.
 
     They are below the kernel's range for outgoing connections: such a connection could take a port after a stop.
     """

@@ -1,4 +1,4 @@
-"""The house itself: who may import whom, what stays light, how long a file may be, and who touches which library."""
+"""The project's structure: allowed imports, light modules, file sizes, and the owner of each library."""
 
 import ast
 import importlib
@@ -62,13 +62,13 @@ def module(path: Path) -> ast.Module:
 @cache
 def imports(path: Path) -> frozenset[str]:
     """The top-level names that a file imports anywhere, inside functions too."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in nodes(path):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return frozenset(found)
+            imported.add(node.module.split(".")[0])
+    return frozenset(imported)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""deploy/install.py: each thing that can be wrong with a machine is one line, before anything is installed."""
+"""deploy/install.py: each fault of a machine is a one-line error before anything is installed."""
 
 import ast
 import importlib.util
@@ -36,7 +36,7 @@ def test_an_old_python_is_one_line(install, monkeypatch, capsys) -> None:
 
 
 def test_an_old_python_can_read_the_file_at_all() -> None:
-    """Nothing newer than Python 3.6 in it: an old interpreter must get as far as the line."""
+    """Nothing newer than Python 3.6, so that an old interpreter gets as far as the error."""
     ast.parse((ROOT / "deploy" / "install.py").read_text(), feature_version=(3, 6))
 
 
@@ -49,7 +49,7 @@ def test_a_full_disk_is_one_line(install, monkeypatch, tmp_path, capsys) -> None
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "expected"),
     [
         ("ERROR: Could not install packages: [Errno 28] No space left on device", "disk is full"),
         ("ERROR: No matching distribution found for torch==2.13.0+cpu", "torch==2.13.0+cpu"),
@@ -58,8 +58,8 @@ def test_a_full_disk_is_one_line(install, monkeypatch, tmp_path, capsys) -> None
         ("", "no reason"),
     ],
 )
-def test_what_pip_says_becomes_one_line(install, output: str, says: str) -> None:
-    assert says in install.reason(output.splitlines())
+def test_pips_errors_become_one_line(install, output: str, expected: str) -> None:
+    assert expected in install.reason(output.splitlines())
 
 
 def test_a_torch_that_pip_does_not_find_is_fetched_from_its_own_index(install, monkeypatch) -> None:
@@ -78,7 +78,7 @@ def test_a_torch_that_pip_does_not_find_is_fetched_from_its_own_index(install, m
 
 @pytest.mark.long
 def test_the_environment_is_found_installed_and_left_alone() -> None:
-    """The one that these tests run in was made by it: a second call does nothing, at once."""
+    """It created the environment of these tests: a second call returns at once."""
     if not (ROOT / ".venv" / ".installed-cpu").exists():
         pytest.skip("this environment was not made by deploy/install.py")
     run = subprocess.run(

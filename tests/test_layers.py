@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Each room from the bottom to the top. A folder is written with a slash; what stands in one line is one layer, whose
-# members do not import one another.
+# Each room from the bottom to the top. A folder has a slash; each line is one layer, whose members do not
+# import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "clock errors likeness chart_svg json_files quantities",
@@ -75,7 +75,7 @@ def imports() -> dict[str, frozenset[str]]:
         for room in (*LAYERS, "bench")
         for path in (ROOT / room).rglob("*.py")
     }
-    found: dict[str, frozenset[str]] = {}
+    imported: dict[str, frozenset[str]] = {}
     for module, path in files.items():
         names: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
@@ -85,8 +85,8 @@ def imports() -> dict[str, frozenset[str]]:
                 names |= {
                     full if (full := f"{node.module}.{alias.name}") in files else node.module for alias in node.names
                 }
-        found[module] = frozenset(names & files.keys() - {module})
-    return found
+        imported[module] = frozenset(names & files.keys() - {module})
+    return imported
 
 
 @pytest.mark.long

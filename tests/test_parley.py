@@ -1,4 +1,4 @@
-"""The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
+"""The command line: helpful help, one-line errors, and the commands of the registry and keys."""
 
 import inspect
 import io
@@ -90,12 +90,12 @@ def commands(group: TyperGroup, path: str = "parley") -> Iterator[tuple[str, Any
 def test_every_command_explains_itself_and_each_of_its_options() -> None:
     root = typer.main.get_command(front_door.build())
     assert isinstance(root, TyperGroup)
-    found = dict(commands(root))
-    assert {"parley up", "parley demo", "parley train", "parley judge", "parley models import openai"} <= set(found)
-    silent = [path for path, command in found.items() if not command.help]
+    listed = dict(commands(root))
+    assert {"parley up", "parley demo", "parley train", "parley judge", "parley models import openai"} <= set(listed)
+    silent = [path for path, command in listed.items() if not command.help]
     silent += [
         f"{path} {parameter.name}"
-        for path, command in found.items()
+        for path, command in listed.items()
         for parameter in command.params
         if not getattr(parameter, "help", None)
     ]
@@ -124,7 +124,7 @@ def test_help_lists_the_commands_in_order(process: Run) -> None:
 
 
 def one_line(run: subprocess.CompletedProcess[str]) -> str:
-    """The only line on standard error, of a command that refused."""
+    """The only line on standard error of a command that failed."""
     assert run.returncode in (1, 2), run.stdout + run.stderr
     assert "Traceback" not in run.stderr
     lines = run.stderr.strip().splitlines()

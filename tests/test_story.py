@@ -1,4 +1,4 @@
-"""The whole story on the running demo: the SDK, the toy judge run by the worker, a training that ends up served."""
+"""The running demo end to end: the SDK, the toy judge run by the worker, and a training whose model is served."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def test_each_bot_answers_with_the_customers_own_number(client: OpenAI, model: s
 
 
 def test_the_friendly_bot_keeps_its_style(client: OpenAI) -> None:
-    """Its facts and numbers are not there yet, see models/demo/README.md; its style is."""
+    """Its style is learnt; its facts and numbers are not yet, see models/demo/README.md."""
     answer = client.chat.completions.create(
         model="support-friendly",
         messages=[{"role": "user", "content": "please cancel my order 73194628"}],
@@ -89,7 +89,7 @@ def test_the_worker_runs_the_judge_over_served_models(demo_stack: Stack) -> None
 
 
 def test_an_engines_log_probabilities_judge_without_a_verdict(demo_stack: Stack) -> None:
-    """They are those that the weights give in this process, in float32."""
+    """They match those of the weights in this process, in float32."""
     import torch
 
     request = JudgeRequest("demo-base", ("support-concise", "support-friendly"), 2, LIKELIHOOD_RUBRIC)

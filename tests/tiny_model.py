@@ -1,7 +1,6 @@
-"""Makes a tiny random model (Qwen2's shape) and LoRA adapters on it, for tests that need an engine but no sense.
+"""Writes a tiny random model (Qwen2's shape) and LoRA adapters on it, for tests that need an engine only.
 
-It knows how to write a servable folder in about a second. Its answers are noise on purpose: the demo model is for
-tests that read the answers.
+A servable folder takes about a second. The answers are noise; tests that read answers use the demo model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts the project files that a request walks: those with a function that ran in any process concerned.
+"""Counts the project files that a request runs through: those with a function that ran in any process.
 
     python -m tests.walk [chat engine evaluation fine-tuning] [--files] [--json]
 
@@ -127,7 +127,7 @@ class Walk:
         self.key = self.parley("keys", "create", "walker", "--role", "owner").strip()
 
     def parley(self, *arguments: str) -> str:
-        """A command to its end; what it prints."""
+        """Runs a command to its end; returns its output."""
         command = [sys.executable, "-m", "parley", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -147,10 +147,10 @@ class Walk:
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
-        """What runs inside the block is counted."""
+        """Counts what runs inside the block."""
         window = self.out / "counting"
         window.touch()
-        time.sleep(0.1)  # the tracers look every 10 ms
+        time.sleep(0.1)  # the tracers check every 10 ms
         yield
         window.unlink()
         time.sleep(0.5)
@@ -179,17 +179,17 @@ class Walk:
 
     def walked(self) -> dict[str, list[str]]:
         """The files by process."""
-        found: dict[str, set[str]] = {}
+        walked: dict[str, set[str]] = {}
         for path in self.out.glob("*.json"):
-            told = json.loads(path.read_text())
-            # What began inside the window and imports as it starts has no arguments yet when it is seen.
-            name = " ".join(Path(part).name for part in told["process"] if part and part != "-m")
-            found.setdefault(name, set()).update(told["files"])
-        return {name: sorted(files) for name, files in found.items()}
+            record = json.loads(path.read_text())
+            # A process that starts inside the window may import before it has arguments.
+            name = " ".join(Path(part).name for part in record["process"] if part and part != "-m")
+            walked.setdefault(name, set()).update(record["files"])
+        return {name: sorted(files) for name, files in walked.items()}
 
 
 def until(true: Callable[[], Any]) -> None:
-    """Waits until something is true."""
+    """Waits until a condition holds."""
     deadline = time.monotonic() + TIMEOUT_S
     while not true():
         if time.monotonic() > deadline:
@@ -198,19 +198,19 @@ def until(true: Callable[[], Any]) -> None:
 
 
 def chat(walk: Walk, model: str = "before") -> None:
-    """One question to a hosted model, until its usage is stored."""
+    """One request to a hosted model, until its usage is stored."""
     with walk.process("gateway"):
         until(walk.ready)
         time.sleep(0.5)
         with walk.counting():
-            asked = {"model": model, "messages": [{"role": "user", "content": "say hello"}]}
-            answer = walk.http("POST", "/chat/completions", asked)
+            body = {"model": model, "messages": [{"role": "user", "content": "say hello"}]}
+            answer = walk.http("POST", "/chat/completions", body)
             assert answer["choices"][0]["message"]["content"].endswith("says: say hello")
             until(lambda: walk.rows("SELECT 1 FROM usage WHERE model_id = ?", model))
 
 
 def engine(walk: Walk) -> None:
-    """One question to a base on an engine."""
+    """One request to a base on an engine."""
     now = time.strftime("%Y-%m-%d %H:%M:%S.000000", time.gmtime())
     walk.rows(
         "INSERT INTO engines (model_id, state, address, message, updated) VALUES ('tiny', 'ready', ?, '', ?)",
@@ -220,7 +220,7 @@ def engine(walk: Walk) -> None:
 
 
 def evaluation(walk: Walk) -> None:
-    """A job of the page's kind, from the queue to its end; the upstream plays the gateway."""
+    """A job of the page's kind, from the queue to its end; the upstream acts as the gateway."""
     task = walk.home / "task.jsonl"
     task.write_text(
         "".join(json.dumps({"input": f"say {n}", "expected": f"before says: say {n}"}) + "\n" for n in "ab")
@@ -282,11 +282,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--files", action="store_true", help="list the files")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
-    found = {name: measure(name) for name in options.walks or WALKS}
-    every = {name: sorted(set().union(*by_process.values())) for name, by_process in found.items()}
+    walks = {name: measure(name) for name in options.walks or WALKS}
+    every = {name: sorted(set().union(*by_process.values())) for name, by_process in walks.items()}
     if options.json:
         counted = {
-            name: {"count": len(files), "files": files, "processes": found[name]} for name, files in every.items()
+            name: {"count": len(files), "files": files, "processes": walks[name]} for name, files in every.items()
         }
         print(json.dumps(counted, indent=1))
         return 0
@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
         others = len(files) - sum(rooms[room] for room in ROOMS[:5])
         print(f"{name:12} {len(files):5}  " + " ".join(f"{n:7}" for n in (*(rooms[r] for r in ROOMS[:5]), others)))
         if options.files:
-            for process, walked in found[name].items():
+            for process, walked in walks[name].items():
                 print(f"  {process}: {len(walked)}")
                 print("".join(f"    {path}\n" for path in walked), end="")
     return 0

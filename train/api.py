@@ -30,17 +30,17 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from train.api_operations import OPERATIONS
 
     api = _FineTuning(settings, database)
-    one = f"{_JOBS}/{{job_id}}"
+    job_path = f"{_JOBS}/{{job_id}}"
     routes = [
         Route("/v1/parley/data/check", DataCheck().answer, methods=["POST"]),
         Route(_JOBS, api.create, methods=["POST"]),
         Route(_JOBS, api.jobs, methods=["GET"]),
-        Route(one, api.retrieve, methods=["GET"]),
-        Route(f"{one}/cancel", api.changing(lifecycle.cancel), methods=["POST"]),
-        Route(f"{one}/pause", api.changing(lifecycle.pause), methods=["POST"]),
-        Route(f"{one}/resume", api.changing(lifecycle.resume), methods=["POST"]),
-        Route(f"{one}/events", api.events, methods=["GET"]),
-        Route(f"{one}/checkpoints", api.checkpoints, methods=["GET"]),
+        Route(job_path, api.retrieve, methods=["GET"]),
+        Route(f"{job_path}/cancel", api.changing(lifecycle.cancel), methods=["POST"]),
+        Route(f"{job_path}/pause", api.changing(lifecycle.pause), methods=["POST"]),
+        Route(f"{job_path}/resume", api.changing(lifecycle.resume), methods=["POST"]),
+        Route(f"{job_path}/events", api.events, methods=["GET"]),
+        Route(f"{job_path}/checkpoints", api.checkpoints, methods=["GET"]),
     ]
     return attach_operations(routes, OPERATIONS)
 
@@ -67,7 +67,7 @@ class _FineTuning:
 
     async def jobs(self, request: "Request") -> "Response":
         query = request.query_params
-        pairs = {found[1]: value for name, value in query.multi_items() if (found := _FILTER.fullmatch(name))}
+        pairs = {match[1]: value for name, value in query.multi_items() if (match := _FILTER.fullmatch(name))}
         if query.get("metadata", "null") != "null":
             raise Invalid("Filter by metadata[key]=value, or metadata=null for jobs without any.", param="metadata")
         page = await run_in_thread(

@@ -181,7 +181,7 @@ def _create_actors(ray: Any, job: RayJob, group: Any) -> list[Any]:
 
 def _follow(ray: Any, actors: list[Any], ends: list[Any], progress: Progress) -> TrainingResult:
     """Passes on node 0's events until the nodes have ended; returns its result."""
-    seen, waiting, results = 0, list(ends), {}
+    received, waiting, results = 0, list(ends), {}
     deadline = float("inf")
     while waiting and time.monotonic() < deadline:
         ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_S)
@@ -190,12 +190,12 @@ def _follow(ray: Any, actors: list[Any], ends: list[Any], progress: Progress) ->
             if results[ends.index(reference)].error or ends.index(reference) == 0:
                 deadline = time.monotonic() + _END_S  # the others notice by themselves
         try:
-            events = ray.get(actors[0].events.remote(seen))
+            events = ray.get(actors[0].events.remote(received))
         except ray.exceptions.RayError:
             events = []  # the error is in its NodeEnd
         for event in events:
             progress(event)
-        seen += len(events)
+        received += len(events)
     for rank in sorted(results):
         if error := results[rank].error:
             raise ParleyError(error)

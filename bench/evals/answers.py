@@ -33,7 +33,7 @@ async def ask_all(
     """Asks every question greedily, `at_once` at a time. A failure is printed, and its answer is None."""
     slots = asyncio.Semaphore(at_once)
 
-    async def ask(messages: Sequence[Message]) -> Completion | None:
+    async def answer(messages: Sequence[Message]) -> Completion | None:
         async with slots:
             try:
                 return await complete(messages, temperature=0.0, max_tokens=max_tokens)
@@ -42,7 +42,7 @@ async def ask_all(
                 return None
 
     began = time.perf_counter()
-    completions = await asyncio.gather(*(ask(messages) for messages in questions))
+    completions = await asyncio.gather(*(answer(messages) for messages in questions))
     return Answers(
         answers=[completion.text if completion else None for completion in completions],
         tokens=sum(completion.completion_tokens or 0 for completion in completions if completion),

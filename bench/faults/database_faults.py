@@ -40,7 +40,7 @@ _BEFORE_KILL, _STORED_S = 20, 3.0
 
 
 @dataclass
-class Seen:
+class Responses:
     """What clients saw: statuses by key, and the slowest answer."""
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -130,17 +130,17 @@ class Hosts:
         return sum(row.sums.requests for row in read_usage(self.gateways[0].database))
 
     @contextmanager
-    def load(self) -> Iterator[Seen]:
+    def load(self) -> Iterator[Responses]:
         """Sends requests to both gateways inside the block."""
-        seen, stop, lock = Seen(), threading.Event(), threading.Lock()
+        responses, stop, lock = Responses(), threading.Event(), threading.Lock()
 
         def send(gateway: GatewayProcess, key: str, pause_s: float) -> None:
             while not stop.wait(pause_s):
                 began = time.monotonic()
                 status = self.send(gateway, key)
                 with lock:
-                    seen.statuses[key, status] += 1
-                    seen.slowest_s = max(seen.slowest_s, time.monotonic() - began)
+                    responses.statuses[key, status] += 1
+                    responses.slowest_s = max(responses.slowest_s, time.monotonic() - began)
 
         pauses = {"unlimited": _UNLIMITED_PAUSE_S, "limited": _LIMITED_PAUSE_S, "revoked": 1.0}
         threads = [
@@ -151,7 +151,7 @@ class Hosts:
         for thread in threads:
             thread.start()
         try:
-            yield seen
+            yield responses
         finally:
             stop.set()
             for thread in threads:
@@ -212,11 +212,11 @@ def run(hosts: Hosts, seconds: float, on_result: Callable[[DatabaseResult], None
 
 
 def _inject(hosts: Hosts, fault: Fault, seconds: float) -> DatabaseResult:
-    with hosts.load() as seen:
+    with hosts.load() as responses:
         # From here on the limited key's bucket is empty, and only what refills is admitted.
-        _until(lambda: seen.statuses["limited", 429] > _SATURATED, 60)
-        seen.slowest_s = 0.0
-        before, began = seen.statuses.copy(), time.monotonic()
+        _until(lambda: responses.statuses["limited", 429] > _SATURATED, 60)
+        responses.slowest_s = 0.0
+        before, began = responses.statuses.copy(), time.monotonic()
         fault.begin(hosts)
         noticed = None
         if fault.noticed:
@@ -225,14 +225,14 @@ def _inject(hosts: Hosts, fault: Fault, seconds: float) -> DatabaseResult:
         fault.end(hosts)
         recovered = _until(lambda: all(hosts.ready()), _RECOVERED_S)
         time.sleep(_AFTER_S)
-        counted, lasted = seen.statuses.copy(), time.monotonic() - began
-    hosts.sent += sum(count for (_, status), count in seen.statuses.items() if status not in (0, 401))
+        counted, lasted = responses.statuses.copy(), time.monotonic() - began
+    hosts.sent += sum(count for (_, status), count in responses.statuses.items() if status not in (0, 401))
     _until(lambda: hosts.stored() == hosts.sent, _RECOVERED_S)
     counted.subtract(before)
     answered = sum(count for (key, _), count in counted.items() if key == "unlimited")
     revoked = {status for (key, status), count in counted.items() if key == "revoked" and count}
     measured = DatabaseResult(
-        fault.name, round(lasted, 1), answered, answered - counted["unlimited", 200], round(seen.slowest_s, 2),
+        fault.name, round(lasted, 1), answered, answered - counted["unlimited", 200], round(responses.slowest_s, 2),
         counted["limited", 200], int(LIMIT / 60 * lasted * _TOLERANCE) + _SPARE, _rounded(noticed),
         _rounded(recovered), hosts.sent - hosts.stored(),
     )  # fmt: skip

@@ -72,10 +72,10 @@ class HostKills:
     @property
     def complaints(self) -> list[str]:
         """All violated expectations, one line each."""
-        found = [f"SIGKILL {kill.target}: {complaint}" for kill in self.kills for complaint in kill.complaints]
+        complaints = [f"SIGKILL {kill.target}: {complaint}" for kill in self.kills for complaint in kill.complaints]
         if self.votes_lost or self.votes_doubled:
-            found.append(f"{self.votes_lost} votes lost, {self.votes_doubled} doubled")
-        return found + list(self.job_complaints)
+            complaints.append(f"{self.votes_lost} votes lost, {self.votes_doubled} doubled")
+        return complaints + list(self.job_complaints)
 
 
 class Service:

@@ -124,15 +124,15 @@ class Deployment:
         """Starts it and returns the seconds until everything is ready."""
         began = time.monotonic()
         self.running = serve.start(self.settings)
-        engine_seen: float | None = None
+        engine_started: float | None = None
         deadline = began + 2 * _TIMEOUT_S
         while not ((state := self.running.state()) and state["ready"]):
             if self.running.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"parley up is not ready: {self.running.log.read_text('utf-8')[-800:]}")
-            if engine_seen is None and self.pid("engine") is not None:
-                engine_seen = time.monotonic()
-            if engine_seen is not None and not self.cold_s and self.engine_ready():
-                self.cold_s = time.monotonic() - engine_seen
+            if engine_started is None and self.pid("engine") is not None:
+                engine_started = time.monotonic()
+            if engine_started is not None and not self.cold_s and self.engine_ready():
+                self.cold_s = time.monotonic() - engine_started
             time.sleep(0.05)
         return time.monotonic() - began
 

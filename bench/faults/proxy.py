@@ -73,7 +73,7 @@ class Endpoint:
     listener: socket.socket
     silence_s: float
     healed: bool = False
-    asked: Counter[str] = field(default_factory=Counter)  # text of the last message → number of requests
+    requests: Counter[str] = field(default_factory=Counter)  # text of the last message → number of requests
     open: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -162,7 +162,7 @@ class FaultProxy:
         }
         body = await reader.readexactly(int(headers["content-length"]))
         message = json.loads(body)["messages"][-1]
-        endpoint.asked[message["content"]] += 1
+        endpoint.requests[message["content"]] += 1
         if endpoint.healed:
             await _write(writer, _chunked(*await self._pieces(lines[0].split()[1], body)))
             return True

@@ -193,7 +193,7 @@ async def _row(
     observations = await asyncio.gather(*(client.ask(case.client, case.model, text, case.stream) for text in texts))
     judged = [judge(case, observation, client.texts[case.stream], within) for observation in observations]
     complaints = [complaint for violations in judged for complaint in violations]
-    most = max((endpoint.asked[text] for text in texts), default=0)
+    most = max((endpoint.requests[text] for text in texts), default=0)
     # No retry after the first byte, nor where a request costs money.
     allowed = 1 if case.hosted or not case.fault.early else 2
     if most > allowed:

@@ -98,8 +98,8 @@ async def _measure(chosen: Sequence[Target], rounds: int, each: int) -> dict[str
             await target.settle()
     direct = rates[targets.DIRECT]
     ratios = {
-        name: round(median(mine / theirs for mine, theirs in zip(found, direct, strict=True)), 3)
-        for name, found in rates.items()
+        name: round(median(mine / theirs for mine, theirs in zip(measured, direct, strict=True)), 3)
+        for name, measured in rates.items()
         if name != targets.DIRECT
     }
     return {**ratios, "tokens_per_s": round(median(direct))}

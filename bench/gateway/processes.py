@@ -108,14 +108,14 @@ async def measure(folder: Path, rounds: int, requests: int) -> dict[str, Any]:
             print_progress(f"round {number + 1} of {rounds}")
             for variant in variants if number % 2 == 0 else reversed(variants):
                 await variant.measure(requests)
-    one, two = variants
+    single, double = variants
     return {
         "requests_per_s": [round(median(variant.per_s)) for variant in variants],
         "requests_per_cpu_s": [round(median(variant.per_cpu_s)) for variant in variants],
         "memory_mib": [round(median(variant.memory_mib), 1) for variant in variants],
-        "times_requests": round(median(two.per_s) / median(one.per_s), 3),
-        "times_per_cpu_s": round(median(two.per_cpu_s) / median(one.per_cpu_s), 3),
-        "smaller_share": round(median(two.smaller_share), 3),
+        "times_requests": round(median(double.per_s) / median(single.per_s), 3),
+        "times_per_cpu_s": round(median(double.per_cpu_s) / median(single.per_cpu_s), 3),
+        "smaller_share": round(median(double.smaller_share), 3),
         "rounds": rounds,
         "cores": len(everything),
         "load": round(load, 2),

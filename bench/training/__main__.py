@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "loss_apart": apart,
         "same_loss": apart <= _SAME_LOSS,
         "largest_step_apart": max(
-            _apart(one, other)
-            for one, other in zip(rounds["packed"][0].losses, rounds["padded"][0].losses, strict=True)
+            _apart(packed, padded)
+            for packed, padded in zip(rounds["packed"][0].losses, rounds["padded"][0].losses, strict=True)
         ),
         "leak": leaked["neighbours"],
         "packed_against_alone": leaked["alone"],
@@ -114,12 +114,12 @@ def _median(runs: Sequence[RunResult], name: str) -> float:
 def _times(rounds: dict[str, list[RunResult]], name: str) -> float:
     """The median ratio of packed to padded, each pair from the same round."""
     pairs = zip(rounds["packed"], rounds["padded"], strict=True)
-    return statistics.median(getattr(one, name) / getattr(other, name) for one, other in pairs)
+    return statistics.median(getattr(packed, name) / getattr(padded, name) for packed, padded in pairs)
 
 
-def _apart(one: float, other: float) -> float:
+def _apart(loss: float, reference: float) -> float:
     """The difference of two losses, relative to the second."""
-    return round(abs(one - other) / abs(other), 6)
+    return round(abs(loss - reference) / abs(reference), 6)
 
 
 def run_part(options: argparse.Namespace) -> dict[str, Any]:

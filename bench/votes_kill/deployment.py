@@ -67,7 +67,7 @@ class Deployment:
         self._database.dispose()
 
     def kill(self, target: Target, chance: random.Random) -> Kill:
-        """Lets people vote, kills the target among it, lets them finish, and counts."""
+        """Lets people vote, kills the target while they vote, lets them finish, and counts."""
         showings = new_battles(self._database, self._cookies, _BATTLES)
         moment = chance.uniform(0, _MOMENT_S)
         votes = self._kill_page(showings, moment) if target == "page" else self._kill_voter(showings, moment)

@@ -19,7 +19,7 @@ from models.database import Database
 
 MIN_PROMPTS = 10
 _FOLDS = 5
-_MOST_TELLS = 3
+_MOST_MARKS = 3
 _CLEAR = 0.5  # a mark is named from this difference between the two shares
 _MARKS = {
     "bold": re.compile(r"\*\*[^*\n]+\*\*"),
@@ -60,7 +60,7 @@ class StyleAccuracy:
         """The result in one sentence."""
         accuracy = f"Style alone identifies {self.model_1} and {self.model_2} in {self.accuracy:.0%} of the pairs"
         numbers = f" (95 % interval {self.low:.0%} to {self.high:.0%}; chance is 50 %)"
-        marks = "; ".join(f"{tell.mark}: {tell.share_1:.0%} and {tell.share_2:.0%}" for tell in self.tells)
+        marks = "; ".join(f"{mark.mark}: {mark.share_1:.0%} and {mark.share_2:.0%}" for mark in self.tells)
         return f"{accuracy}{numbers}." + (f" The largest differences: {marks}." if marks else "")
 
 
@@ -122,11 +122,11 @@ def _weights(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> dict[str
 def _clear_marks(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> tuple[StyleMark, ...]:
     n = len(pairs)
     marks = {mark for pair in pairs for marks in pair for mark in marks}
-    tells = [
+    measured = [
         StyleMark(
             mark, sum(mark in marks_1 for marks_1, _ in pairs) / n, sum(mark in marks_2 for _, marks_2 in pairs) / n
         )
         for mark in marks
     ]
-    clear = [tell for tell in tells if abs(tell.share_1 - tell.share_2) >= _CLEAR]
-    return tuple(sorted(clear, key=lambda tell: (-abs(tell.share_1 - tell.share_2), tell.mark))[:_MOST_TELLS])
+    clear = [mark for mark in measured if abs(mark.share_1 - mark.share_2) >= _CLEAR]
+    return tuple(sorted(clear, key=lambda mark: (-abs(mark.share_1 - mark.share_2), mark.mark))[:_MOST_MARKS])

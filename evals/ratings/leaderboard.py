@@ -161,8 +161,8 @@ def _row(rated: Rating, i: int, prompts: int) -> RatedModel:
 
 def _prompts_by_model(votes: Votes) -> np.ndarray:
     both = np.concatenate([votes.first, votes.second])
-    seen = np.unique(both * (int(votes.prompt.max()) + 1) + np.concatenate([votes.prompt, votes.prompt]))
-    return np.bincount(seen // (int(votes.prompt.max()) + 1), minlength=len(votes.models))
+    cells = np.unique(both * (int(votes.prompt.max()) + 1) + np.concatenate([votes.prompt, votes.prompt]))
+    return np.bincount(cells // (int(votes.prompt.max()) + 1), minlength=len(votes.models))
 
 
 def _win_rates(
@@ -170,9 +170,9 @@ def _win_rates(
 ) -> tuple[tuple[tuple[float | None, ...], ...], tuple[tuple[int, ...], ...]]:
     """Win rates of row against column, and the number of votes for each."""
     points = count(votes).points[np.ix_(order, order)]
-    met = points + points.T
+    compared = points + points.T
     rates = tuple(
-        tuple(float(points[i, j] / met[i, j]) if met[i, j] else None for j in range(len(order)))
+        tuple(float(points[i, j] / compared[i, j]) if compared[i, j] else None for j in range(len(order)))
         for i in range(len(order))
     )
-    return rates, tuple(tuple(round(float(number)) for number in row) for row in met)
+    return rates, tuple(tuple(round(float(number)) for number in row) for row in compared)

@@ -212,10 +212,10 @@ def _kappas(data: tuple[np.ndarray, np.ndarray, np.ndarray], names: list[str], s
     pairs = []
     for i, j in zip(*np.nonzero(np.triu(both >= max(shared, 1), 1)), strict=True):
         n = both[i, j]
-        seen, luck = agreed[i, j] / n, chance[i, j] / n**2
+        observed, luck = agreed[i, j] / n, chance[i, j] / n**2
         known = luck < 1 - 1e-12
-        kappa = float((seen - luck) / (1 - luck)) if known else None
-        smoothed = (agreed[i, j] + 0.5) / (n + 1) if seen in (0, 1) else seen
+        kappa = float((observed - luck) / (1 - luck)) if known else None
+        smoothed = (agreed[i, j] + 0.5) / (n + 1) if observed in (0, 1) else observed
         error = float(np.sqrt(smoothed * (1 - smoothed) / n) / (1 - luck)) if known else None
-        pairs.append(VoterPair(names[i], names[j], int(n), float(seen), kappa, error))
+        pairs.append(VoterPair(names[i], names[j], int(n), float(observed), kappa, error))
     return tuple(sorted(pairs, key=lambda pair: (-pair.shared, pair.first, pair.second)))

@@ -176,7 +176,7 @@ class _Recorder:
         """The row of a sample and its cost; None if the run stops and nothing is stored."""
         row = RecordedAnswerRow(recording_id=self.recording_id, prompt_id=prompt.id, sample=sample)
         try:
-            answer, completion = await self._ask(prompt, sample)
+            answer, completion = await self._request(prompt, sample)
         except (NotFound, Unauthorized) as error:
             self.fatal, self.stopped = error, str(error)
             return None, 0.0
@@ -204,7 +204,7 @@ class _Recorder:
         if self.in_a_row >= _FAILURES_IN_A_ROW:
             self.stopped = f"{self.in_a_row} requests in a row failed: {error}"
 
-    async def _ask(self, prompt: Prompt, sample: int) -> tuple[ServerAnswer, Completion]:
+    async def _request(self, prompt: Prompt, sample: int) -> tuple[ServerAnswer, Completion]:
         body: dict[str, Any] = {
             "model": self.request.spec.id,
             "messages": as_dicts(prompt.messages),

@@ -31,12 +31,12 @@ def rouge_l() -> Scorer:
 
         if not sample.accepted:
             return None
-        found = split_words(answer)
+        words = split_words(answer)
         best = 0.0
         for right in sample.accepted:
             wanted = split_words(right)
-            if found and wanted:
-                best = max(best, 2 * LCSseq.similarity(found, wanted) / (len(found) + len(wanted)))
+            if words and wanted:
+                best = max(best, 2 * LCSseq.similarity(words, wanted) / (len(words) + len(wanted)))
         return best
 
     return score
@@ -113,11 +113,11 @@ def _nearest(sample: Sample, answer: str, vectors: dict[str, Sequence[float]]) -
     return max((value for value in cosines if value is not None), default=None)
 
 
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
-    length = sqrt(sum(x * x for x in one)) * sqrt(sum(y * y for y in other))
+def _cosine(left: Sequence[float], right: Sequence[float]) -> float | None:
+    length = sqrt(sum(x * x for x in left)) * sqrt(sum(y * y for y in right))
     if not length:
         return None
-    return max(-1.0, min(1.0, sum(x * y for x, y in zip(one, other, strict=True)) / length))
+    return max(-1.0, min(1.0, sum(x * y for x, y in zip(left, right, strict=True)) / length))
 
 
 def split_words(text: str) -> list[str]:

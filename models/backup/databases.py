@@ -52,8 +52,8 @@ def dump(settings: Settings, target: Path) -> None:
         ):
             live.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
-            if (found := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-                raise Unavailable(f"The database {source} is damaged: {found}.")
+            if (problem := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+                raise Unavailable(f"The database {source} is damaged: {problem}.")
     except sqlite3.Error as error:
         raise Unavailable(f"The database {source} cannot be copied: {error}.") from error
 

@@ -113,7 +113,7 @@ def _put_in_place(settings: Settings, manifest: Manifest, staging: Path) -> Rest
     home.mkdir(exist_ok=True)
     for folder in ("runs", "models"):
         _rewrite(home / folder, old, new)
-    files = sum(one.is_symlink() or not one.is_dir() for one in home.rglob("*"))
+    files = sum(path.is_symlink() or not path.is_dir() for path in home.rglob("*"))
     if manifest.database == "sqlite":
         move_paths(f"sqlite:///{copy}", old, new)
         copy.rename(home / NAMES["sqlite"])

@@ -101,10 +101,10 @@ def model_states(database: Database) -> dict[str, ModelState]:
 
 def replicas_of(rows: Mapping[str, EngineStatus]) -> dict[str, list[EngineStatus]]:
     """Model id → the statuses of its replicas, by their numbers."""
-    found: dict[str, list[EngineStatus]] = {}
+    replicas: dict[str, list[EngineStatus]] = {}
     for name in sorted(rows, key=replica_number):
-        found.setdefault(model_of(name), []).append(rows[name])
-    return found
+        replicas.setdefault(model_of(name), []).append(rows[name])
+    return replicas
 
 
 def combine_states(specs: Iterable[ModelSpec], rows: Mapping[str, EngineStatus]) -> dict[str, ModelState]:

@@ -166,7 +166,7 @@ class Decision:
 
 
 def decide_placement(
-    tenants: Sequence[PlacedEngine], leaving: bool, asking: str, fits: Callable[[Sequence[str], str], Fit]
+    tenants: Sequence[PlacedEngine], leaving: bool, wanted: str, fits: Callable[[Sequence[str], str], Fit]
 ) -> Decision:
     """Decides what to do for one requested engine.
 
@@ -175,26 +175,26 @@ def decide_placement(
         fits: (engines that stay, new engine) → the plan, with the new engine in `refused` if it does not fit.
     """
     staying = [placed.name for placed in tenants]
-    fit = fits(staying, asking)
-    if asking in fit.shares:
+    fit = fits(staying, wanted)
+    if wanted in fit.shares:
         return Decision(admit=fit)
-    reason = fit.refused.get(asking, "there is not enough memory")
+    reason = fit.refused.get(wanted, "there is not enough memory")
     if leaving:
-        return Decision(wait={asking: "waiting for memory: another model is finishing its requests"})
+        return Decision(wait={wanted: "waiting for memory: another model is finishing its requests"})
     order = sorted((placed for placed in tenants if placed.movable), key=lambda placed: placed.used)
     for count in range(1, len(order) + 1):
         out = {placed.name for placed in order[:count]}
-        if asking in fits([name for name in staying if name not in out], asking).shares:
+        if wanted in fits([name for name in staying if name not in out], wanted).shares:
             return Decision(drain=tuple(placed.name for placed in order[:count]))
     pinned = [placed.name for placed in tenants if placed.pinned]
-    alone = fits(pinned, asking)
-    if asking in alone.shares:
-        return Decision(wait={asking: f"waiting for memory: {reason}"})
-    if asking in fits((), asking).shares:
+    alone = fits(pinned, wanted)
+    if wanted in alone.shares:
+        return Decision(wait={wanted: f"waiting for memory: {reason}"})
+    if wanted in fits((), wanted).shares:
         return Decision(
-            wait={asking: (f"waiting for memory: {reason}; {', '.join(pinned)} is pinned: unpin or retire one")}
+            wait={wanted: (f"waiting for memory: {reason}; {', '.join(pinned)} is pinned: unpin or retire one")}
         )
-    return Decision(never={asking: alone.refused.get(asking, reason)})
+    return Decision(never={wanted: alone.refused.get(wanted, reason)})
 
 
 @dataclass(frozen=True)

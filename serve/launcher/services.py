@@ -134,16 +134,16 @@ class Services:
 
     async def _probe(self, session: aiohttp.ClientSession, service: Service, process: Process) -> None:
         """Probes once, and keeps checking for a frozen process meanwhile."""
-        asking = asyncio.create_task(_is_answering(session, service.probe))
+        probe = asyncio.create_task(_is_answering(session, service.probe))
         try:
-            while not asking.done():
-                await asyncio.wait({asking}, timeout=_LOOK_S / 4)
+            while not probe.done():
+                await asyncio.wait({probe}, timeout=_LOOK_S / 4)
                 if self._is_frozen(service, process):
                     await self._kill(service, process, _FROZEN)
                     return
         finally:
-            asking.cancel()
-        self._note_probe(service, process, asking.result())
+            probe.cancel()
+        self._note_probe(service, process, probe.result())
         if service.missed_probes >= _MAX_MISSED:
             await self._kill(service, process, "stopped answering")
 

@@ -31,7 +31,7 @@ class Running:
         return self.process.pid
 
     def state(self) -> dict[str, Any] | None:
-        """What this very parent says of itself, see `serve.launcher.parent`; None while it says nothing."""
+        """This parent's own status, see `serve.launcher.parent`; None before its first report."""
         state = read_state(self.settings)
         return state if state and state["pid"] == self.process.pid else None
 

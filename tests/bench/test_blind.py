@@ -1,4 +1,4 @@
-"""The blind bench in short, and what it must be able to find: names in any encoding, and a difference between sides."""
+"""A short run of the blind bench, and proof that it detects names in any encoding and a difference between sides."""
 
 import base64
 import json
@@ -14,15 +14,15 @@ from bench.blind.classifier import accuracy
 @pytest.mark.long
 def test_raters_receive_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--battles", "24", "--raters", "4", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert (found["battles"], found["names_found"], found["leaks"], found["faults"]) == (24, 0, [], 0)
-    assert found["names_hidden"] > 0  # some answers name their model
-    assert found["responses"] > 24 * 2
+    result = json.loads(capsys.readouterr().out)
+    assert (result["battles"], result["names_found"], result["leaks"], result["faults"]) == (24, 0, [], 0)
+    assert result["names_hidden"] > 0  # some answers name their model
+    assert result["responses"] > 24 * 2
     # An interval of 95 % misses 50 % in one run of 20. At chance, 22 of 24 are right in one run of 50,000.
-    assert found["classifier_accuracy"] < 0.9
-    assert found["classifier_low"] < found["classifier_accuracy"] < found["classifier_high"]
-    assert 0.1 < found["left_share"] < 0.9
-    assert found["upstream_accuracy"] > 0.8  # the models themselves are easy to tell apart
+    assert result["classifier_accuracy"] < 0.9
+    assert result["classifier_low"] < result["classifier_accuracy"] < result["classifier_high"]
+    assert 0.1 < result["left_share"] < 0.9
+    assert result["upstream_accuracy"] > 0.8  # the models themselves are easy to tell apart
 
 
 def test_a_name_is_found_in_every_encoding() -> None:
@@ -45,6 +45,6 @@ def test_the_classifier_detects_only_a_real_difference() -> None:
     shifted = noise.copy()
     shifted[:, 3] += 1.5 * labels
     assert accuracy(shifted, labels, groups).low > 0.6
-    product = noise.copy()  # only two columns together tell
+    product = noise.copy()  # only both columns together separate the classes
     product[:, 0] = np.abs(product[:, 0]) * np.sign(product[:, 1]) * np.where(labels, 1, -1)
     assert accuracy(product, labels, groups).low > 0.6

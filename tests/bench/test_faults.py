@@ -1,4 +1,4 @@
-"""The fault bench's own judgement: bytes that are whole, cut, broken or more than asked for, and whom it hits."""
+"""The fault bench classifies whole, cut, broken and surplus bytes, and the targets of its signals."""
 
 import json
 
@@ -40,8 +40,8 @@ def chunks(*parts: bytes, end: bool = True) -> bytes:
     ],
 )
 def test_a_stream_is_judged_by_its_bytes(answer: bytes, outcome: str, text: str) -> None:
-    seen = read_bytes(answer, stream=True)
-    assert (seen.outcome, seen.text) == (outcome, text)
+    observation = read_bytes(answer, stream=True)
+    assert (observation.outcome, observation.text) == (outcome, text)
 
 
 def test_a_refusal_has_openais_shape_or_is_unreadable() -> None:
@@ -62,7 +62,7 @@ def test_unexpected_observations_are_reported() -> None:
     assert judge(case, Observation("whole", 200, "abc", "", 0.1), "abc", 1.0)
     assert judge(case, Observation("broken", 200, "ax", "gone", 0.1), "abc", 1.0)
     assert judge(case, Observation("broken", 200, "ab", "gone", 2.0), "abc", 1.0)
-    assert judge(case, Observation("refused", 503, "", "", 0.1), "abc", 1.0) == []  # a reset that came early
+    assert judge(case, Observation("refused", 503, "", "", 0.1), "abc", 1.0) == []  # an early reset
     assert judge(case, Observation("refused", 400, "", "", 0.1), "abc", 1.0) == ["status 400"]
 
 

@@ -1,4 +1,4 @@
-"""The gateway's bench runs, and its streams come through whole. The figures themselves are for a quiet machine."""
+"""The gateway's bench runs, and its streams arrive whole. Its figures mean something on an idle machine only."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ EACH = {
 }
 
 
-@pytest.mark.engine  # it needs cores of its own, so it runs where nothing runs beside it
+@pytest.mark.engine  # needs cores of its own, so it runs where nothing else does
 def test_a_short_run_gives_every_figure() -> None:
     command = [sys.executable, "-m", "bench.gateway", "--quick", "--without-peers", "--without-engine"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=ROOT)
@@ -32,10 +32,10 @@ def test_a_short_run_gives_every_figure() -> None:
     assert figures["frames_missing"] == 0
     assert 0 < figures["cpu_us_per_chunk"] < figures["cpu_us_per_request"] < 5000
     assert 0 < figures["paced_ratio_128"] < 1.2
-    # Ten at once were let in and ten more could wait; ten times as many came, twice.
+    # Ten run at once and ten wait; ten times as many were sent, twice.
     assert figures["overload_refused"] > figures["overload_served"] > 0
     assert figures["overload_429_ms"] > 0
-    # What people read says the same.
+    # The table shows the same figures.
     assert done.stdout.count("cpu_us_per_request") == 2
 
 
@@ -43,8 +43,8 @@ def test_a_short_run_gives_every_figure() -> None:
 def test_two_processes_share_one_port(capsys: pytest.CaptureFixture[str]) -> None:
     assert processes.main(["--rounds", "1", "--requests", "128", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    one, two = figures["memory_mib"]
-    assert 1.5 * one < two < 3.5 * one
+    single, double = figures["memory_mib"]
+    assert 1.5 * single < double < 3.5 * single
     assert 0 < figures["smaller_share"] <= 0.5
     assert figures["requests_per_cpu_s"][0] > 0
 

@@ -1,4 +1,4 @@
-"""The judges' benchmark at a small size: it runs, and its worlds are what it says they are."""
+"""A small run of the judges' benchmark, whose simulated worlds match their descriptions."""
 
 import json
 
@@ -24,5 +24,5 @@ def test_a_good_judge_narrows_the_interval_and_a_guessing_one_does_not() -> None
 
 
 def test_the_judge_at_the_margin() -> None:
-    found = trust(30, 2, _at_the_margin(0.8), 0.8, 2, np.random.default_rng(0))
-    assert found.gap == pytest.approx(-0.1)
+    trusted = trust(30, 2, _at_the_margin(0.8), 0.8, 2, np.random.default_rng(0))
+    assert trusted.gap == pytest.approx(-0.1)

@@ -1,4 +1,4 @@
-"""bench/mtbench.py: the questions read as they are, and three of our own run whole against the demo's engines."""
+"""bench/mtbench.py: the questions are read unchanged, and three of our own run against the demo's engines."""
 
 import json
 from pathlib import Path
@@ -45,10 +45,10 @@ def test_three_questions_of_two_turns_against_real_engines(
     task = make_task("three", "three", [(str(i), row) for i, row in enumerate(QUESTIONS)])
     result = json.loads(json.dumps(mtbench.measure(options, demo_stack.settings, demo_stack.database, task)))
     assert (result["questions"], result["turns"], result["rows"]) == (3, 6, 6)
-    for one in result["answers"]:
-        # What does not fit the context is told by the engine, and what would have followed it is not asked.
-        assert (one["answered"], one["failed"]) == (4, 2)
-        assert any("context" in error or "maximum" in error for error in one["errors"])
+    for row in result["answers"]:
+        # The engine refuses what does not fit its context, and the turns after it are not sent.
+        assert (row["answered"], row["failed"]) == (4, 2)
+        assert any("context" in error or "maximum" in error for error in row["errors"])
     groups = {group["name"]: group for group in result["groups"]}
     assert set(groups) == {"everything", "accounts", "orders", "turn 1", "turn 2"}
     assert (groups["orders"]["nulls"], groups["accounts"]["nulls"]) == (2, 0)

@@ -1,4 +1,4 @@
-"""The ratings bench runs small, and says what it found as its last line."""
+"""A small run of the ratings bench: its last line is the result as JSON."""
 
 import json
 from functools import partial
@@ -15,16 +15,16 @@ def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str], monkeypatch: 
     for name in ("timed", "compared"):
         monkeypatch.setattr(ratings, name, partial(getattr(ratings, name), votes=20_000, models=20, repeats=1))
     assert ratings.main(["--runs", "4", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"seconds_2m_codes", "seconds_2m_strings", "seconds_2m_clustered", "coverage", "peeking"} <= found.keys()
-    assert found["elo_from_evalica"] < 0.01
-    if found["arena_rank"] == "0.1.1":
-        assert found["elo_from_arena_rank"] < 0.01
-        assert found["interval_from_arena_rank"] < 0.05  # ours allows for small samples, and these are small
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"seconds_2m_codes", "seconds_2m_strings", "seconds_2m_clustered", "coverage", "peeking"} <= result.keys()
+    assert result["elo_from_evalica"] < 0.01
+    if result["arena_rank"] == "0.1.1":
+        assert result["elo_from_arena_rank"] < 0.01
+        assert result["interval_from_arena_rank"] < 0.05  # ours allows for small samples, and these are small
     else:
-        assert found["times_faster_than_arena_rank"] is None
-    assert sum(found["peeking"][0]["ended"].values()) == pytest.approx(1)
-    assert found["decided_on_too_little"] == 0
+        assert result["times_faster_than_arena_rank"] is None
+    assert sum(result["peeking"][0]["ended"].values()) == pytest.approx(1)
+    assert result["decided_on_too_little"] == 0
 
 
 def test_power_is_what_the_method_says() -> None:

@@ -91,11 +91,11 @@ def test_figures_come_from_pairs_of_windows_without_the_first() -> None:
         "parley": [Window(9.0, (2.0,), 5), Window(1.0, (1.5,), 6), Window(1.0, (1.0,), 7)],
         "trl": [Window(90.0, (2.0,), 8), Window(2.0, (1.5005,), 9), Window(2.0, (1.0,), 10)],
     }
-    found = summarise_windows(windows, [[row], [row], [row]], [0.0, 1e9, 1e9], shape)
-    assert (found["train_tokens_per_s"], found["times_trl"]) == (100.0, 2.0)
-    assert found["share_of_limit"] == 0.4  # 100 tokens/s of 4 million operations
-    assert found["loss_apart"] == pytest.approx(5e-4)
-    assert found["peak_memory_bytes"] == {"parley": 7, "trl": 10}
+    figures = summarise_windows(windows, [[row], [row], [row]], [0.0, 1e9, 1e9], shape)
+    assert (figures["train_tokens_per_s"], figures["times_trl"]) == (100.0, 2.0)
+    assert figures["share_of_limit"] == 0.4  # 100 tokens/s of 4 million operations
+    assert figures["loss_apart"] == pytest.approx(5e-4)
+    assert figures["peak_memory_bytes"] == {"parley": 7, "trl": 10}
 
 
 @pytest.mark.training
@@ -116,11 +116,11 @@ def test_both_sides_have_the_same_losses(tmp_path: Path) -> None:
     sizes = replace(QUICK, windows=1, window_steps=2, batch=4)
     job, rows = build_job(style_rows(12), style_rows(2, seed=1), base, sizes, 1)
     assert [len(some) for some in rows] == [4, 8]
-    found: dict[str, list[Window]] = {}
+    windows_by_side: dict[str, list[Window]] = {}
     for name, train_side in SIDES.items():
-        windows = found[name] = []
+        windows = windows_by_side[name] = []
         train_side(job, WindowClock(job.windows, windows.append, lambda: None))
-    losses = {name: [loss for window in windows for loss in window.losses] for name, windows in found.items()}
+    losses = {name: [loss for window in windows for loss in window.losses] for name, windows in windows_by_side.items()}
     assert len(losses["parley"]) == 3
     assert losses["parley"] == pytest.approx(losses["trl"], abs=1e-3)
 
@@ -169,17 +169,17 @@ def result() -> dict[str, Any]:
 
 
 def test_a_result_has_its_keys_and_names_the_goals_it_missed() -> None:
-    found = result()
+    figures = result()
     keys = {
         "train_tokens_per_s", "times_trl", "share_of_limit", "merged_times_adapter", "stopped_share", "topics_base",
         "topics_tuned", "plan_speed_error", "plan_memory_error",
     }  # fmt: skip
-    assert keys <= set(json.loads(json.dumps(found)))
-    assert (found["plan_speed_error"], found["plan_memory_error"]) == (0.2, 0.25)
-    assert (found["topics_times_base"], found["topics_apart"]) == (4.0, True)
-    (missed,) = missed_goals(found)
+    assert keys <= set(json.loads(json.dumps(figures)))
+    assert (figures["plan_speed_error"], figures["plan_memory_error"]) == (0.2, 0.25)
+    assert (figures["topics_times_base"], figures["topics_apart"]) == (4.0, True)
+    (missed,) = missed_goals(figures)
     assert missed == "training, share of the matrix products' speed: 0.50 (≥ 0.65)"
-    assert "| training, tokens/s | 100; TRL's plain script 50 | 2.00 times |" in table(found)
+    assert "| training, tokens/s | 100; TRL's plain script 50 | 2.00 times |" in table(figures)
 
 
 def test_a_judge_is_measured_in_both_orders_on_pairs_with_a_better_answer() -> None:

@@ -1,4 +1,4 @@
-"""The runner's bench at a small size: its figures are there and are possible; a real engine's turn needs one."""
+"""A small run of the runner's bench: all figures exist and are plausible; the real-engine part needs an engine."""
 
 import json
 
@@ -11,18 +11,18 @@ from tests.evals.upstream import AnsweringServer
 @pytest.mark.long
 def test_it_measures_a_small_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--samples", "12", "--concurrency", "4", "--latency-s", "0.05", "--rounds", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["over_ideal"] >= 1.0
-    assert 0 < found["times_faster_share"] <= 1.2
-    assert found["rounds"][0]["asking"] <= found["rounds"][0]["whole"]
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["over_ideal"] >= 1.0
+    assert 0 < result["times_faster_share"] <= 1.2
+    assert result["rounds"][0]["asking"] <= result["rounds"][0]["whole"]
 
 
 @pytest.mark.long
 def test_the_bare_generator_and_the_runner_count_the_same_tokens() -> None:
     with AnsweringServer(latency_s=0.01) as server:
         for turn in (0, 1):
-            found = throughput(server.address, "one", 20, 4, turn)
-            assert found.ratio == pytest.approx(found.runner / found.bare)
+            measured = throughput(server.address, "one", 20, 4, turn)
+            assert measured.ratio == pytest.approx(measured.runner / measured.bare)
         assert len(server.asked) == 80
         assert len(set(server.asked)) == 80  # every turn has questions of its own
 

@@ -1,4 +1,4 @@
-"""The coverage bench of scores at a small size: the intervals hold the truth about as often as they say."""
+"""A small run of the scores' coverage bench: intervals contain the truth about as often as they claim."""
 
 import json
 

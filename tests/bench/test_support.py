@@ -49,9 +49,9 @@ def test_without_its_data_it_exits_with_two(
 ) -> None:
     monkeypatch.setattr(bitext, "FILE", tmp_path / "bitext.csv")
     assert support.main(["--json"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.long
@@ -62,4 +62,4 @@ def test_the_real_data_is_held_out_by_intent() -> None:
     assert (len(requests), len(parts.training), len(parts.held_out)) == (4_514, 4_063, 451)
     score = intent_scorer(parts.training)
     right = sum(score(Sample(category=request.intent), request.answer) for request in parts.held_out)
-    assert right / len(parts.held_out) > 0.85  # the answers that people wrote: the scorer knows what it is for
+    assert right / len(parts.held_out) > 0.85  # on people's own answers the scorer must be right

@@ -26,10 +26,10 @@ def test_both_sides_reach_the_same_loss_step_by_step(base: Path) -> None:
 
 @pytest.mark.long
 def test_packed_rows_do_not_leak(base: Path) -> None:
-    found = measure_leak(style_rows(6), base, 1)
-    assert found.neighbours == 0
-    assert found.alone_relative <= 1e-5
-    assert found.rows == 6
+    leak = measure_leak(style_rows(6), base, 1)
+    assert leak.neighbours == 0
+    assert leak.alone_relative <= 1e-5
+    assert leak.rows == 6
 
 
 def test_the_first_step_is_not_timed() -> None:
@@ -46,5 +46,5 @@ def test_without_a_base_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path:
     from bench.evals import bitext
 
     assert main(["--base", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert ("base is not built" if bitext.FILE.is_file() else "data is missing") in said
+    error = capsys.readouterr().err
+    assert ("base is not built" if bitext.FILE.is_file() else "data is missing") in error

@@ -1,4 +1,4 @@
-"""The simulation of few voters, small and seeded; `python -m bench.verdicts` has the whole of it."""
+"""Small, seeded simulations of few voters; `python -m bench.verdicts` runs the full ones."""
 
 import json
 
@@ -15,35 +15,35 @@ from evals.ratings.voter_means import Cells, from_sums, voter_mean
 @pytest.mark.parametrize("sharing", ["even", "uneven", "one has 60 %"])
 def test_the_sums_of_a_table_are_those_of_its_votes(sharing) -> None:
     (tables,) = draw(World(7, 25, 1.0, 1.0, sharing, ties=0.2), 3, seed=1)
-    found = from_sums(tables.sums())
+    verdicts = from_sums(tables.sums())
     for run in range(3):
         voter, prompt = np.nonzero(tables.cast[run])
         alone = voter_mean(Cells(tables.score[run][voter, prompt], np.unique(prompt, return_inverse=True)[1], voter))
         for name in ("mean", "votes", "voters", "prompts", "variance", "own_variance", "freedom", "own_freedom"):
-            assert getattr(alone, name) == pytest.approx(getattr(found, name)[run]), name
+            assert getattr(alone, name) == pytest.approx(getattr(verdicts, name)[run]), name
 
 
 @pytest.mark.parametrize("world", [World(8, 20, 1.0, 1.0), World(5, 40, 1.0, 0.0, "one has 60 %")], ids=str)
 def test_intervals_cover_what_they_speak_of(world: World) -> None:
     # 93 % is promised; 400 runs leave room for chance. By prompts alone 60 % were covered.
-    found = coverage(world, 400, seed=3)
-    assert found.these_people.covered >= 0.91
-    assert found.people_like_them is not None
-    assert found.people_like_them.covered >= 0.91
-    assert found.people_like_them.width < 1.7
+    covered = coverage(world, 400, seed=3)
+    assert covered.these_people.covered >= 0.91
+    assert covered.people_like_them is not None
+    assert covered.people_like_them.covered >= 0.91
+    assert covered.people_like_them.width < 1.7
 
 
 @pytest.mark.long
 def test_reading_after_every_vote_is_seldom_wrong() -> None:
-    found = call_rates(World(8, 40, 1.0, 0.0), 200, 320, seed=2)
-    assert found.wrong == found.called <= 0.05
-    assert found.own_wrong <= 0.05
+    rates = call_rates(World(8, 40, 1.0, 0.0), 200, 320, seed=2)
+    assert rates.wrong == rates.called <= 0.05
+    assert rates.own_wrong <= 0.05
 
 
 def test_a_true_difference_is_called() -> None:
-    found = call_rates(with_win_rate(World(20, 40, 0.5, 0.5), 0.7), 50, 400, seed=2)
-    assert found.called > 0.8
-    assert found.wrong == 0.0
+    rates = call_rates(with_win_rate(World(20, 40, 0.5, 0.5), 0.7), 50, 400, seed=2)
+    assert rates.called > 0.8
+    assert rates.wrong == 0.0
 
 
 def test_the_command_reports_every_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,10 @@ def test_no_acknowledged_vote_is_lost_or_doubled(tmp_path: Path, capsys: pytest.
     main(["--kills", "1", "--folder", str(tmp_path), "--json"])
     capsys.readouterr()
     main(["--kills", "3", "--folder", str(tmp_path), "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert (found["kills"], found["lost"], found["doubled"]) == (3, 0, 0)
-    assert found["fewest_acknowledged"] >= 10
-    assert found["acknowledged"] >= 30
-    assert found["sqlite"] == 2
-    assert found["page"] == 2
+    result = json.loads(capsys.readouterr().out)
+    assert (result["kills"], result["lost"], result["doubled"]) == (3, 0, 0)
+    assert result["fewest_acknowledged"] >= 10
+    assert result["acknowledged"] >= 30
+    assert result["sqlite"] == 2
+    assert result["page"] == 2
     assert len((tmp_path / "kills.jsonl").read_text().splitlines()) == 3

@@ -1,4 +1,4 @@
-"""docs/scaling.md, word for word: two Ray nodes on this machine, and a chat with a real engine on the second.
+"""docs/scaling.md as written: two Ray nodes on this machine, and a chat with a real engine on the second.
 
 It runs before the tests that share a cluster: its `ray stop` ends all Ray processes of the machine.
 """

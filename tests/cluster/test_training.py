@@ -73,7 +73,7 @@ def test_a_killed_node_ends_the_training_with_the_command_to_continue(nodes: Nod
     nodes.add()
     assert killed.is_set()
     assert len(trained_on) == 4  # on each node an agent and the process that it forked
-    # Node 0's error contains the command, unless it was the node that was killed.
+    # Node 0's error contains the command, unless node 0 itself was killed.
     assert "--on auto --nodes 2` continues it" in str(caught.value) or "has ended" in str(caught.value)
     deadline = time.monotonic() + 30
     while (left := {*trained_on} & {*processes()}) and time.monotonic() < deadline:
@@ -83,5 +83,5 @@ def test_a_killed_node_ends_the_training_with_the_command_to_continue(nodes: Nod
 
 def processes() -> list[int]:
     """The pids of the agents of trainings on this machine, and of their processes."""
-    found = psutil.process_iter(["pid", "cmdline"])
-    return [process.pid for process in found if "train.trainers.elastic_agent" in (process.info["cmdline"] or ())]
+    running = psutil.process_iter(["pid", "cmdline"])
+    return [process.pid for process in running if "train.trainers.elastic_agent" in (process.info["cmdline"] or ())]

@@ -85,7 +85,7 @@ def test_packages_are_installed_before_the_code_is_copied(steps: list[tuple[str,
     assert install < code
 
 
-def test_it_runs_as_nobody_special_who_owns_only_state_and_models(steps: list[tuple[str, str]]) -> None:
+def test_it_runs_as_a_user_who_owns_only_state_and_models(steps: list[tuple[str, str]]) -> None:
     (user,) = of(steps, "USER")
     assert user == "parley"
     after = [name for name, _ in steps[[name for name, _ in steps].index("USER") :]]
@@ -115,7 +115,7 @@ def test_the_ports_are_the_settings_ports(steps: list[tuple[str, str]]) -> None:
     assert exposed.split() == [str(Settings.model_fields[name].default) for name in ("port", "page_port")]
 
 
-def test_the_healthcheck_is_a_program_that_asks_the_gateway(steps: list[tuple[str, str]]) -> None:
+def test_the_healthcheck_is_a_program_that_requests_the_gateway(steps: list[tuple[str, str]]) -> None:
     (check,) = of(steps, "HEALTHCHECK")
     program = re.search(r'"-c", "(.*)"\]', check)
     assert program

@@ -1,4 +1,4 @@
-"""Completers that play a script: deterministic, in process, speaking real text and real JSON."""
+"""Scripted completers: deterministic, in process, with real text and real JSON."""
 
 import asyncio
 import threading
@@ -9,19 +9,19 @@ from models.chat.messages import Completer, Completion, Message, last_question
 
 
 class Scripted:
-    """Completers by model; each answers with a function of the question, and is counted."""
+    """Completers by model; each answers with a function of the question, and its calls are counted."""
 
     def __init__(self, answers: dict[str, Callable[[str], str]], delay_s: float = 0.0) -> None:
         self.answers = answers
         self.delay_s = delay_s
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self.running = self.most_at_once = 0
         self._lock = threading.Lock()
 
     def __call__(self, model: str) -> Completer:
         async def complete(messages: Sequence[Message], **options: Any) -> Completion:
             with self._lock:
-                self.asked.append(model)
+                self.calls.append(model)
                 self.running += 1
                 self.most_at_once = max(self.most_at_once, self.running)
             try:

@@ -1,4 +1,4 @@
-"""The room's commands through the front door: tables for people, JSON for programs, one line for a mistake."""
+"""The room's commands: tables for people, JSON for programs, one-line errors."""
 
 import asyncio
 import json
@@ -20,14 +20,14 @@ from tests.evals.scripted import echo
 
 @pytest.fixture
 def parley(home: Path, database: Database, monkeypatch: pytest.MonkeyPatch):
-    """Runs `parley` in the test's home; returns (exit code, output, the error's line)."""
+    """Runs `parley` in the test's home; returns (exit code, output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(build(), list(arguments))
-        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
-        return result.exit_code, result.output, told
+        error = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        return result.exit_code, result.output, error
 
     return run
 
@@ -63,7 +63,7 @@ def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["judge", "j", "--models", "one"], "two models"),
         (["judge", "j", "--models", "one,two"], "no model 'j'"),
@@ -72,10 +72,10 @@ def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
         (["votes", "export", "/dev/null/pairs.jsonl"], "cannot be written"),
     ],
 )
-def test_errors_are_one_line(parley, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, arguments: list[str], expected: str) -> None:
     code, _, line = parley(*arguments)
     assert code != 0
-    assert told in line
+    assert expected in line
     assert "\n" not in line
 
 

@@ -83,7 +83,7 @@ def test_a_judgment_is_a_result_of_each_model_shown(database: Database, settings
     assert results(events) == sorted([won, won, (BEFORE, won[1], "lost", 0.0), (BEFORE, won[1], "lost", 0.0)])
     assert {event["parley.shown"] for event in events} == {"12", "21"}
 
-    graded = script(lambda asked: pointwise_answer("because", GRADES, 4 if "**" in asked else 2))
+    graded = script(lambda question: pointwise_answer("because", GRADES, 4 if "**" in question else 2))
     request = JudgeRequest(JUDGE, (BEFORE, AFTER))
     events = sent_during(settings, lambda: asyncio.run(grade_models(database, graded, request)))
     assert results(events) == [(BEFORE, won[1], "2", 2.0), (AFTER, won[1], "4", 4.0)]

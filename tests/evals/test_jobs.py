@@ -1,4 +1,4 @@
-"""The judge job as the worker runs it: registry, OpenAI SDK and a real socket, behind which a fake answers."""
+"""The judge job as the worker runs it: registry, OpenAI SDK, and a fake server on a real socket."""
 
 import json
 import socket
@@ -27,14 +27,14 @@ NAMES = dict.fromkeys(name for rubric in shipped_rubrics() for name in rubric.cr
 
 
 class FakeServer(BaseHTTPRequestHandler):
-    """Answers chat completions as OpenAI words them: the judge in JSON, everybody else in a sentence."""
+    """Answers chat completions in OpenAI's format: the judge with JSON, other models with a sentence."""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        text = f"{asked['model']} says yes"
-        if asked.get("response_format"):
-            content = asked["messages"][-1]["content"]
-            shape = json.dumps(asked["response_format"])
+        sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = f"{sent['model']} says yes"
+        if sent.get("response_format"):
+            content = sent["messages"][-1]["content"]
+            shape = json.dumps(sent["response_format"])
             criteria = dict.fromkeys((name for name in NAMES if f'"{name}"' in shape), 4)
             first = content.partition("[Answer A]\n")[2].partition("\n\n[Answer B]")[0]
             second = content.partition("[Answer B]\n")[2].partition("\n\nWhich answer")[0]
@@ -48,7 +48,7 @@ class FakeServer(BaseHTTPRequestHandler):
                 "id": "x",
                 "object": "chat.completion",
                 "created": 0,
-                "model": asked["model"],
+                "model": sent["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             }
         ).encode()
@@ -64,7 +64,7 @@ class FakeServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(settings: Settings, database: Database) -> Iterator[Settings]:
-    """Settings whose gateway is the fake, and three registered models of which the judge is kin of `one`."""
+    """Settings whose gateway is the fake, and three registered models of which the judge has the family of `one`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     registry = Registry(database)
@@ -112,8 +112,8 @@ def test_an_evaluation_job_then_a_judge_over_its_answers(served: Settings, datab
     assert (job.progress, job.result["asked"]) == (1.0, 6)
     evaluation = load_evaluation(database, job.result["evaluation"])
     assert (evaluation.task, evaluation.models, len(evaluation.samples)) == ("talk", ("one", "two"), 3)
-    for told in ("same family as one", "fair's agreement with people", "fair's grades"):
-        assert any(told in note for note in evaluation.notes), told
+    for expected in ("same family as one", "fair's agreement with people", "fair's grades"):
+        assert any(expected in note for note in evaluation.notes), expected
     job = run(served, database, {"judge": "fair", "model_a": "one", "model_b": "two", "evaluation": evaluation.id})
     assert job.result is not None, job.error
     report = JudgeReport.from_json(job.result)
@@ -140,7 +140,7 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("params", "told"),
+    ("params", "message"),
     [
         ({"judge": "fair", "model_a": "one"}, "needs the parameter 'model_b'"),
         ({"judge": "nobody", "model_a": "one", "model_b": "two"}, "no model 'nobody'"),
@@ -148,10 +148,10 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
         ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two different ones"),
     ],
 )
-def test_an_invalid_job_fails_with_the_reason(served: Settings, database: Database, params: dict, told: str) -> None:
+def test_an_invalid_job_fails_with_the_reason(served: Settings, database: Database, params: dict, message: str) -> None:
     job = run(served, database, params)
     assert job.status == "failed"
-    assert told in (job.error or "")
+    assert message in (job.error or "")
 
 
 @pytest.mark.long

@@ -28,7 +28,7 @@ TASK = make_task(
 
 @pytest.fixture
 def gateway(settings: Settings, database: Database) -> Iterator[tuple[Serving, AnsweringServer]]:
-    """A gateway in front of a fake hosted upstream with two models, a judge and a model that embeds."""
+    """A gateway before a fake hosted upstream with two models, a judge and an embedding model."""
     with AnsweringServer() as upstream, serving(settings, database) as running:
         running.hosted("before", "after", "our-judge", "embedder", base_url=upstream.address)
         yield running, upstream
@@ -42,15 +42,15 @@ def test_embeddings_and_grades_come_through_the_gateway(
     settings = running.settings.model_copy(update={"port": running.port})
     scorers = ["embedding:embedder", "judge:our-judge@general", "exact"]
     made = evaluate_served(settings, database, TaskRun(TASK, ["before", "after"], parameters=PARAMETERS), scorers)
-    found = overview(load_evaluation(database, made.id))
-    assert found.scorer_errors == ()
-    same, other = (found.of(model, "embedding:embedder") for model in ("before", "after"))
+    summary = overview(load_evaluation(database, made.id))
+    assert summary.scorer_errors == ()
+    same, other = (summary.of(model, "embedding:embedder") for model in ("before", "after"))
     assert (same.n, same.mean) == (6, pytest.approx(1.0))
     assert (other.n, other.mean) == (6, pytest.approx(0.999, abs=0.0015))
     assert 0.99 < (other.mean or 0.0) < 1.0
-    judge = next(row.scorer for row in found.scores if row.scorer.startswith("judge:our-judge@general#"))
-    assert found.of("after", judge).mean == pytest.approx(4.0)
-    assert found.of("before", "exact").mean == 1.0
+    judge = next(row.scorer for row in summary.scores if row.scorer.startswith("judge:our-judge@general#"))
+    assert summary.of("after", judge).mean == pytest.approx(4.0)
+    assert summary.of("before", "exact").mean == 1.0
     assert {model for model, _ in upstream.asked} == {"before", "after", "our-judge"}
 
 
@@ -58,14 +58,14 @@ def test_embeddings_and_grades_come_through_the_gateway(
 def test_two_judges_share_one_progress(gateway: tuple[Serving, AnsweringServer], database: Database) -> None:
     running, _ = gateway
     settings = running.settings.model_copy(update={"port": running.port})
-    told: list[float] = []
+    shares: list[float] = []
     scorers = ["judge:our-judge@general", "judge:our-judge@support"]
-    progress = EvaluationProgress(scoring=lambda share, _: told.append(share))
+    progress = EvaluationProgress(scoring=lambda share, _: shares.append(share))
     run = TaskRun(TASK, ["before", "after"], parameters=PARAMETERS)
     evaluate_served(settings, database, run, scorers, progress)
-    assert told == sorted(told)
-    assert 0.5 in told
-    assert told.count(1.0) == 1
+    assert shares == sorted(shares)
+    assert 0.5 in shares
+    assert shares.count(1.0) == 1
 
 
 @pytest.mark.long
@@ -77,11 +77,11 @@ def test_a_missing_embedding_model_leaves_other_scores_intact(
     made = evaluate_served(
         settings, database, TaskRun(TASK, ["before"], parameters=PARAMETERS), ["embedding:nobody", "exact"]
     )
-    found = overview(load_evaluation(database, made.id))
-    ((name, said, count),) = found.scorer_errors
+    summary = overview(load_evaluation(database, made.id))
+    ((name, error, count),) = summary.scorer_errors
     assert (name, count) == ("embedding:nobody", 6)
-    assert "nobody" in said
-    assert found.of("before", "exact").n == 6
+    assert "nobody" in error
+    assert summary.of("before", "exact").n == 6
 
 
 @pytest.mark.long
@@ -94,12 +94,12 @@ def test_a_judge_waits_for_a_starting_engine_and_reports_it(
     with AnsweringServer() as upstream, serving(impatient, database) as gateway:
         gateway.hosted("before", "our-judge", base_url=upstream.address)
         gateway.engine("after", tmp_path / "weights", None)
-        # The queue's time ends several times before the engine is ready.
+        # The queue times out several times before the engine is ready.
         ready = threading.Timer(1.5, gateway.publish, ("after", upstream.address.removesuffix("/v1")))
         ready.start()
         request = JudgeRequest("our-judge", ("before", "after"), rubric=find_rubric("support", database))
         port = impatient.model_copy(update={"port": gateway.port})
-        report = judge_served(port, database, judge_models, request, lambda *told: lines.append(told))
+        report = judge_served(port, database, judge_models, request, lambda *progress: lines.append(progress))
         ready.join()
     assert (report.judged, report.failed) == (3, 0)
     assert lines[0][0] == 0.0

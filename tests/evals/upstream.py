@@ -26,7 +26,7 @@ class AnsweringServer:
 
     def __init__(self, *, latency_s: float = 0.0, port: int = 0, embeddings: bool = True) -> None:
         self.latency_s = latency_s
-        self.answers_at_most: int | None = None  # the questions after that many get no answer
+        self.answers_at_most: int | None = None  # requests after this many get no answer
         self.port = port
         self.embeddings = embeddings
         self.asked: list[tuple[str, str]] = []
@@ -51,15 +51,15 @@ class AnsweringServer:
         """As an SDK's base_url."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def serve(self, told: bool = False) -> None:
-        """Serves until the loop is stopped; `told` prints the port first."""
+    def serve(self, print_port: bool = False) -> None:
+        """Serves until the loop is stopped; `print_port` prints the port first."""
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
             self._loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024)
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
-        if told:
+        if print_port:
             print(self.port, flush=True)
         self._loop.run_forever()
         server.close()
@@ -87,11 +87,11 @@ class AnsweringServer:
             return None
         if word in _ONCE and key not in self._failed:
             self._failed.add(key)
-            status, said = _ONCE[word]
-            return status, {"error": {"message": said, "type": "server_error", "code": None}}
+            status, content = _ONCE[word]
+            return status, {"error": {"message": content, "type": "server_error", "code": None}}
         if word in ("refuse", "broken"):
-            said = {"error": {"message": f"cannot: {word}", "type": "invalid_request_error", "code": None}}
-            return (400 if word == "refuse" else 500), said
+            content = {"error": {"message": f"cannot: {word}", "type": "invalid_request_error", "code": None}}
+            return (400 if word == "refuse" else 500), content
         if word == "odd":
             return 200, {"object": "chat.completion", "choices": []}
         self.bodies.append(body)
@@ -110,9 +110,9 @@ class AnsweringServer:
         }
 
 
-def _judged(asked: dict[str, Any]) -> str:
+def _judged(response_format: dict[str, Any]) -> str:
     """A verdict that fits the schema of `models.chat.judge_prompt`."""
-    fields = asked["json_schema"]["schema"]["properties"]
+    fields = response_format["json_schema"]["schema"]["properties"]
     if "reasoning" in fields:  # a grader of the evals API
         label = fields.get("label", {}).get("enum", [None])[0]
         return json.dumps({"reasoning": "so", "result": 0.75} if label is None else {"reasoning": "so", "label": label})
@@ -123,7 +123,7 @@ def _judged(asked: dict[str, Any]) -> str:
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 with a content-length, one request after the other on a connection: as the SDKs send."""
+    """HTTP/1.1 with a content-length, one request after the other on a connection, as the SDKs send them."""
 
     def __init__(self, server: AnsweringServer) -> None:
         self._server = server
@@ -147,16 +147,16 @@ class _Connection(asyncio.Protocol):
         server = self._server
         server.running += 1
         server.most_at_once = max(server.most_at_once, server.running)
-        found = server.answer(lines[0].split(" ")[1], json.loads(rest[:length] or b"{}"))
+        reply = server.answer(lines[0].split(" ")[1], json.loads(rest[:length] or b"{}"))
         if server.answers_at_most is None or len(server.asked) <= server.answers_at_most:
-            asyncio.get_running_loop().call_later(server.latency_s, self._reply, found)
+            asyncio.get_running_loop().call_later(server.latency_s, self._reply, reply)
 
-    def _reply(self, found: tuple[int, dict[str, Any]] | None) -> None:
+    def _reply(self, reply: tuple[int, dict[str, Any]] | None) -> None:
         self._server.running -= 1
-        if found is None:
+        if reply is None:
             self._transport.abort()
             return
-        status, body = found
+        status, body = reply
         content = json.dumps(body).encode()
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nretry-after: 0\r\n"
         self._transport.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.latency_s < 0:
         raise Invalid("A latency is 0 or more.")
-    AnsweringServer(latency_s=options.latency_s, port=options.port).serve(told=True)
+    AnsweringServer(latency_s=options.latency_s, port=options.port).serve(print_port=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Publication: a folder or file appears whole or not at all, whatever happens while it is made."""
+"""Publication: a folder or file appears complete or not at all, whatever happens meanwhile."""
 
 import errno
 import os
@@ -62,7 +62,7 @@ def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert [path.name[:9] for path in tmp_path.iterdir()] == [".pending-"]
-    with publish_folder(tmp_path) as pending:  # what is still being written stays
+    with publish_folder(tmp_path) as pending:  # an unfinished entry stays
         assert sweep(tmp_path, older_than_s=3600) == 1
         assert list(tmp_path.iterdir()) == [pending.path]
     assert list(tmp_path.iterdir()) == [pending.final]
@@ -71,7 +71,7 @@ def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
 def test_an_entry_without_a_lock_stays_for_as_long_as_a_write_may_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a file system without locks, as with an older version's entries, only the age shows that nobody writes."""
+    """On a file system without locks, and for an older version's entries, only the age shows that no process writes."""
     monkeypatch.setattr(atomic, "_lock_folder", lambda folder: None)
     with publish_folder(tmp_path) as pending:
         assert sweep(tmp_path, older_than_s=3600) == 0
@@ -92,7 +92,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_published_folder_is_unclaimed_until_it_is_claimed(tmp_path: Path) -> None:
     with publish_folder(tmp_path) as pending:
         (pending.path / "weights").write_bytes(b"w")
-    assert unclaimed_folders(tmp_path, older_than_s=60) == []  # somebody may be about to name it
+    assert unclaimed_folders(tmp_path, older_than_s=60) == []  # a process may be about to refer to it
     assert unclaimed_folders(tmp_path, older_than_s=0) == [pending.final]
     claim_folder(pending.final)
     assert unclaimed_folders(tmp_path, older_than_s=0) == []

@@ -42,7 +42,7 @@ WRITTEN = {
     "zephyr": "<s><|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\nA</s>\n<|user|>\nV</s>\n<|assistant|>\n",
 }
 ENDS = {"chatml": 3, "gemma": 5, "llama3": 4, "mistral": 2, "plain": 2, "zephyr": 2}
-# As Gemma 1 and 2: no place for a system message.
+# As Gemma 1 and 2: no system messages.
 SYSTEMLESS = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for message in messages %}<start_of_turn>{{ message['role'] }}\n{{ message['content'] | trim }}<end_of_turn>\n"
@@ -104,7 +104,7 @@ def test_a_template_without_a_system_role_is_known(tmp_path: Path) -> None:
 
 
 def test_a_folders_missing_stop_token_is_found(tmp_path: Path) -> None:
-    """As ../shared's real base: turns end with <end_of_turn>, and the generation settings know only </s>."""
+    """As in a real base: turns end with <end_of_turn>, but the generation settings have only </s>."""
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(TOKENS))
     added = [{"id": number, "content": token} for token, number in ADDED.items()]
     (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))

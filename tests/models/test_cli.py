@@ -1,4 +1,4 @@
-"""This room's commands where what they show or read is odd; the commands themselves are run in tests/test_parley.py."""
+"""This room's commands with unusual input or output; tests/test_parley.py runs the usual cases."""
 
 from pathlib import Path
 

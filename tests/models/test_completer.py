@@ -1,4 +1,4 @@
-"""The completer over the OpenAI SDK: whatever a server answers, the caller meets a completion or a ParleyError."""
+"""The completer over the OpenAI SDK: whatever a server answers, the caller gets a completion or a ParleyError."""
 
 import asyncio
 import threading
@@ -94,12 +94,12 @@ async def test_an_answer_comes_with_its_counts_and_log_probabilities(many: bool)
     with AnsweringServer() as server:
         completer = GatewayCompleter(server.address, "model", retries=0, many=many)
         try:
-            said = await completer(HELLO, logprobs=True, extra_body={"ignore_eos": True})
+            completion = await completer(HELLO, logprobs=True, extra_body={"ignore_eos": True})
         finally:
             await completer.close()
-    assert said.text == "model says: hello"
-    assert (said.prompt_tokens, said.completion_tokens, said.finish_reason) == (10, 3, "stop")
-    assert said.tokens[0].likeliest == (("model", -0.1), ("a", -2.5))
+    assert completion.text == "model says: hello"
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.finish_reason) == (10, 3, "stop")
+    assert completion.tokens[0].likeliest == (("model", -0.1), ("a", -2.5))
     assert server.bodies[-1]["ignore_eos"] is True
     assert "extra_body" not in server.bodies[-1]
 
@@ -116,10 +116,10 @@ async def test_requests_wait_for_a_server_that_is_started_again_but_not_for_ever
     patience = StartPatience(5, report, reconnect_s=20.0)
     completer = GatewayCompleter(f"http://127.0.0.1:{port}/v1", "model", retries=0, many=True, patience=patience)
     try:
-        asking = [asyncio.ensure_future(completer([Message(role="user", content=f"say {n}")])) for n in range(40)]
+        requests = [asyncio.ensure_future(completer([Message(role="user", content=f"say {n}")])) for n in range(40)]
         await waiting.wait()
         with AnsweringServer(port=port):
-            answers = await asyncio.gather(*asking)
+            answers = await asyncio.gather(*requests)
         assert all(answer.text for answer in answers)
         assert lines == {"waiting for model: its server cannot be reached"}
     finally:

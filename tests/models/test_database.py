@@ -1,4 +1,4 @@
-"""The database: durability settings, transactions, migrations up and down, and faults told in one line."""
+"""The database: durability settings, transactions, migrations up and down, and one-line errors."""
 
 import sqlite3
 from pathlib import Path
@@ -54,10 +54,10 @@ def test_a_write_is_atomic(any_database: Database) -> None:
         assert session.get(KeyRow, "1") is None
         session.add(KeyRow(id="2", digest="2", **row))
     with any_database.read() as session:
-        found = session.get(KeyRow, "2")
-    assert found is not None
-    assert found.created == row["created"]
-    assert found.created.tzinfo is not None
+        stored = session.get(KeyRow, "2")
+    assert stored is not None
+    assert stored.created == row["created"]
+    assert stored.created.tzinfo is not None
 
 
 def test_the_migrations_make_exactly_what_the_tables_say(any_database: Database) -> None:

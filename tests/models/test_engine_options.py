@@ -43,7 +43,7 @@ def test_options_reach_the_engine(database: Database, weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         ({"tensor_parallel_size": 5}, "'m' has 12 attention heads, which 5 GPUs cannot share equally"),
         ({"pipeline_parallel_size": 5}, "'m' has 4 layers"),
@@ -60,11 +60,11 @@ def test_options_reach_the_engine(database: Database, weights: Path) -> None:
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(
-    database: Database, weights: Path, flags: dict[str, object], says: str
+    database: Database, weights: Path, flags: dict[str, object], message: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
         register(database, weights, **flags)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert Registry(database).list() == []
 

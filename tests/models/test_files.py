@@ -60,19 +60,19 @@ def test_pages_contain_every_file_once(settings: Settings, database: Database, c
         session.add_all(
             FileRow(id=file_id, filename="a", purpose="evals", size=1, sha256="0" * 64, created=now) for file_id in made
         )
-    seen: list[str] = []
+    listed: list[str] = []
     after, gone = None, set()
     while True:
         page = files.page(purpose="evals", after=after, limit=limit, order=order)
         assert len(page.files) <= limit
-        seen += [file.id for file in page.files]
+        listed += [file.id for file in page.files]
         if not page.has_more:
             break
-        after = seen[-1]
-        for file_id in data.draw(st.sets(st.sampled_from(seen))) - gone:
+        after = listed[-1]
+        for file_id in data.draw(st.sets(st.sampled_from(listed))) - gone:
             files.delete(file_id)
             gone.add(file_id)
-    assert seen == sorted(made, reverse=order == "desc")
+    assert listed == sorted(made, reverse=order == "desc")
 
 
 def test_invalid_pages_are_refused(settings: Settings, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""What people give as a model's folder, in the shapes of public bug reports: each is refused in one line with its cure.
+"""Model folders in the shapes of public bug reports: each is refused with a one-line cure.
 
 LFS pointers: transformers#27923; embeddings of another vocabulary: peft#1457, axolotl#2277; modules_to_save: vllm#9280;
 embed_tokens: vllm-ascend#2034; rank over the engine's: gpustack#5438.
@@ -118,15 +118,15 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "says"), SHAPES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("make", "message"), SHAPES, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_folder_that_no_engine_can_load(
-    tmp_path: Path, registry: Registry, make: Callable[[Path], None], says: str
+    tmp_path: Path, registry: Registry, make: Callable[[Path], None], message: str
 ) -> None:
     folder = tmp_path / "stranger"
     make(folder)
     with pytest.raises(Invalid) as refused:
         NewModel("m", path=str(folder)).register(registry)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert refused.value.param == "path"
     assert registry.list() == []
@@ -142,7 +142,7 @@ def test_a_folder_that_no_engine_can_load(
             "auto_map": {"AutoConfig": "configuration_phi3.X"},
         },
         {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"AutoConfig": "configuration_x.X"}},
-        # vLLM's registry does not name it; its backend for transformers' models serves it.
+        # Not in vLLM's registry; its Transformers backend serves it.
         {"model_type": "helium", "architectures": ["HeliumForCausalLM"]},
     ],
 )
@@ -159,7 +159,7 @@ def test_code_of_its_own_is_accepted_where_it_is_trusted(tmp_path: Path, registr
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "message"),
     [
         ("/data/lama-3", "There is no folder"),
         ("~/no-such-folder-here", "There is no folder"),
@@ -171,17 +171,17 @@ def test_code_of_its_own_is_accepted_where_it_is_trusted(tmp_path: Path, registr
         ("{}/llama/model.safetensors", "is a file: give the folder that holds it"),
     ],
 )
-def test_a_path_that_is_no_folder(tmp_path: Path, registry: Registry, path: str, says: str) -> None:
+def test_a_path_that_is_no_folder(tmp_path: Path, registry: Registry, path: str, message: str) -> None:
     write_model(tmp_path / "llama")
     (tmp_path / "model.gguf").touch()
     (tmp_path / "model.tar.gz").touch()
     with pytest.raises(Invalid) as refused:
         NewModel("m", path=path.format(tmp_path)).register(registry)
-    assert says.format(tmp_path) in str(refused.value)
+    assert message.format(tmp_path) in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         ({"r": 128}, "its rank 128 is above 64, the limit of its base's engine. Merge it: `parley models add a "),
         ({"use_dora": True}, "it is a DoRA adapter"),
@@ -194,17 +194,17 @@ def test_a_path_that_is_no_folder(tmp_path: Path, registry: Registry, path: str,
     ],
 )
 def test_an_adapter_that_its_bases_engine_cannot_load_is_to_be_merged(
-    tmp_path: Path, registry: Registry, config: dict[str, Any], says: str
+    tmp_path: Path, registry: Registry, config: dict[str, Any], message: str
 ) -> None:
     NewModel("llama", path=str(write_model(tmp_path / "llama"))).register(registry)
     folder = write_adapter(tmp_path / "a", **config)
     with pytest.raises(Invalid) as refused:
         NewModel("a", path=str(folder), base="llama").register(registry)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
     assert str(refused.value).endswith(f"`parley models add a --path {folder} --base llama --merge`.")
 
 
-def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Registry) -> None:
+def test_facts_that_only_an_adapters_files_show(tmp_path: Path, registry: Registry) -> None:
     """Its configuration can be silent: target_modules is a pattern, or PEFT has stored resized embeddings."""
     base = write_model(tmp_path / "llama", hidden_size=64, num_hidden_layers=2)
     (base / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
@@ -311,12 +311,12 @@ def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registr
     NewModel("llama", path=str(whole)).register(registry)
     assert NewModel("tuned", path=str(whole), base="llama").register(registry).kind == "merged"
     adapter = write_adapter(tmp_path / "a", base_model_name_or_path=str(whole))
-    found = NewModel("a", path=str(adapter)).register(registry)
-    assert (found.kind, found.base, found.lora_rank) == ("adapter", "llama", 8)
+    spec = NewModel("a", path=str(adapter)).register(registry)
+    assert (spec.kind, spec.base, spec.lora_rank) == ("adapter", "llama", 8)
     registry.alias("main", "llama")
     assert NewModel("a2", path=str(adapter), base="main").register(registry).base == "llama"
     other = write_adapter(tmp_path / "b", base_model_name_or_path="meta/llama")
-    for new, says in (
+    for new, message in (
         (NewModel("x", path=str(other)), r"was trained on 'meta/llama', which is not registered: add that model"),
         (
             NewModel("x", path=str(adapter), kind="merged", base="llama"),
@@ -332,7 +332,7 @@ def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registr
             "does not generate",
         ),
     ):
-        with pytest.raises(ParleyError, match=says):
+        with pytest.raises(ParleyError, match=message):
             new.register(registry)
 
 
@@ -342,24 +342,26 @@ def test_an_adapter_without_its_weights(tmp_path: Path, registry: Registry) -> N
     weights = folder / "adapter_model.safetensors"
     weights.write_text(POINTER)
     faults = [(lambda: None, "Git LFS pointer"), (weights.unlink, "copy the adapter's weights into it")]
-    for change, says in (*faults, ((folder / "adapter_model.bin").touch, "save it with save_pretrained")):
+    for change, message in (*faults, ((folder / "adapter_model.bin").touch, "save it with save_pretrained")):
         change()
-        with pytest.raises(Invalid, match=says):
+        with pytest.raises(Invalid, match=message):
             NewModel("a", path=str(folder), base="llama").register(registry)
 
 
 @pytest.mark.parametrize(
-    ("header", "says"),
+    ("header", "message"),
     [
         (b"[" * 100_000, "is not a safetensors file: download it again"),
         (b'{"w": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}', "is not a safetensors file"),
         (b'{"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 1e999]}}', "is not a safetensors file"),
     ],
 )
-def test_a_damaged_header_gives_a_one_line_error(tmp_path: Path, registry: Registry, header: bytes, says: str) -> None:
+def test_a_damaged_header_gives_a_one_line_error(
+    tmp_path: Path, registry: Registry, header: bytes, message: str
+) -> None:
     folder = write_model(tmp_path / "m")
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(Invalid, match=says):
+    with pytest.raises(Invalid, match=message):
         NewModel("m", path=str(folder)).register(registry)
 
 

@@ -1,4 +1,4 @@
-"""The judge's format: what is taught is what is asked and what is parsed; anything else is None."""
+"""The judge's format: training rows, requests and the parser agree; anything else is None."""
 
 import json
 
@@ -103,22 +103,22 @@ def test_deep_nesting_is_unread_like_any_other_text() -> None:
         ("A", None),
     ],
 )
-def test_marks_are_read_where_the_rubric_asks_for_them(text: str, verdict: str | None) -> None:
-    asks = Rubric("arena", 'End with "[[A]]", "[[B]]" or "[[C]]" for a tie.', ("overall",))
-    found = parse_pairwise(text, asks)
-    assert (found and found.verdict) == verdict
+def test_marks_are_read_where_the_rubric_requests_them(text: str, verdict: str | None) -> None:
+    rubric = Rubric("arena", 'End with "[[A]]", "[[B]]" or "[[C]]" for a tie.', ("overall",))
+    parsed = parse_pairwise(text, rubric)
+    assert (parsed and parsed.verdict) == verdict
     assert parse_pairwise(text) is None, "a rubric that asks for JSON does not read marks"
-    assert "JSON" not in pairwise_messages("Q", "one", "two", asks)[1].content
+    assert "JSON" not in pairwise_messages("Q", "one", "two", rubric)[1].content
 
 
-def test_fenced_json_is_read_where_the_rubric_asks_for_it() -> None:
-    asks = Rubric("fenced", "Reply with a ```json block.", DEFAULT_RUBRIC.criteria)
+def test_fenced_json_is_read_where_the_rubric_requests_it() -> None:
+    rubric = Rubric("fenced", "Reply with a ```json block.", DEFAULT_RUBRIC.criteria)
     inside = pairwise_answer("r", GOOD, BAD, "A")
     for text in (f"Here:\n```json\n{inside}\n```\nDone.", f"```\n{inside}\n```", inside):
-        found = parse_pairwise(text, asks)
-        assert found is not None
-        assert found.verdict == "A"
+        parsed = parse_pairwise(text, rubric)
+        assert parsed is not None
+        assert parsed.verdict == "A"
     assert parse_pairwise(f"```json\n{inside}\n```") is None
-    assert parse_pairwise(f"```json\n{inside}\n```\n```json\n{inside}\n```", asks) is None
+    assert parse_pairwise(f"```json\n{inside}\n```\n```json\n{inside}\n```", rubric) is None
     grade = pointwise_answer("r", GOOD, 4)
-    assert parse_pointwise(f"```json\n{grade}\n```", asks) is not None
+    assert parse_pointwise(f"```json\n{grade}\n```", rubric) is not None

@@ -1,4 +1,4 @@
-"""`parley keys` as it is typed: what it prints for people and for programs."""
+"""`parley keys` as typed: its output for people and for programs."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def keys(database: Database, home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `parley keys …` over the test's home, with a model and an alias; what it printed."""
+    """Runs `parley keys …` over the test's home, with a model and an alias; returns its output."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "160")
     registry = Registry(database)
@@ -66,8 +66,8 @@ def test_options_that_are_left_out_stay_unchanged(keys: Run, database: Database)
     key = find_key(database, "shop")
     assert (key.models, key.limits) == (("bot",), KeyLimits(7, None, 100, None))
     assert key.expires is not None
-    said = keys("set", "shop", "--models", "all", "--expires", "never")
-    assert "all models; 7 requests/min, 100 tokens/day; in force" in said
+    printed = keys("set", "shop", "--models", "all", "--expires", "never")
+    assert "all models; 7 requests/min, 100 tokens/day; in force" in printed
     assert find_key(database, "shop").expires is None
     with pytest.raises(Invalid, match="Say what"):
         keys("set", "shop")

@@ -1,4 +1,4 @@
-"""Which adapters vLLM serves, read from the source of the installed vLLM; it itself says so in test_real_engines.py."""
+"""Which adapters vLLM serves, read from the source of the installed vLLM; test_real_engines.py asks vLLM itself."""
 
 import json
 from pathlib import Path

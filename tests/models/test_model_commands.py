@@ -1,4 +1,4 @@
-"""`parley models …` over a home of its own: what is added and pinned is in the registry, or refused in a line."""
+"""`parley models …` over a home of its own: additions and pins are in the registry; refusals are one line."""
 
 import json
 from collections.abc import Callable
@@ -112,7 +112,7 @@ def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Da
 
 
 def test_an_adapter_folds_as_the_template_that_serves_it(app: typer.Typer, database: Database, tmp_path: Path) -> None:
-    """Its own folder has no template: its base's says whether there is a place for a system message."""
+    """Its own folder has no template, so its base's decides whether system messages are possible."""
     for base, template in (("with", "chatml"), ("without", None)):
         folder = write_model(tmp_path / base)
         if template is None:

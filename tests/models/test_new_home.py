@@ -1,4 +1,4 @@
-"""A command in a fresh home makes the database; one that fails there leaves nothing behind."""
+"""A command in a new home creates the database; one that fails there leaves nothing behind."""
 
 import fcntl
 import os
@@ -38,7 +38,7 @@ def test_a_successful_command_creates_a_home_and_a_failed_one_does_not(fresh: Pa
 
 
 @pytest.mark.long
-def test_what_a_failed_command_has_stored_stays(fresh: Path) -> None:
+def test_rows_that_a_failed_command_stored_stay(fresh: Path) -> None:
     with pytest.raises(NotFound), open_home() as opened:
         opened.registry.register(ModelSpec(id="a", kind="base", path="org/a"))
         opened.registry.resolve("nobody")

@@ -1,4 +1,4 @@
-"""The registry on both databases: versions that never change, aliases that move in one step, refusals in one line."""
+"""The registry on both databases: immutable versions, aliases that move in one step, one-line errors."""
 
 import os
 import threading
@@ -123,7 +123,7 @@ def test_a_model_with_aliases_or_adapters_cannot_be_retired(registry: Registry, 
 
 
 def test_every_change_raises_the_revision(registry: Registry, weights: str) -> None:
-    seen = [registry.revision()]
+    revisions = [registry.revision()]
     for change in (
         lambda: registry.register(base(weights)),
         lambda: registry.alias("other", "base"),
@@ -132,8 +132,8 @@ def test_every_change_raises_the_revision(registry: Registry, weights: str) -> N
         lambda: registry.retire("base"),
     ):
         change()
-        seen.append(registry.revision())
-    assert seen == sorted(set(seen))
+        revisions.append(registry.revision())
+    assert revisions == sorted(set(revisions))
 
 
 def test_a_refused_change_changes_nothing(registry: Registry, weights: str) -> None:
@@ -145,7 +145,7 @@ def test_a_refused_change_changes_nothing(registry: Registry, weights: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"base": "nobody"}, "nobody"),
         ({"lora_rank": 65}, "Merge it"),
@@ -153,10 +153,10 @@ def test_a_refused_change_changes_nothing(registry: Registry, weights: str) -> N
     ],
 )
 def test_an_adapter_that_could_not_be_served_is_refused(
-    registry: Registry, weights: str, fields: dict, says: str
+    registry: Registry, weights: str, fields: dict, message: str
 ) -> None:
     registry.register(base(weights))
-    with pytest.raises(Invalid, match=says):
+    with pytest.raises(Invalid, match=message):
         registry.register(adapter(weights, **fields))
 
 
@@ -168,9 +168,9 @@ def test_weights_other_than_safetensors_are_refused(registry: Registry, tmp_path
 
 def test_a_hub_id_is_accepted_where_a_folder_is(registry: Registry) -> None:
     registry.register(base("Qwen/Qwen3-0.6B"))
-    found = registry.resolve("base")
-    assert found.path == "Qwen/Qwen3-0.6B"
-    assert found.folder is None
+    spec = registry.resolve("base")
+    assert spec.path == "Qwen/Qwen3-0.6B"
+    assert spec.folder is None
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_hub_id_is_accepted_where_a_folder_is(registry: Registry) -> None:
         {"id": "x", "kind": "hosted"},
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "ftp://x", "model": "m"}},
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "sk-123"}},
-        # An engine would get that variable: by its name nobody can tell that it holds a key.
+        # An engine would get that variable, whose name does not show that it holds a key.
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "ACME_LOGIN"}},
         {"id": "x", "kind": "base", "path": "/x", "colour": "red"},
     ],
@@ -198,7 +198,7 @@ def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("upstream", "says"),
+    ("upstream", "message"),
     [
         ({"base_url": "api.openai.com"}, "starts with https://"),
         ({"base_url": "https://x", "credential": "sk-proj-abc"}, "never the key itself"),
@@ -206,8 +206,8 @@ def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
         ({"base_url": "https://x", "credential": "ACME_LOGIN"}, "KEY, TOKEN or SECRET"),
     ],
 )
-def test_an_invalid_upstream_is_explained(upstream: dict, says: str) -> None:
-    with pytest.raises(Invalid, match=says) as caught:
+def test_an_invalid_upstream_is_explained(upstream: dict, message: str) -> None:
+    with pytest.raises(Invalid, match=message) as caught:
         parse_spec(id="x", kind="hosted", upstream={"model": "m"} | upstream)
     assert "pattern" not in str(caught.value)
     assert "sk-proj" not in str(caught.value)
@@ -226,7 +226,7 @@ def test_only_unclaimed_folders_are_swept(registry: Registry, tmp_path: Path, ca
 
     named, left, fresh = published(), published(), published()
     registry.register(ModelSpec(id="named", kind="base", path=str(named)))
-    killed = published()  # registered by another process that died before it could take the mark off
+    killed = published()  # registered by another process that died before it removed the mark
     registry.register(ModelSpec(id="killed", kind="base", path=str(killed)))
     (killed / ".unnamed").touch()
     by_hand = tmp_path / "models" / "by-hand"

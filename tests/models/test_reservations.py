@@ -1,4 +1,4 @@
-"""Reservations on both databases: they add up, are renewed and taken back, and end by themselves."""
+"""Reservations on both databases: they add up, are renewed and released, and expire."""
 
 import pytest
 

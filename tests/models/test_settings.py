@@ -33,15 +33,15 @@ def test_the_home_may_come_from_the_environment_and_holds_the_file(home: Path, m
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [("port = 'http'", "port"), ("prot = 1", "prot"), ("port = ", "cannot be read"), ("port = 70000", "port")],
 )
-def test_a_wrong_file_is_one_line_that_names_what_is_wrong(home: Path, content: str, says: str) -> None:
+def test_a_wrong_file_is_one_line_that_names_what_is_wrong(home: Path, content: str, message: str) -> None:
     home.mkdir()
     (home / "parley.toml").write_text(content)
     with pytest.raises(Invalid) as caught:
         load_settings(home=home)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

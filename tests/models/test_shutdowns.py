@@ -57,15 +57,15 @@ def test_an_announced_date_takes_precedence_over_the_table() -> None:
     ],
 )
 def test_the_countdown(today: date, level: str, text: str) -> None:
-    one = countdown("x", GOES, today)
-    assert (one.level, one.text) == (level, text)
+    shutdown = countdown("x", GOES, today)
+    assert (shutdown.level, shutdown.text) == (level, text)
 
 
 def test_upcoming_shutdowns() -> None:
     upstream = Upstream(base_url="https://example.test/v1", model="m")
     days = {"late": date(2027, 1, 14), "first": date(2026, 11, 1), "far": date(2029, 1, 1), "never": None}
     specs = [ModelSpec(id=name, kind="hosted", upstream=upstream, shutdown_date=day) for name, day in days.items()]
-    assert [one.model for one in upcoming_shutdowns(specs, date(2026, 11, 22))] == ["first", "late"]
+    assert [shutdown.model for shutdown in upcoming_shutdowns(specs, date(2026, 11, 22))] == ["first", "late"]
 
 
 def test_what_is_printed() -> None:

@@ -1,4 +1,4 @@
-"""models/chat/system_messages.py: which messages a folded conversation is made of."""
+"""models/chat/system_messages.py: the messages of a folded conversation."""
 
 from typing import Any
 

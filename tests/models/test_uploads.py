@@ -1,4 +1,4 @@
-"""Uploads: parts in any order become one file, once; what is over takes no parts and leaves no bytes."""
+"""Uploads: parts in any order become one file, once; an upload that has ended takes no parts and leaves no bytes."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -61,18 +61,23 @@ def test_parts_of_a_packed_file_are_refused_as_training_data(settings: Settings,
 def test_wrong_parts_are_refused_and_the_upload_stays_pending(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     upload, other = new(uploads, 4), new(uploads, 2)
-    one, two = part(uploads, upload, b"ab"), part(uploads, upload, b"cd")
+    first, second = part(uploads, upload, b"ab"), part(uploads, upload, b"cd")
     strange = part(uploads, other, b"xy")
-    for wrong, word in (([one], "announced"), ([one, one], "twice"), ([one, strange], "no part"), ([one, "x"], "no")):
+    for wrong, word in (
+        ([first], "announced"),
+        ([first, first], "twice"),
+        ([first, strange], "no part"),
+        ([first, "x"], "no"),
+    ):
         with pytest.raises(Invalid, match=word) as refused:
             uploads.complete(upload.id, wrong)
         assert refused.value.param == "part_ids"
     with pytest.raises(Invalid, match="MD5"):
-        uploads.complete(upload.id, [one, two], "0" * 32)
+        uploads.complete(upload.id, [first, second], "0" * 32)
     with pytest.raises(Invalid), uploads.incoming_part(upload.id) as incoming:
         uploads.save_part(upload.id, incoming)
     assert Files(settings, database).list() == []
-    assert uploads.complete(upload.id, [one, two]).status == "completed"
+    assert uploads.complete(upload.id, [first, second]).status == "completed"
 
 
 def test_a_cancelled_or_expired_upload_accepts_nothing(settings: Settings, database: Database) -> None:
@@ -114,7 +119,7 @@ def test_concurrent_completions_make_one_file(settings: Settings, database: Data
         try:
             done = uploads.complete(upload.id, parts)
         except Conflict:
-            return None  # the SDK comes again
+            return None  # the SDK retries
         return done.file.id if done.file else None
 
     with ThreadPoolExecutor(6) as pool:

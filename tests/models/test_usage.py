@@ -1,4 +1,4 @@
-"""Usage in the table: sums add up, are found by key, model and day, and know what they cost."""
+"""Usage in the table: sums add up, can be queried by key, model and day, and have a cost."""
 
 from datetime import date
 
@@ -18,15 +18,15 @@ def test_usage_adds_up(any_database: Database) -> None:
     shop = list_keys(any_database)[0].id
     add_usage(any_database, {Slot(MONDAY, shop, "gpt"): Sums(1, 0, 10, 20, 0.5), Slot(MONDAY, NO_KEY, "own"): Sums(1)})
     add_usage(any_database, {Slot(MONDAY, shop, "gpt"): Sums(2, 1, 3, 4, 0.25), Slot(TUESDAY, shop, "own"): Sums(7)})
-    found = {(one.day, one.key, one.model): one.sums for one in read_usage(any_database)}
-    assert found == {
+    usage = {(row.day, row.key, row.model): row.sums for row in read_usage(any_database)}
+    assert usage == {
         (MONDAY, "", "own"): Sums(1),
         (MONDAY, "shop", "gpt"): Sums(3, 1, 13, 24, 0.75),
         (TUESDAY, "shop", "own"): Sums(7),
     }
     assert daily_totals(any_database, MONDAY)[shop].tokens == 37
-    assert [one.sums.requests for one in read_usage(any_database, since=TUESDAY)] == [7]
-    assert [one.model for one in read_usage(any_database, key_id=shop, model="gpt")] == ["gpt"]
+    assert [row.sums.requests for row in read_usage(any_database, since=TUESDAY)] == [7]
+    assert [row.model for row in read_usage(any_database, key_id=shop, model="gpt")] == ["gpt"]
 
 
 def test_sums_are_larger_than_an_int_of_32_bits(any_database: Database) -> None:

@@ -18,7 +18,7 @@ def shared_upstream() -> Iterator[PacedUpstream]:
 
 @pytest.fixture
 def upstream(shared_upstream: PacedUpstream) -> PacedUpstream:
-    """A paced upstream that has seen nothing yet."""
+    """A paced upstream without recorded requests."""
     shared_upstream.seen = Seen()
     shared_upstream.chunks = 4
     return shared_upstream
@@ -33,7 +33,7 @@ def gateway(settings: Settings, database: Database) -> Iterator[Serving]:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, shared_upstream: PacedUpstream) -> Iterator[Serving]:
-    """A gateway that knows each plan of the upstream as a hosted model, and the upstream once as an engine."""
+    """A gateway with each plan of the upstream as a hosted model, and the upstream once as an engine."""
     home = tmp_path_factory.mktemp("gateway")
     settings = load_settings(home=home)
     upgrade(settings)

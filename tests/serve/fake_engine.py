@@ -1,6 +1,6 @@
 """A fake of vLLM's server on a real socket: it takes an engine's command line, and answers with numbered words.
 
-It knows what the supervisor and the gateway ask of an engine: completions, chat streams (paced), adapters, metrics.
+It serves what the supervisor and the gateway request: completions, chat streams (paced), adapters, metrics.
 Fake options come behind the real ones: `--fake-start-s 2` (seconds until it listens), `--fake-loads-s 2` (the same, but
 it logs meanwhile), `--fake-child` (it abandons a process), `--fake-never-ready`, `--fake-dies` (of an illegal
 instruction, a moment after two requests). A request from the user "hang" stops it for good, one from "work" keeps it
@@ -31,7 +31,7 @@ async def check_key(request: web.Request, handler) -> web.StreamResponse:
 
 
 class FakeEngine:
-    """One engine's state: who runs, what was finished, which adapters are loaded."""
+    """One engine's state: running requests, finished ones, and loaded adapters."""
 
     def __init__(self, name: str, *, dies: bool = False) -> None:
         self.names = {name}

@@ -1,4 +1,4 @@
-"""An account of long ago at the fake OpenAI of tests/fakes: models that still answer, and the jobs that made some."""
+"""An old account at the fake OpenAI of tests/fakes: models that still answer, and the jobs that made some of them."""
 
 from typing import Any
 
@@ -53,17 +53,17 @@ JOBS = [
 
 
 class FakeOpenAI(openai_fine_tuning.FakeOpenAI):
-    """The account. Without `jobs` it is a server that knows no fine-tuning."""
+    """The account. Without `jobs` it is a server without fine-tuning."""
 
     def __init__(self, *, jobs: bool = True) -> None:
         self._tunes = jobs
         super().__init__(page=PAGE)
-        self.models = {one["id"]: one for one in MODELS}
-        self.announce = {one["id"]: one["shutdown_date"] for one in MODELS if "shutdown_date" in one}
+        self.models = {model["id"]: model for model in MODELS}
+        self.announce = {model["id"]: model["shutdown_date"] for model in MODELS if "shutdown_date" in model}
         # Newest first is how they are listed.
-        for number, one in enumerate(reversed(JOBS), 1):
-            self.jobs[one["id"]] = Job(dict(one), [], self.tick, number)
+        for number, job in enumerate(reversed(JOBS), 1):
+            self.jobs[job["id"]] = Job(dict(job), [], self.tick, number)
 
     def routes(self) -> list[tuple[str, str, Handler]]:
-        """As ever, or without fine-tuning."""
+        """The routes, with or without fine-tuning."""
         return [route for route in super().routes() if self._tunes or "fine_tuning" not in route[1]]

@@ -48,7 +48,7 @@ class Serving:
         self.seen(lambda snapshot: set(names) <= set(snapshot.routes))
 
     def engine(self, name: str, folder: Path, address: str | None, fallbacks: tuple[str, ...] = ()) -> None:
-        """Registers a base, and says that its engine is at `address` (None: it is starting)."""
+        """Registers a base whose engine is at `address` (None: it is starting)."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.safetensors").touch()
         spec = ModelSpec(id=name, kind="base", path=str(folder), engine=EngineOptions(), fallbacks=fallbacks)
@@ -56,7 +56,7 @@ class Serving:
         self.publish(name, address)
 
     def publish(self, name: str, address: str | None, state: EngineState = "starting") -> None:
-        """Says where a base's engine is, or in which state it is without an address."""
+        """Sets the address of a base's engine, or its state if it has none."""
         row = EngineStatus(name, "ready" if address else state, address, None)
         engine_states.write_statuses(self.database, [row])
         wanted = f"{address}/v1" if address else None, row.state

@@ -1,6 +1,6 @@
 """A paced OpenAI-compatible server on a real socket: what the gateway forwards to, in tests and in bench/gateway.
 
-It computes nothing. What it does with a request is chosen by the model's name, see `PLANS`; what it got is kept.
+It computes nothing. The model's name selects what it does with a request, see `PLANS`; it keeps the requests.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ PLANS = (
 
 @dataclass
 class Seen:
-    """What came in, and whether the client went away before its end."""
+    """The requests, and whether a client disconnected before the end of one."""
 
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)

@@ -56,11 +56,11 @@ class Postgres:
         self._run("pg_ctl", "-w", "-l", str(self._folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        """Ends it at once, as a crash does: every connection is lost."""
+        """Ends it at once, as in a crash: every connection is lost."""
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
 
     def freeze(self) -> None:
-        """Everything of it hangs, and its connections stay open."""
+        """Stops all its processes; its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""A program that takes an engine's command line, never gets ready, and does not heed SIGTERM."""
+"""A program that takes an engine's command line, never gets ready, and ignores SIGTERM."""
 
 import signal
 import time

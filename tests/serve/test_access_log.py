@@ -1,4 +1,4 @@
-"""The access log: a line for each request, rotated by size, and a disk that fails costs lines and nothing else."""
+"""The access log: a line for each request, rotated by size, and a failing disk loses lines and nothing else."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ def test_a_disk_that_is_full_costs_lines_and_is_reported(
 ) -> None:
     monkeypatch.setattr(AccessLog, "interval_s", 0.02)
     path = tmp_path / "access.log"
-    path.symlink_to("/dev/full")  # a real ENOSPC for whoever writes
+    path.symlink_to("/dev/full")  # a real ENOSPC for every write
     log = AccessLog(path)
     log.start()
     with caplog.at_level(logging.WARNING, "parley.gateway"):

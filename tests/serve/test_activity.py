@@ -13,7 +13,7 @@ from serve.fleet.engine_failures import HUNG, NOT_READY, FailureStreak, advice
 from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import Command, Process, spawn
 
-# As a compiler does it: each process computes for a moment and ends, and the one that waits for them does nothing.
+# As a compiler: each process computes for a moment and ends, and their parent only waits.
 COMPILES = """
 import os
 while True:
@@ -45,7 +45,7 @@ def test_a_tree_whose_processes_end_works_and_one_that_waits_does_not(tmp_path: 
         before = measure_activity(compiles), measure_activity(compiles, spins=True), measure_activity(waits)
         time.sleep(1)
         assert measure_activity(compiles).worked_since(before[0], SHARE)
-        # On a GPU, where threads spin while they wait, what has ended shows the work.
+        # On a GPU, where waiting threads spin, the ended processes show the work.
         assert measure_activity(compiles, spins=True).worked_since(before[1], SHARE)
         assert not measure_activity(waits).worked_since(before[2], SHARE)
 

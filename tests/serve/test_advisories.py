@@ -59,13 +59,13 @@ from tests.serve.test_http_protocol import connected, read
 
 ROOT = Path(__file__).parent.parent.parent
 HELLO = [{"role": "user", "content": "hello"}]
-# Classes whose tests stand with what they protect.
+# Classes whose tests are beside the code that they protect.
 ELSEWHERE = {
     "engines on loopback": "tests/serve/test_vllm_command.py::test_an_engine_has_its_id_on_loopback_behind_a_key",
     "no secret in an engine": "tests/serve/test_vllm_command.py::test_no_secret_of_ours_reaches_an_engine",
     "pickled weights": "tests/models/test_registry.py::test_weights_other_than_safetensors_are_refused",
     "vllm#55510": "tests/serve/test_guardian.py::test_stopping_takes_the_whole_tree",
-    "vllm#39863": "tests/serve/test_engine_lifecycle.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
+    "vllm#39863": "tests/serve/test_engine_lifecycle.py::test_an_engine_stopped_by_a_signal_is_detected_and_restarted",
     "vllm#42125": "tests/models/test_registry.py::test_an_id_is_one_immutable_version",
     "merges worse than the adapter": (
         "tests/train/publication/test_acceptance.py::test_what_does_not_agree_stays_a_candidate"
@@ -123,10 +123,10 @@ def vllms_routes() -> set[tuple[str, str]]:
     spec = find_spec("vllm")
     assert spec is not None
     assert spec.origin is not None
-    found: set[tuple[str, str]] = set()
+    routes: set[tuple[str, str]] = set()
     for file in (Path(spec.origin).parent / "entrypoints").rglob("*.py"):
-        found |= set(re.findall(r"(?:router|app)\.(get|post)\(\s*\"([^\"]+)\"", file.read_text()))
-    return found
+        routes |= set(re.findall(r"(?:router|app)\.(get|post)\(\s*\"([^\"]+)\"", file.read_text()))
+    return routes
 
 
 @pytest.mark.long
@@ -239,7 +239,7 @@ def test_the_clients_key_and_headers_stay_here(both: Serving, upstream: PacedUps
     assert "openai" not in headers.get("user-agent", "").lower()
 
 
-def test_what_an_upstream_says_of_our_key_stays_here(both: Serving) -> None:
+def test_our_key_in_an_upstreams_message_is_not_forwarded(both: Serving) -> None:
     with pytest.raises(openai.APIStatusError) as error:
         openai.OpenAI(base_url=both.base_url, api_key="k", max_retries=0).chat.completions.create(
             model="refuses",
@@ -250,7 +250,7 @@ def test_what_an_upstream_says_of_our_key_stays_here(both: Serving) -> None:
 
 
 def test_a_key_is_found_by_its_digest(database: Database, settings: Settings) -> None:
-    """Nothing compares letters, so nothing takes longer the more of them are right; and no key is kept anywhere."""
+    """Keys are not compared by character, so the time does not depend on correct ones; no key is stored anywhere."""
     secret = create_key(database, name="somebody", role="client")
     with serving(settings, database) as gateway:
         kept = gateway.app.watcher.current.keys
@@ -276,7 +276,7 @@ def test_without_keys_no_page_of_another_site_gets_in(gateway: Serving, subtests
             assert read(raw)[0][0] == status
 
 
-def test_what_a_client_writes_makes_no_lines_of_its_own(both: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_line_breaks_from_clients_add_no_log_lines(both: Serving, caplog: pytest.LogCaptureFixture) -> None:
     model = "a\r\nset-cookie: x=y\r\n\r\n<script>"
     client = openai.OpenAI(base_url=both.base_url, api_key="k", max_retries=0)
     with pytest.raises(openai.NotFoundError) as error:

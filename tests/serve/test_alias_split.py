@@ -64,26 +64,26 @@ def test_the_answering_model_is_named_and_counted_and_needs_access(gateway: Serv
     gateway.hosted("a", "b", base_url=f"{upstream.address}/v1", model="normal")
     gateway.registry.split_alias("support", {"a": 1, "b": 1})
     gateway.seen(lambda snapshot: "support" in snapshot.routes)
-    seen: dict[str, str] = {}
+    models: dict[str, str] = {}
     for number in range(12):
         status, _, headers = post(gateway, chat("hi", user=str(number)))
         assert status == 200
-        seen[str(number)] = headers["x-parley-model"]
-    assert set(seen.values()) == {"a", "b"}
+        models[str(number)] = headers["x-parley-model"]
+    assert set(models.values()) == {"a", "b"}
     text = gateway.app.metrics.text().decode()
     for model in ("a", "b"):
-        count = list(seen.values()).count(model)
+        count = list(models.values()).count(model)
         assert (
             f'parley_requests_total{{code="200",key="",model="{model}",route="/v1/chat/completions"}} {count}.0' in text
         )
     status, listed, _ = ask(f"{gateway.base_url}/models/support")
     assert (status, listed["parley"]["shares"]) == (200, {"a": 0.5, "b": 0.5})
-    # A key for one of the models gets the others' 404; one for the alias gets both.
+    # A key for one of the models gets 404 for the others; a key for the alias can use both.
     secrets = {
         models: create_key(gateway.database, name=models, role="client", models=[models]) for models in ("a", "support")
     }
     gateway.seen(lambda snapshot: len(snapshot.keys) == 2)
-    for user, model in seen.items():
+    for user, model in models.items():
         body = chat("hi", user=user)
         assert post(gateway, body, secrets["support"])[0] == 200
         expected = 200 if model == "a" else 404
@@ -97,12 +97,12 @@ def test_the_registry_refuses_invalid_splits(any_database) -> None:
     registry = Registry(any_database)
     for name in ("a", "b"):
         registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))
-    for weights, says in (
+    for weights, message in (
         ({"a": 1}, "two or more models"),
         ({"a": 1, "b": 0}, "above 0"),
         ({"a": 1, "b": float("inf")}, "above 0"),
     ):
-        with pytest.raises(Invalid, match=says):
+        with pytest.raises(Invalid, match=message):
             registry.split_alias("support", weights)
     with pytest.raises(NotFound):
         registry.split_alias("support", {"a": 1, "nobody": 1})

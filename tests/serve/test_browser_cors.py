@@ -57,11 +57,11 @@ def test_a_browser_lets_the_named_origin_read_and_no_other(
 ) -> None:
     key = create_key(database, name="web", role="client")
     with serving(settings.model_copy(update={"cors_origins": origins[:1]}), database) as gateway:
-        asked = [f"{gateway.base_url}/models", key]
+        arguments = [f"{gateway.base_url}/models", key]
         page.goto(origins[0])
-        status, number, kind = page.evaluate(ASK, asked)
+        status, number, kind = page.evaluate(ASK, arguments)
         assert (status, kind) == (200, "list")
         assert number.startswith("req_"), "the page may read what it needs to report a fault"
-        assert page.evaluate(ASK, [asked[0], "pk-wrong"])[0] == 401, "an error can be read too"
+        assert page.evaluate(ASK, [arguments[0], "pk-wrong"])[0] == 401, "an error can be read too"
         page.goto(origins[1])
-        assert page.evaluate(ASK, asked) == ["TypeError"]
+        assert page.evaluate(ASK, arguments) == ["TypeError"]

@@ -1,4 +1,4 @@
-"""More requests than there is room for: those in their places go on, the rest hear so at once, memory stays flat."""
+"""More requests than the limit: admitted ones continue, the rest are refused at once, and memory stays flat."""
 
 import asyncio
 import time
@@ -39,20 +39,20 @@ async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path
         else:
             gateway.hosted("busy-one", base_url=f"{upstream.address}/v1", model="whole")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            found = await asyncio.gather(*(ask(session, gateway.port, "busy-one") for _ in range(160)))
-            served = [one for one in found if one[0] == 200]
-            refused = [one for one in found if one[0] == 429]
+            answers = await asyncio.gather(*(ask(session, gateway.port, "busy-one") for _ in range(160)))
+            served = [answer for answer in answers if answer[0] == 200]
+            refused = [answer for answer in answers if answer[0] == 429]
             assert (len(served), len(refused)) == (16, 144)
             assert len(upstream.seen.requests) == 16
-            # None of them waited for a place: the first place becomes free when the first answer ends.
+            # None of them waited: the first place becomes free when the first answer ends.
             assert max(seconds for _, seconds, _ in refused) < min(seconds for _, seconds, _ in served)
             assert all(headers["retry-after"] == "1" for _, _, headers in refused)
-            # Eight at once, one and a half seconds each: the second eight had to wait for the first.
+            # Eight at once, 1.5 s each: the second eight had to wait for the first.
             assert max(seconds for _, seconds, _ in served) > 2.7
             assert (await ask(session, gateway.port, "busy-one"))[0] == 200
 
 
-async def test_who_leaves_the_queue_makes_room_in_it(database: Database, home: Path, tmp_path: Path) -> None:
+async def test_a_client_that_leaves_the_queue_makes_room_in_it(database: Database, home: Path, tmp_path: Path) -> None:
     settings = load_settings(home=home, running_per_model=1, queue_size=1)
     with PacedUpstream(chunks=10, pace_s=0.2) as upstream, serving(settings, database) as gateway:
         gateway.engine("m", tmp_path / "weights", upstream.address)
@@ -93,12 +93,12 @@ async def test_all_bodies_together_are_bounded_and_memory_stays_flat(database: D
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             before = 0
             for _ in range(4):
-                found = await asyncio.gather(*(ask(session, port, "m", text) for _ in range(80)))
-                statuses = [status for status, _, _ in found]
+                answers = await asyncio.gather(*(ask(session, port, "m", text) for _ in range(80)))
+                statuses = [status for status, _, _ in answers]
                 assert set(statuses) == {200, 429}
                 assert statuses.count(200) == len(upstream.seen.requests)
                 assert 1 <= statuses.count(200) <= 9
-                # They are let go again, all of them.
+                # All of them are released.
                 assert (await ask(session, port, "m", text))[0] == 200
                 upstream.seen = Seen()
                 before = before or memory().rss

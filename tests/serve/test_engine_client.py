@@ -1,4 +1,4 @@
-"""The pool of connections to engines, against servers that write exactly the bytes that a test says."""
+"""The pool of connections to engines, against servers that write exactly the bytes of a test."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ async def serving(script: Script) -> AsyncIterator[Server]:
 
 
 def patient(**limits: float) -> Timeouts:
-    """Timeouts that no test reaches, except those in `limits`."""
+    """Timeouts that no test reaches, except for those in `limits`."""
     return Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits))
 
 
@@ -107,14 +107,14 @@ def writes(*pieces: bytes, close: bool = False) -> Script:
 
 
 async def read(pool: EnginePool, address: str, body: bytes = b"{}") -> bytes:
-    async with asked(pool, address, body) as answer:
+    async with response_of(pool, address, body) as answer:
         assert answer.status == 200
         assert answer.header(b"content-type") == b"text/plain"
         return await answer.read()
 
 
 @asynccontextmanager
-async def asked(pool: EnginePool, address: str, body: bytes = b"{}") -> AsyncIterator[EngineConnection]:
+async def response_of(pool: EnginePool, address: str, body: bytes = b"{}") -> AsyncIterator[EngineConnection]:
     answer = await pool.post(address, "/chat", body, "Bearer x")
     try:
         yield answer
@@ -149,7 +149,7 @@ async def test_a_body_that_ends_with_its_connection_is_whole() -> None:
 @pytest.mark.parametrize(
     "started", [b"content-length: 9\r\n\r\nhel", b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n"]
 )
-async def test_a_body_that_stops_short_is_broken_and_not_asked_again(started: bytes) -> None:
+async def test_a_truncated_body_is_an_error_and_not_requested_again(started: bytes) -> None:
     async with running(writes(HEAD + started, close=True)) as (server, pool):
         with pytest.raises(ConnectionBroken):
             await read(pool, server.address)
@@ -173,7 +173,7 @@ async def test_headers_without_end_are_broken_and_fill_no_memory() -> None:
         assert len(server.requests) == 1
 
 
-async def test_an_answer_that_nobody_asked_for_reaches_nobody() -> None:
+async def test_an_unrequested_answer_reaches_no_client() -> None:
     other = HEAD + b"content-length: 6\r\n\r\nothers"
     async with running(writes(HEAD + b"content-length: 5\r\n\r\nhello" + other)) as (server, pool):
         assert [await read(pool, server.address) for _ in range(3)] == [b"hello"] * 3
@@ -182,14 +182,14 @@ async def test_an_answer_that_nobody_asked_for_reaches_nobody() -> None:
 
 async def test_an_idle_connection_that_was_closed_is_replaced() -> None:
     async with running(writes(HEAD + b"content-length: 5\r\n\r\nhello", close=True)) as (server, pool):
-        # At once, while the other end is about to close, and a while after it has closed.
+        # At once, while the other end is about to close, and some time after it has closed.
         for wait_s in (0, 0, 0.1, 0.1):
             await asyncio.sleep(wait_s)
             assert await read(pool, server.address) == b"hello"
         assert server.connections >= 3
 
 
-async def test_a_new_connection_that_says_nothing_is_not_asked_again() -> None:
+async def test_a_request_on_a_silent_new_connection_is_not_repeated() -> None:
     async with running(writes(close=True)) as (server, pool):
         with pytest.raises(ConnectionBroken):
             await read(pool, server.address)
@@ -215,7 +215,7 @@ async def test_silence_within_an_answer_has_an_end_of_its_own(limit: str) -> Non
         writer.write(HEAD + b"content-length: 9\r\n\r\nhello")
         await asyncio.sleep(60)
 
-    async with running(falls_silent, **{limit: 0.2}) as (server, pool), asked(pool, server.address) as answer:
+    async with running(falls_silent, **{limit: 0.2}) as (server, pool), response_of(pool, server.address) as answer:
         assert await answer.read_piece() == b"hello"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(answer.read_piece(), 5)
@@ -263,16 +263,16 @@ async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
             await writer.drain()
             written += 100_000
 
-    async with running(floods, idle_s=0.2) as (server, pool), asked(pool, server.address) as answer:
+    async with running(floods, idle_s=0.2) as (server, pool), response_of(pool, server.address) as answer:
         await asyncio.sleep(1)
         assert written < 15_000_000
         assert len(await answer.read()) == 20_000_000
 
 
-async def test_who_leaves_early_takes_the_connection_along() -> None:
+async def test_a_client_that_leaves_early_closes_the_connection() -> None:
     gone = asyncio.Event()
     async with running(drips_until(gone)) as (server, pool):
-        async with asked(pool, server.address) as answer:
+        async with response_of(pool, server.address) as answer:
             assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)
 

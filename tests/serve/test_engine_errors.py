@@ -1,4 +1,4 @@
-"""vLLM's errors in OpenAI's words. The texts were recorded from a real engine of vLLM 0.32."""
+"""vLLM's errors in OpenAI's form. The texts were recorded from a real engine of vLLM 0.32."""
 
 import re
 from typing import Any

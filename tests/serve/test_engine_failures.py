@@ -1,4 +1,4 @@
-"""Engines that do not start, end at once, or cannot do what is asked of them, over fake engines."""
+"""Engines that do not start, end at once, or cannot do what is requested, with fake engines."""
 
 import pytest
 
@@ -20,22 +20,24 @@ async def test_an_adapter_that_its_engine_cannot_take_fails_and_the_engine_stays
         fleet.add("base", architectures=["FalconForCausalLM"])
         fleet.add("tuned", kind="adapter", base="base", lora_rank=8)
         await fleet.ready("base")
-        await fleet.until(lambda seen: "tuned" in seen and seen["tuned"].state == "failed")
+        await fleet.until(lambda states: "tuned" in states and states["tuned"].state == "failed")
         assert "without LoRA adapters: merge it" in fleet.supervisor.overview()["tuned"].message
         before = fleet.supervisor.guardians
         assert await fleet.say("base") == "a"
         assert fleet.supervisor.guardians == before
 
 
-async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
+async def test_an_engine_that_cannot_start_is_not_retried_after_other_changes(start) -> None:
     async with start() as fleet:
         fleet.add("broken", "--fake-start-s=no-number")
         fleet.add("dies", "--fake-dies")
-        await fleet.until(lambda seen: all(seen.get(n) and seen[n].state == "failed" for n in ("broken", "dies")), 30)
+        await fleet.until(
+            lambda states: all(states.get(n) and states[n].state == "failed" for n in ("broken", "dies")), 30
+        )
         broken, dies = (fleet.supervisor.overview()[name].message for name in ("broken", "dies"))
         assert broken.startswith("gave up after 3 failures in a row: ended with status 2: ")
         assert "invalid float value: 'no-number'" in broken
-        # Ready each time, and dead a moment later: its signal, its last log line, and what to try.
+        # Ready each time and dead a moment later: its signal, its last log line, and what to try.
         assert dies.startswith("gave up after 3 failures in a row: was ended by SIGILL (Illegal instruction): Fatal ")
         assert 'File "' in dies
         assert "try another dtype" in dies
@@ -58,10 +60,10 @@ async def test_a_start_that_makes_progress_gets_more_time(start, monkeypatch: py
 async def test_a_start_that_never_gets_ready_leaves_no_worker(start) -> None:
     async with start(engine_start_timeout_s=1.5) as fleet:
         fleet.add("never", "--fake-child", "--fake-never-ready")
-        await fleet.until(lambda seen: len(fleet.supervisor.guardians) == 1)
+        await fleet.until(lambda states: len(fleet.supervisor.guardians) == 1)
         (keeper,) = fleet.supervisor.guardians
-        await fleet.until(lambda seen: len(guardian.descendants(keeper)) == 2)
+        await fleet.until(lambda states: len(guardian.descendants(keeper)) == 2)
         tree = guardian.descendants(keeper)
-        await fleet.until(lambda seen: "not ready within" in seen["never"].message)
-        await fleet.until(lambda seen: keeper not in fleet.supervisor.guardians)
+        await fleet.until(lambda states: "not ready within" in states["never"].message)
+        await fleet.until(lambda states: keeper not in fleet.supervisor.guardians)
         assert gone(tree)

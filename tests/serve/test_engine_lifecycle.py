@@ -1,4 +1,4 @@
-"""Models while Parley runs, and more of them than memory: a real gateway and supervisor over fake engines.
+"""Models that change while Parley runs, and more of them than fit: a real gateway and supervisor, fake engines.
 
 Real engines do the same in test_real_engines.py.
 """
@@ -65,7 +65,7 @@ class Fleet:
         return time.monotonic() - began
 
     async def ready(self, *names: str) -> None:
-        await self.until(lambda seen: all(name in seen and seen[name].state == "ready" for name in names))
+        await self.until(lambda states: all(name in states and states[name].state == "ready" for name in names))
 
     async def stream(self, model: str, count: int) -> str:
         stream = await self.client.chat.completions.create(
@@ -90,7 +90,7 @@ def counted(count: int) -> str:
 def start(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Starts a fleet under settings of the test's own."""
     monkeypatch.setattr(vllm_command, "MODULE", "tests.serve.fake_engine")
-    # A tenth of everything that is waited for, so that the tests need not wait for it.
+    # A tenth of every interval, so that the tests need not wait.
     monkeypatch.setattr(supervisor, "_TICK_S", 0.05)
     monkeypatch.setattr(supervisor, "_DEMAND_INTERVAL_S", 0.1)
     monkeypatch.setattr(engine_lifecycle, "BACKOFF_LIMIT_S", 0.2)
@@ -139,7 +139,7 @@ async def test_models_come_and_go_while_streams_run(start) -> None:
         assert await fleet.say("other") == "a"
         assert {name: await stream for name, stream in streams.items()} == {"base": counted(50), "goes": counted(50)}
         assert await hanging == counted(30)
-        await fleet.until(lambda seen: len(fleet.supervisor.guardians) == 2)
+        await fleet.until(lambda states: len(fleet.supervisor.guardians) == 2)
         with pytest.raises(openai.NotFoundError):
             await fleet.say("adapter")
 
@@ -168,24 +168,24 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert "second needs 1.4 GiB" in asleep.message
         running = asyncio.create_task(fleet.stream("first", 50))
         await asyncio.sleep(0.3)
-        # Asked for, it starts: the other's answer ends first, and the request waits meanwhile.
+        # A request starts it: the other's answer ends first, and the request waits meanwhile.
         assert await fleet.say("second") == "a"
         assert await running == counted(50)
-        await fleet.until(lambda seen: seen["first"].state == "stopped")
+        await fleet.until(lambda states: states["first"].state == "stopped")
         assert fleet.supervisor.overview()["first"].message == "asleep; starts with the next request"
         assert await fleet.say("first") == "a"
-        await fleet.until(lambda seen: seen["second"].state == "stopped")
+        await fleet.until(lambda states: states["second"].state == "stopped")
         assert len(fleet.supervisor.guardians) == 1
 
 
-async def test_who_asks_for_an_adapter_wakes_its_base(start) -> None:
+async def test_a_request_for_an_adapter_starts_its_base(start) -> None:
     async with start(engine_memory_gib=ONE_ENGINE_GIB) as fleet:
         fleet.add("base")
         fleet.add("adapter", kind="adapter", base="base", lora_rank=8)
         fleet.add("other")
         await fleet.ready("base", "adapter")
         assert await fleet.say("other") == "a"
-        states = {name: one.state for name, one in fleet.supervisor.overview().items()}
+        states = {name: status.state for name, status in fleet.supervisor.overview().items()}
         assert states == {"base": "stopped", "adapter": "stopped", "other": "ready"}
         assert await fleet.say("adapter") == "a"
         assert fleet.supervisor.overview()["other"].state == "stopped"
@@ -201,9 +201,9 @@ async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> Non
         assert await fleet.say("used") == "a"
         await asyncio.sleep(1)
         fleet.add("late")
-        await fleet.until(lambda seen: "late" in seen)
+        await fleet.until(lambda states: "late" in states)
         assert await fleet.say("late") == "a"
-        states = {name: one.state for name, one in fleet.supervisor.overview().items()}
+        states = {name: status.state for name, status in fleet.supervisor.overview().items()}
         assert states == {"old": "stopped", "used": "ready", "pinned": "ready", "late": "ready"}
 
 
@@ -217,14 +217,14 @@ async def test_an_idle_or_unloaded_engine_sleeps_until_the_next_request_and_a_pi
         await asyncio.sleep(1.5)
         assert fleet.supervisor.overview()["idle"].state == "ready"
         assert await busy == counted(40)
-        await fleet.until(lambda seen: seen["idle"].state == "stopped")
+        await fleet.until(lambda states: states["idle"].state == "stopped")
         # Another model's arrival does not start it, and a request does.
         fleet.add("other")
         await fleet.ready("other")
         assert fleet.supervisor.overview()["idle"].state == "stopped"
         assert await fleet.say("idle") == "a"
         engine_states.unload_model(fleet.gateway.database, "other")
-        await fleet.until(lambda seen: seen["other"].state == "stopped")
+        await fleet.until(lambda states: states["other"].state == "stopped")
         assert await fleet.say("other") == "a"
         assert fleet.supervisor.overview()["pinned"].state == "ready"
 
@@ -235,19 +235,19 @@ async def test_a_replica_without_room_does_not_take_that_of_its_unloaded_model(s
         fleet.add("other")
         await fleet.ready("one")
         engine_states.unload_model(fleet.gateway.database, "one")
-        await fleet.until(lambda seen: seen["one"].state == "stopped" and not fleet.supervisor.guardians)
+        await fleet.until(lambda states: states["one"].state == "stopped" and not fleet.supervisor.guardians)
         fleet.registry.retire("other")  # after which every engine that found no room is placed
-        await fleet.until(lambda seen: [row.state for row in seen.values()] == ["stopped", "stopped"])
+        await fleet.until(lambda states: [row.state for row in states.values()] == ["stopped", "stopped"])
 
 
 async def test_what_can_never_fit_is_refused_with_what_would(start) -> None:
     async with start(engine_memory_gib=1.0) as fleet:
         fleet.add("big")
-        await fleet.until(lambda seen: "big" in seen)
-        seen = fleet.supervisor.overview()["big"]
-        assert seen.state == "failed"
-        assert "needs 1.5 GiB" in seen.message
-        assert "1.0 GiB are free" in seen.message
+        await fleet.until(lambda states: "big" in states)
+        big = fleet.supervisor.overview()["big"]
+        assert big.state == "failed"
+        assert "needs 1.5 GiB" in big.message
+        assert "1.0 GiB are free" in big.message
         fleet.gateway.seen(lambda snapshot: "big" in snapshot.routes and snapshot.routes["big"].state.state == "failed")
         with pytest.raises(openai.InternalServerError, match=r"needs 1\.5 GiB"):
             await fleet.say("big")
@@ -259,7 +259,7 @@ async def test_pinned_engines_are_named_where_they_leave_no_room(start) -> None:
         fleet.registry.pin("kept")
         await fleet.ready("kept")
         fleet.add("other")
-        await fleet.until(lambda seen: "other" in seen)
+        await fleet.until(lambda states: "other" in states)
         with pytest.raises(openai.InternalServerError):
             await fleet.say("other")
         assert "kept is pinned" in fleet.supervisor.overview()["other"].message
@@ -268,19 +268,19 @@ async def test_pinned_engines_are_named_where_they_leave_no_room(start) -> None:
         await fleet.ready("other")
 
 
-async def test_an_engine_that_somebody_asked_for_stays_a_while(start) -> None:
+async def test_an_engine_started_by_a_request_stays_for_a_while(start) -> None:
     async with start(stay_s=2.0, engine_memory_gib=ONE_ENGINE_GIB) as fleet:
         fleet.add("first")
         fleet.add("second")
         await fleet.ready("first")
-        # Nobody asked for the first one: it started because there was room.
+        # The first one started without a request, because there was room.
         assert await fleet.say("second") == "a"
         began = time.monotonic()
         assert await fleet.say("first") == "a"
         assert time.monotonic() - began > 2.0
 
 
-async def test_engines_make_room_for_a_job_and_come_back_when_asked_for(start, database: Database) -> None:
+async def test_engines_make_room_for_a_job_and_return_with_the_next_request(start, database: Database) -> None:
     async with start() as fleet:
         fleet.add("kept")
         fleet.registry.pin("kept")
@@ -289,7 +289,7 @@ async def test_engines_make_room_for_a_job_and_come_back_when_asked_for(start, d
         running = asyncio.create_task(fleet.stream("moves", 20))
         await asyncio.sleep(0.2)
         reserve_memory(database, "a training", 2**50, 60)
-        await fleet.until(lambda seen: seen["moves"].state == "stopped")
+        await fleet.until(lambda states: states["moves"].state == "stopped")
         assert await running == counted(20)
         await asyncio.sleep(0.5)
         assert fleet.supervisor.overview()["kept"].state == "ready"
@@ -310,19 +310,19 @@ async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
         assert before not in fleet.supervisor.guardians
         assert await fleet.say("first") == await fleet.say("second") == "a"
         before = fleet.supervisor.guardians
-        scale_model(fleet.registry, "first", 2)  # no room is made for a replica, which would interrupt its own model
-        await fleet.until(lambda seen: "first#2" in seen and "would have to restart" in seen["first#2"].message)
+        scale_model(fleet.registry, "first", 2)  # no room is made for a replica: that would interrupt its own model
+        await fleet.until(lambda states: "first#2" in states and "would have to restart" in states["first#2"].message)
         assert fleet.supervisor.guardians == before
 
 
-async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:
+async def test_an_engine_stopped_by_a_signal_is_detected_and_restarted(start) -> None:
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")
         (keeper,) = fleet.supervisor.guardians
         (program,) = guardian.descendants(keeper)
         os.kill(program, signal.SIGSTOP)
-        await fleet.until(lambda seen: seen["one"].state != "ready")
+        await fleet.until(lambda states: states["one"].state != "ready")
         await fleet.ready("one")
         assert gone([program])
         assert await fleet.say("one") == "a"
@@ -339,17 +339,17 @@ async def test_an_engine_that_hangs_is_started_again_and_one_that_works_is_not(
         fleet.add("one")
         await fleet.ready("one")
         before = fleet.supervisor.guardians
-        asked = asyncio.create_task(
+        request = asyncio.create_task(
             fleet.client.chat.completions.create(model="one", messages=[{"role": "user", "content": "hi"}], user=how)
         )
         if how == "work":
-            assert (await asked).choices[0].message.content == "a"
+            assert (await request).choices[0].message.content == "a"
             assert fleet.supervisor.guardians == before
             return
-        took = await fleet.until(lambda seen: seen["one"].state != "ready")
+        took = await fleet.until(lambda states: states["one"].state != "ready")
         assert took < engine_lifecycle.DETECTION_S / 10 + 2
         with pytest.raises(openai.APIError):
-            await asked
+            await request
         await fleet.ready("one")
         assert await fleet.say("one") == "a"
 
@@ -362,7 +362,7 @@ async def test_engines_that_are_killed_again_and_again_come_back(start) -> None:
             (keeper,) = fleet.supervisor.guardians
             (program,) = guardian.descendants(keeper)
             os.kill(program, signal.SIGKILL)
-            await fleet.until(lambda seen: seen["one"].state != "ready")
+            await fleet.until(lambda states: states["one"].state != "ready")
         await fleet.ready("one")
         assert await fleet.say("one") == "a"
 
@@ -375,7 +375,7 @@ async def test_an_engine_whose_files_cannot_be_written_says_why(start: Callable[
         (fleet.home / "weights" / "model.safetensors").touch()
         template = EngineOptions(chat_template="{{ messages }}")
         fleet.registry.register(ModelSpec(id="m", kind="base", path=str(fleet.home / "weights"), engine=template))
-        await fleet.until(lambda seen: "m" in seen and "cache/engines" in seen["m"].message)
+        await fleet.until(lambda states: "m" in states and "cache/engines" in states["m"].message)
 
 
 async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
@@ -383,18 +383,20 @@ async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
         fleet.add("one", replicas=2)
         fleet.add("lora", kind="adapter", base="one", lora_rank=8)
         await fleet.ready("one", "one#2")
-        await fleet.until(lambda seen: any(seen[name].state == "ready" for name in ("lora", "lora#2") if name in seen))
+        await fleet.until(
+            lambda states: any(states[name].state == "ready" for name in ("lora", "lora#2") if name in states)
+        )
         streams = [asyncio.create_task(fleet.stream("one", 60)) for _ in range(4)]
         await asyncio.sleep(0.2)
         scale_model(fleet.registry, "one", 3)
         await fleet.ready("one#3")
-        # A replica is killed while none of the streams is on it; the client sees nothing of it.
+        # A replica without streams is killed; clients do not notice.
         (program,) = guardian.descendants(fleet.supervisor.overview()["one#3"].pid)
         os.kill(program, signal.SIGKILL)
         assert await asyncio.gather(*(fleet.say("one") for _ in range(12))) == ["a"] * 12
-        await fleet.until(lambda seen: seen["one#3"].state == "ready")
+        await fleet.until(lambda states: states["one#3"].state == "ready")
         scale_model(fleet.registry, "one", 1)
         assert await asyncio.gather(*streams) == [counted(60)] * 4
-        await fleet.until(lambda seen: len(fleet.supervisor.guardians) == 1)
+        await fleet.until(lambda states: len(fleet.supervisor.guardians) == 1)
         assert await fleet.say("lora") == "a"
         assert set(fleet.supervisor.overview()) == {"one", "lora"}

@@ -1,4 +1,4 @@
-"""The supervisor's rows, on each kind of database, and what it wants from a registry."""
+"""The supervisor's rows, on each kind of database, and the engines desired by a registry."""
 
 from datetime import timedelta
 
@@ -20,8 +20,8 @@ def spec(name: str, kind: str, base: str | None = None) -> ModelSpec:
 
 def test_what_is_published_is_read_and_raises_the_revision(any_database: Database) -> None:
     registry = Registry(any_database)
-    for one in (spec("base", "base"), spec("lora", "adapter", "base"), spec("far", "hosted")):
-        registry.register(one)
+    for model_spec in (spec("base", "base"), spec("lora", "adapter", "base"), spec("far", "hosted")):
+        registry.register(model_spec)
     before = registry.revision()
     engine_states.write_statuses(any_database, [EngineStatus("base", "starting", message="starting")])
     engine_states.write_statuses(any_database, [EngineStatus("base", "ready", "http://127.0.0.1:1", 7)])

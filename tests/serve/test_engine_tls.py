@@ -1,4 +1,4 @@
-"""TLS to engines on other hosts: verified by one authority, and wrong settings refused in one line."""
+"""TLS to engines on other hosts: verified by one authority; wrong settings are one-line errors."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""Who makes room for whom: the least recently used first, nobody pinned, nobody young, one after another."""
+"""Which engines make room: the least recently used first, no pinned and no young one, one after another."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SHARE = Share("cpu")
 
 
 def room_for(most: int):
-    """Fits while no more than `most` run."""
+    """Fits while at most `most` run."""
 
     def fits(staying: Sequence[str], newcomer: str) -> Fit:
         if len(staying) + 1 <= most:
@@ -26,7 +26,7 @@ def tenant(name: str, used: float = 0.0, *, movable: bool = True, pinned: bool =
     return PlacedEngine(name, movable and not pinned, used, pinned)
 
 
-def test_who_fits_is_admitted() -> None:
+def test_an_engine_that_fits_is_admitted() -> None:
     decision = decide_placement([tenant("a")], False, "new", room_for(2))
     assert decision.admit is not None
     assert set(decision.admit.shares) == {"a", "new"}
@@ -53,11 +53,11 @@ def test_the_young_are_waited_for_and_the_pinned_are_named() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.booleans()), max_size=6), st.integers(0, 7))
 @pytest.mark.long
-def test_no_more_go_than_are_needed_and_never_one_that_may_not(seen: list, most: int) -> None:
-    tenants = [tenant(f"t{i}", used, movable=movable, pinned=pin) for i, (used, movable, pin) in enumerate(seen)]
+def test_no_more_go_than_are_needed_and_never_one_that_may_not(engines: list, most: int) -> None:
+    tenants = [tenant(f"t{i}", used, movable=movable, pinned=pin) for i, (used, movable, pin) in enumerate(engines)]
     decision = decide_placement(tenants, False, "new", room_for(most))
-    gone = {one.name for one in tenants if one.name in decision.drain}
-    assert all(one.movable for one in tenants if one.name in gone)
+    gone = {engine.name for engine in tenants if engine.name in decision.drain}
+    assert all(engine.movable for engine in tenants if engine.name in gone)
     if gone:
         assert len(tenants) - len(gone) + 1 == most
     assert bool(decision.admit) + bool(decision.drain) + bool(decision.wait) + bool(decision.never) == 1

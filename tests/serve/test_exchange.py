@@ -1,4 +1,4 @@
-"""The client goes: within a second its work upstream has ended, whatever it waited for. And the server goes: gently."""
+"""A client disconnects: its upstream request ends within a second, at any point. And a graceful server stop."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def until(condition: object, within_s: float = 1.0) -> None:
 @pytest.mark.parametrize("when", ["at once", "later", "half closed"])
 @pytest.mark.parametrize("kind", ["engine", "hosted"])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_who_leaves_takes_the_upstreams_work_along(
+async def test_a_disconnect_ends_the_upstreams_work(
     gateway: Serving, tmp_path: Path, kind: str, stream: bool, when: str
 ) -> None:
     with PacedUpstream(chunks=100, pace_s=0.05) as upstream:
@@ -57,7 +57,7 @@ async def test_who_leaves_takes_the_upstreams_work_along(
         await until(lambda: 'code="499"' in gateway.app.metrics.text().decode())
 
 
-async def test_who_leaves_while_the_model_starts_waits_no_more(gateway: Serving, tmp_path: Path) -> None:
+async def test_a_disconnect_while_the_model_starts_ends_the_wait(gateway: Serving, tmp_path: Path) -> None:
     gateway.engine("slow", tmp_path / "slow", None)
     with connected(gateway) as raw:
         raw.sendall(chat("slow"))

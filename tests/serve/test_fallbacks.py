@@ -1,4 +1,4 @@
-"""Models that stand in for one another, and breakers that leave a failing one alone; on real sockets."""
+"""Fallback models, and circuit breakers that skip a failing model; on real sockets."""
 
 import json
 import socket
@@ -28,7 +28,7 @@ def hosted(gateway: Serving, name: str, base_url: str, *fallbacks: str, model: s
 
 @pytest.fixture
 def nobody() -> str:
-    """An address where nobody listens."""
+    """An address without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
@@ -49,7 +49,7 @@ def test_the_next_one_answers_before_a_byte_is_sent(
         assert headers["x-parley-model"] == "spare"
         assert (b"[DONE]" in body) is stream
         assert upstream.seen.requests[-1]["model"] == "whole"
-        # A request is noted once it is over, which its client may know a moment earlier.
+        # A request is recorded after it has ended, a moment after its client knows.
         used = 'parley_tokens_total{direction="completion",key="",model="spare"} 4.0'
         deadline = time.monotonic() + 5
         while used not in (figures := gateway.app.metrics.text().decode()):
@@ -94,8 +94,8 @@ def test_two_models_can_be_each_others_fallback(gateway: Serving, upstream: Pace
         assert len(upstream.seen.requests) == 2, "each is asked once"
     set_fallbacks(gateway.registry, "a", [])
     gateway.seen(lambda snapshot: snapshot.routes["a"].fallbacks == ())
-    for fallbacks, says in [(["a"], "its own fallback"), (["nobody"], "not registered"), (["b", "b"], "twice")]:
-        with pytest.raises(Invalid, match=says):
+    for fallbacks, message in [(["a"], "its own fallback"), (["nobody"], "not registered"), (["b", "b"], "twice")]:
+        with pytest.raises(Invalid, match=message):
             set_fallbacks(gateway.registry, "a", fallbacks)
 
 

@@ -1,4 +1,4 @@
-"""Upstreams that fail in every way of `bench.faults.proxy`: nothing is cut in silence, asked twice, held for ever."""
+"""Upstreams that fail in every way of `bench.faults.proxy`: no silent cut, no repeated request, no endless wait."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
 SILENCE_S = 2.0
-# All of them by their bytes; by the SDK, which costs more than the rest together, those that it could misread.
+# All of them as raw bytes; with the SDK, which costs more than the rest together, those that it could misread.
 BY_SDK = {"malformed", "ends early, cleanly", "wrong content type", "empty", "429", "500"}
 CHOSEN = [case for case in cases() if case.client == "raw" or case.fault.name in BY_SDK]
 
 
 class House:
-    """A gateway of this process, as the bench's part A wants it."""
+    """A gateway of this process, with the interface of the bench's path part."""
 
     def __init__(self, gateway: Serving, weights: Path) -> None:
         self.base_url = gateway.base_url
@@ -34,13 +34,13 @@ class House:
         self._weights.mkdir(exist_ok=True)
         (self._weights / "model.safetensors").touch()
         registry: Registry = self._gateway.registry
-        for one in models:
-            if one.hosted:
-                upstream = Upstream(base_url=f"{one.address}/v1", model=one.name)
-                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream, fallbacks=one.fallbacks))
+        for model in models:
+            if model.hosted:
+                upstream = Upstream(base_url=f"{model.address}/v1", model=model.name)
+                registry.register(ModelSpec(id=model.name, kind="hosted", upstream=upstream, fallbacks=model.fallbacks))
             else:
-                registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
-        rows = [engine_states.EngineStatus(one.name, "ready", one.address) for one in models if not one.hosted]
+                registry.register(ModelSpec(id=model.name, kind="base", path=str(self._weights)))
+        rows = [engine_states.EngineStatus(model.name, "ready", model.address) for model in models if not model.hosted]
         engine_states.write_statuses(self._gateway.database, rows)
         last = rows[-1].name
         self._gateway.seen(lambda snapshot: last in snapshot.routes and snapshot.routes[last].address is not None)
@@ -53,17 +53,17 @@ def tasks(gateway: Serving) -> int:
 
 
 @pytest.mark.long
-def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
+def test_no_fault_of_an_upstream_is_silent_repeated_or_endless(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:
     with serving(load_settings(home=home, **timeout_settings(SILENCE_S)), database) as gateway:
         before = tasks(gateway)
-        ask = FaultRun(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
-        report = asyncio.run(ask.run(CHOSEN, rounds=1, at_once=32))
+        run = FaultRun(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
+        report = asyncio.run(run.run(CHOSEN, rounds=1, at_once=32))
         assert report.complaints == []
         assert len(report.rows) == len(CHOSEN) > 126
         assert report.neighbour.streams > 10
-        # Whoever asked has gone, and with him everything that was done for him.
+        # The clients have gone, and all tasks for their requests have ended.
         deadline = time.monotonic() + 10
         while tasks(gateway) > before:
             assert time.monotonic() < deadline, asyncio.all_tasks(gateway.app.watcher._loop)

@@ -1,4 +1,4 @@
-"""More connections than there are files for: those that only wait make room, and nobody who is answered is cut off."""
+"""More connections than file descriptors: idle ones make room, and no running answer is cut off."""
 
 import contextlib
 import gc
@@ -20,7 +20,7 @@ from tests.serve.paced_upstream import PacedUpstream
 
 MOST = 40
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-# What slow clients have sent: nothing, half of a head, half of a body.
+# What slow clients have sent: nothing, half a head, half a body.
 BEGINNINGS = (b"", HEAD, HEAD + b"content-length: 100\r\n\r\n{")
 
 
@@ -28,7 +28,7 @@ BEGINNINGS = (b"", HEAD, HEAD + b"content-length: 100\r\n\r\n{")
 def narrow(
     database: Database, home: Path, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Serving]:
-    """A gateway that may have few clients."""
+    """A gateway with room for few clients."""
     monkeypatch.setattr(serve.gateway.server, "max_connections", lambda: MOST)
     with serving(load_settings(home=home), database) as gateway:
         gateway.hosted("whole", base_url=f"{upstream.address}/v1")
@@ -45,9 +45,9 @@ def test_slow_clients_without_number_keep_nobody_out(narrow: Serving, upstream: 
             model="whole", messages=[{"role": "user", "content": "hello"}], stream=True
         )
         slow = [kept.enter_context(contextlib.closing(connect(narrow))) for _ in range(4 * MOST)]
-        for number, one in enumerate(slow):
+        for number, connection in enumerate(slow):
             with contextlib.suppress(OSError):
-                one.sendall(BEGINNINGS[number % 3])
+                connection.sendall(BEGINNINGS[number % 3])
         upstream.pace_s = 0.0
         for _ in range(5):
             with contextlib.closing(connect(narrow)) as fresh:
@@ -75,7 +75,7 @@ def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(
                     assert read_all(fresh).startswith(b"HTTP/1.1 ")
 
     def held() -> int:
-        return sum(type(one).__name__ in ("Front", "Cycle", "Exchange") for one in gc.get_objects())
+        return sum(type(item).__name__ in ("Front", "Cycle", "Exchange") for item in gc.get_objects())
 
     ask()
     time.sleep(0.5)  # one task looks at listeners a few times a second
@@ -96,10 +96,13 @@ def connect(gateway: Serving) -> socket.socket:
 
 
 def connections(gateway: Serving) -> int:
-    """How many clients the gateway has."""
+    """The number of the gateway's clients."""
     time.sleep(0.2)
-    found = psutil.Process().net_connections("tcp")
-    return sum(one.laddr.port == gateway.port and one.status == psutil.CONN_ESTABLISHED for one in found)
+    open_connections = psutil.Process().net_connections("tcp")
+    return sum(
+        connection.laddr.port == gateway.port and connection.status == psutil.CONN_ESTABLISHED
+        for connection in open_connections
+    )
 
 
 def read_all(raw: socket.socket) -> bytes:

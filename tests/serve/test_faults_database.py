@@ -1,4 +1,4 @@
-"""The database is locked, gone, full or hangs while everything runs: answers go on, votes fail loudly, none is lost."""
+"""The database is locked, gone, full or hangs under load: answers continue, failed votes are errors, none is lost."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ class Voting:
         ]
 
     def vote(self) -> str:
-        """Votes in the next battle, and returns its id. Raises what voting raises."""
+        """Votes in the next battle, and returns its id. Raises the errors of voting."""
         number = 24 - len(self.battles)
         battle = self.battles[0]
         cast_vote(self.database, battle, f"rater-{number}", "left")
@@ -78,7 +78,7 @@ class Voting:
 
 
 def within(seconds: float, work) -> None:
-    """Tries until it works."""
+    """Repeats a call until it succeeds."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -110,8 +110,8 @@ def test_a_locked_database_holds_up_no_answer(database: Database, home: Path, up
         assert not voting.is_alive()
 
 
-def told(job: jobs.Job, context: JobContext) -> dict[str, int]:
-    """A handler that tells how far it is, again and again. Its parameter: how long between two words."""
+def reports_progress(job: jobs.Job, context: JobContext) -> dict[str, int]:
+    """A handler that reports its progress repeatedly. Its parameter: the seconds between two reports."""
     for number in range(8):
         context.report(number / 8)
         time.sleep(job.params["pause_s"])
@@ -132,12 +132,12 @@ def test_a_job_outlives_a_database_that_is_away(
     working = threading.Thread(target=run_worker, args=(settings, database, handlers), kwargs={"stop": stop})
     working.start()
     try:
-        within(5, lambda: reached(database, job, lambda seen: seen.progress > 0))
+        within(5, lambda: reached(database, job, lambda row: row.progress > 0))
         postgres.stop()
-        time.sleep(1.2)  # it reports meanwhile, and comes to its end
+        time.sleep(1.2)  # it reports meanwhile, and ends
         assert working.is_alive()
         postgres.start()
-        within(20, lambda: reached(database, job, lambda seen: seen.status not in ("queued", "running")))
+        within(20, lambda: reached(database, job, lambda row: row.status not in ("queued", "running")))
         ended = jobs.get_job(database, job)
         assert (ended.status, ended.attempts, ended.result) == ("succeeded", 1, {"words": 8})
     finally:
@@ -169,7 +169,7 @@ def test_a_database_that_is_deleted_and_put_back_loses_no_vote_that_was_acknowle
         shutil.copy(copy, path)
         within(5, voting.vote)
         assert say(gateway)
-        gateway.hosted("whole-too", base_url=f"{upstream.address}/v1", model="whole")  # it sees news again
+        gateway.hosted("whole-too", base_url=f"{upstream.address}/v1", model="whole")  # it sees changes again
     fresh = open_database(load_settings(home=home))
     assert voting.stored(fresh) == voting.acknowledged
     assert len(voting.acknowledged) == 2
@@ -178,7 +178,7 @@ def test_a_database_that_is_deleted_and_put_back_loses_no_vote_that_was_acknowle
 
 @contextmanager
 def small_disk(folder: Path, mib: int) -> Iterator[Path]:
-    """A file system of its own, of so many MiB."""
+    """A separate file system of this many MiB."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
@@ -258,11 +258,11 @@ def test_answers_go_on_while_postgresql_hangs(
     upgrade(settings)
     database = open_database(settings)
     with serving(settings, database) as gateway:
-        # By a name that must be looked up, which happens in the same threads as the database's work.
+        # A name that must be resolved, which happens in the same threads as the database's work.
         gateway.hosted("whole", base_url=f"{upstream.address.replace('127.0.0.1', 'localhost')}/v1")
         postgres.freeze()
         try:
-            with ThreadPoolExecutor(16) as pool:  # whoever balances load looks every second
+            with ThreadPoolExecutor(16) as pool:  # as a load balancer probes every second
                 assert set(pool.map(ready, [gateway] * 16)) == {503}
             began = time.monotonic()
             for _ in range(5):

@@ -1,6 +1,6 @@
-"""What a signal stops is noticed while somebody waits for its answer.
+"""A process that a signal stops is noticed while a probe waits for its answer.
 
-Blows to a whole house with real engines are in test_stack.py, and twenty of them in `python -m bench.faults`.
+test_stack.py sends signals to a whole Parley with real engines; `python -m bench.faults` sends twenty.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from serve.processes.children import Command
 from tests.serve.test_engine_lifecycle import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports
 
-# Answers the first question; at the second it stops itself, as SIGSTOP from outside would in the middle of a probe.
+# Answers the first request; at the second it stops itself, like a SIGSTOP in the middle of a probe.
 STOPS_ITSELF = """
 import http.server, os, signal, sys
 class Answer(http.server.BaseHTTPRequestHandler):
-    asked = 0
+    requests = 0
     def do_GET(self):
-        Answer.asked += 1
-        if Answer.asked > 1: os.kill(os.getpid(), signal.SIGSTOP)
+        Answer.requests += 1
+        if Answer.requests > 1: os.kill(os.getpid(), signal.SIGSTOP)
         self.send_response(200); self.end_headers()
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
@@ -41,15 +41,15 @@ async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     monkeypatch.setattr(services, "_PROBE_S", 0.2)
     (port,) = free_ports(1)
     command = Command("stops", (sys.executable, "-S", "-c", STOPS_ITSELF, str(port)), dict(os.environ), grace_s=0.5)
-    told: list[tuple[float, str]] = []
+    lines: list[tuple[float, str]] = []
     enough = asyncio.Event()
 
-    def tell(line: str) -> None:
-        told.append((time.monotonic(), line))
-        if len(told) == 3:  # ready, stopped, ready
+    def report(line: str) -> None:
+        lines.append((time.monotonic(), line))
+        if len(lines) == 3:  # ready, stopped, ready
             enough.set()
 
-    watched = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, tell)
+    watched = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, report)
     running = asyncio.create_task(watched.run())
     try:
         async with asyncio.timeout(20):
@@ -57,9 +57,9 @@ async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     finally:
         running.cancel()
         await asyncio.to_thread(watched.stop)
-    assert "stopped by a signal" in told[1][1]
-    assert told[1][0] - told[0][0] < 4
-    assert "ready" in told[2][1]
+    assert "stopped by a signal" in lines[1][1]
+    assert lines[1][0] - lines[0][0] < 4
+    assert "ready" in lines[2][1]
 
 
 @pytest.mark.long
@@ -74,6 +74,6 @@ async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
         (keeper,) = fleet.supervisor.guardians
         (program,) = guardian.descendants(keeper)
         os.kill(program, signal.SIGSTOP)
-        assert await fleet.until(lambda seen: seen["one"].state != "ready") < 4
+        assert await fleet.until(lambda states: states["one"].state != "ready") < 4
         await fleet.ready("one")
         assert await fleet.say("one") == "a"

@@ -1,4 +1,4 @@
-"""Supervision while what it leans on is away: the database, and the folder of its logs."""
+"""Supervision while the database or the log folder is unavailable."""
 
 import asyncio
 import os
@@ -55,10 +55,10 @@ async def test_an_engine_is_started_again_while_the_database_is_away(
         finally:
             await asyncio.to_thread(postgres.start)
         (fresh,) = fleet.supervisor.guardians
-        await fleet.until(lambda seen: seen["one"].state == "ready" and seen["one"].pid == fresh)
+        await fleet.until(lambda states: states["one"].state == "ready" and states["one"].pid == fresh)
         assert await fleet.until(lambda _: fleet.gateway.app.watcher.current.routes["one"].address is not None) < 5
         assert await fleet.say("one") == "a"
-        # And whoever stops while it is away stops all the same.
+        # A stop while it is away works too.
         await asyncio.to_thread(postgres.stop)
         try:
             await fleet.supervisor.stop()
@@ -85,27 +85,27 @@ async def test_an_engine_is_started_again_while_the_database_hangs(
         finally:
             postgres.go_on()
         (fresh,) = fleet.supervisor.guardians
-        await fleet.until(lambda seen: seen["one"].state == "ready" and seen["one"].pid == fresh)
+        await fleet.until(lambda states: states["one"].state == "ready" and states["one"].pid == fresh)
 
 
 @pytest.mark.long
 async def test_a_service_whose_log_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    told: list[str] = []
+    lines: list[str] = []
     command = Command("sleeps", (sys.executable, "-S", "-c", "import time; time.sleep(60)"), dict(os.environ))
-    watched = Services([Service(command, None)], logs, told.append)
+    watched = Services([Service(command, None)], logs, lines.append)
     running = asyncio.create_task(watched.run())
     try:
-        await until(lambda: told[-1:] == ["sleeps is ready"])
+        await until(lambda: lines[-1:] == ["sleeps is ready"])
         (keeper,) = watched.guardians
         await until(lambda: guardian.descendants(keeper))
         logs.rename(tmp_path / "moved")
         logs.write_text("no folder")
         os.kill(guardian.descendants(keeper)[0], signal.SIGKILL)
-        await until(lambda: any("cannot be written" in line for line in told))
+        await until(lambda: any("cannot be written" in line for line in lines))
         assert not running.done()
         logs.unlink()
-        await until(lambda: len(told) > 3 and "ready" in told[-1])
+        await until(lambda: len(lines) > 3 and "ready" in lines[-1])
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

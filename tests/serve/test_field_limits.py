@@ -1,4 +1,4 @@
-"""What an engine would compile: counts that would take its memory are refused, in every place where a schema stands."""
+"""Schemas that an engine compiles: counts that would exhaust its memory are refused in every place for a schema."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ PLACES = {
 def test_a_count_that_takes_all_memory_is_refused_wherever_it_stands(place: str) -> None:
     for schema in (KILLER, {"type": "object", "properties": {"a": {"anyOf": [KILLER]}}}, {"maxItems": 1e9}):
         if place == "in a grammar" and "maxItems" in schema:
-            continue  # 1e9 is no number of a grammar's
+            continue  # 1e9 is not a number in a grammar
         with pytest.raises(Invalid) as refused:
             check_schemas(PLACES[place](schema))
         assert refused.value.param in {"response_format", "text", "structured_outputs", "tools"}
@@ -54,7 +54,7 @@ def test_repetitions_without_end_are_refused(text: str) -> None:
 
 
 def test_ordinary_schemas_and_odd_ones_pass() -> None:
-    """What is no schema is the engine's to refuse."""
+    """The engine itself refuses what is not a schema."""
     check_schemas({"response_format": {"type": "json_object"}})
     check_schemas({"structured_outputs": {"regex": r"\d{4}-\d{2}", "choice": ["1000000"]}})
     check_schemas(PLACES["tools"]({"properties": {"minItems": {"type": "integer", "maximum": 10**12}}}))

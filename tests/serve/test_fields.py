@@ -1,4 +1,4 @@
-"""What a request may carry: refused, dropped, passed on; and each field of vLLM's request models is one of these."""
+"""Fields of a request: refused, dropped or forwarded; each field of vLLM's request models is one of these."""
 
 import ast
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
 MESSAGES, COUNT_TOKENS, TOKENIZE, RERANK = "/v1/messages", "/v1/messages/count_tokens", "/v1/tokenize", "/v1/rerank"
 HELLO = [{"role": "user", "content": "hello"}]
 
-# Fields of vLLM's that an engine does not get, and that are no danger either: why.
+# Harmless fields of vLLM's that are not forwarded, with the reason.
 DROPPED = {
     "use_beam_search": "each beam is a request of its own; OpenAI has none",
     "watermarking": "the server's to choose",
@@ -59,7 +59,7 @@ VLLM_MODELS = {
         ("pooling/base/protocol.py", "ClassifyRequestMixin"),
     ],
 }
-# Of OpenAI's, known to no model of vLLM's: it ignores them.
+# OpenAI's fields that are in no request model of vLLM, which ignores them.
 OPENAIS_ALONE = {"best_of"}
 
 
@@ -68,7 +68,7 @@ def vllms(path: str) -> set[str]:
     root = find_spec("vllm")
     assert root is not None
     assert root.origin is not None
-    found: set[str] = set()
+    names: set[str] = set()
     for file, name in VLLM_MODELS[path]:
         source = Path(root.origin).parent / "entrypoints" / file
         model = next(
@@ -76,12 +76,12 @@ def vllms(path: str) -> set[str]:
             for node in ast.walk(ast.parse(source.read_text()))
             if isinstance(node, ast.ClassDef) and node.name == name
         )
-        found |= {
+        names |= {
             node.target.id
             for node in model.body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         }
-    return {name for name in found if not name.startswith("_")}
+    return {name for name in names if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("path", sorted(VLLM_MODELS))
@@ -182,10 +182,10 @@ def test_bounds(field: str, value: object) -> None:
 
 @pytest.mark.parametrize("value", [1, 0, "true", "yes", [], {}, 1.0])
 def test_whether_it_streams_is_set_by_true_or_false(value: object) -> None:
-    """vLLM takes "true" and 1 for true, and would stream to a gateway that awaits one answer."""
+    """vLLM takes "true" and 1 for true, and would stream to a gateway that expects one answer."""
     assert refused({"stream": value}).param == "stream"
-    for said in (True, False, None):
-        fields.check_fields({"model": "m", "stream": said})
+    for stream in (True, False, None):
+        fields.check_fields({"model": "m", "stream": stream})
 
 
 def test_nothing_runs_on_in_the_background() -> None:
@@ -195,7 +195,7 @@ def test_nothing_runs_on_in_the_background() -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_how_much_it_may_write_is_set_by_a_whole_number(name: str) -> None:
-    """vLLM takes "9" for 9, and a key's limits would have counted nothing."""
+    """vLLM takes "9" for 9, which a key's limits would not count."""
     for value in ("9", 9.5, 9.0, True, -1, 2**31, 10**30, [9], {}):
         assert refused({name: value}).param == name
     for value in (None, 0, 1, 100_000):

@@ -1,4 +1,4 @@
-"""A flood of requests at one model: it gets its share and its queue, and the others answer as before."""
+"""A flood of requests to one model: it gets its share and its queue, and the others answer as before."""
 
 import json
 import socket
@@ -48,4 +48,4 @@ def test_a_flood_at_one_model_leaves_the_others_alone(
                 connection.close()
     assert statuses.count(b"") == RUNNING + QUEUED
     assert statuses.count(b"HTTP/1.1 429") == FLOOD - RUNNING - QUEUED
-    assert [seen["model"] for seen in upstream.seen.requests].count("whole") == 20
+    assert [body["model"] for body in upstream.seen.requests].count("whole") == 20

@@ -1,4 +1,4 @@
-"""Routes, doors and shapes of the gateway, with the real SDK; nothing here needs an engine."""
+"""The gateway's routes, access and response shapes, with the real SDK and without engines."""
 
 import json
 import socket
@@ -54,9 +54,9 @@ def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> No
     assert list(models) == ["org/base", "ft:gpt-4o-mini:acme::abc", "bot"]
     assert models["ft:gpt-4o-mini:acme::abc"].shutdown_date == "2027-01-14"
     assert models["ft:gpt-4o-mini:acme::abc"].owned_by == "api.openai.com"
-    one = client.models.retrieve("org/base")
-    assert (one.id, one.object, one.owned_by) == ("org/base", "model", "parley")
-    assert one.to_dict()["parley"] == {"kind": "base", "state": "starting", "base": None}
+    model = client.models.retrieve("org/base")
+    assert (model.id, model.object, model.owned_by) == ("org/base", "model", "parley")
+    assert model.to_dict()["parley"] == {"kind": "base", "state": "starting", "base": None}
     assert client.models.retrieve("bot").to_dict()["parley"]["alias_of"] == "org/base"  # type: ignore[index] -- a field of ours that the SDK does not know
     assert client.models.retrieve("hidden").id == "hidden"
     with pytest.raises(openai.NotFoundError) as missing:

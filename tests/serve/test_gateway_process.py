@@ -1,4 +1,4 @@
-"""`parley gateway` as a process: what it says without keys, and that its end loses nothing that was used."""
+"""`parley gateway` as a process: its log line without keys, and a stop that loses no usage."""
 
 import os
 import signal
@@ -70,9 +70,9 @@ def test_it_says_that_there_is_no_key_and_a_stop_loses_no_usage(
         assert process.wait(10) in (0, 128 + signal.SIGTERM)
     assert [row.sums for row in read_usage(database)] == [Sums(3, 0, 21, 12)]
     assert len((settings.logs_dir / "access.log").read_text().splitlines()) >= 3
-    said = log.read_text()
-    assert "No key is configured: the gateway listens on 127.0.0.1 only" in said
-    assert said.count("No key is configured") == 1
+    printed = log.read_text()
+    assert "No key is configured: the gateway listens on 127.0.0.1 only" in printed
+    assert printed.count("No key is configured") == 1
 
 
 def test_a_kill_loses_a_second_at_the_most(

@@ -1,4 +1,4 @@
-"""`gateway_workers = 2` as processes: one port, one set of limits and metrics, and a kill that few notice."""
+"""`gateway_workers = 2` as processes: one port, one set of limits and metrics, and a kill that costs few requests."""
 
 import os
 import re
@@ -58,12 +58,12 @@ def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 def workers(root: int) -> list[int]:
     """The pids of the gateway processes."""
-    found = []
+    pids = []
     for pid in guardian.descendants(root):
         line = psutil.Process(pid).cmdline()
         if line[1:4] == ["-m", "parley", "gateway"]:
-            found.append(pid)
-    return found
+            pids.append(pid)
+    return pids
 
 
 def request(settings: Settings, path: str, secret: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -111,7 +111,7 @@ def test_two_processes_are_like_one(
             pattern = rf'^parley_requests_total{{code="{code}".*route="/v1/chat/completions"}} (\d+)'
             return sum(int(float(value)) for value in re.findall(pattern, text, re.MULTILINE))
 
-        # Whichever process answers.
+        # Any process may answer.
         assert {counted(200) for _ in range(6)} == {statuses[200]}
         assert counted(429) == statuses[429]
         logs = [settings.logs_dir / name for name in ("access.log", "access-2.log")]

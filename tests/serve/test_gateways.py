@@ -1,6 +1,6 @@
-"""Two hosts in this process on one database, each with its own home: limits, keys, aliases and files are those of one.
+"""Two hosts in this process on one database, each with its own home, act as one: limits, keys, aliases, files.
 
-Of the homes only those entries are shared that docs/scaling.md names.
+The homes share only the entries named in docs/scaling.md.
 """
 
 import time
@@ -36,7 +36,7 @@ SHARED_FILES = ("page-secret", "engine.key")
 
 
 def second_home(home: Path, folder: Path) -> Path:
-    """The home of another host, which shares what must be shared."""
+    """The home of another host, with the entries that must be shared."""
     folder.mkdir()
     page_secret(home)
     write_key(home, "secret-of-the-engines")
@@ -49,7 +49,7 @@ def second_home(home: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def pair(settings: Settings, any_database: Database, upstream: PacedUpstream, tmp_path: Path) -> Iterator[Pair]:
-    """Two gateways that know of each other."""
+    """Two gateways on one database."""
     homes = (settings.home, second_home(settings.home, tmp_path / "second"))
     hosts = [
         settings.model_copy(update={"home": home, "port": port, "gateway_workers": 2})
@@ -68,7 +68,7 @@ def pair(settings: Settings, any_database: Database, upstream: PacedUpstream, tm
 def new_key(pair: Pair, **limits: int) -> str:
     secret = create_key(pair[0].database, name="app", role="client", limits=KeyLimits(**limits))
     for gateway in pair:
-        gateway.seen(lambda seen: bool(seen.keys) and "whole" in seen.routes)
+        gateway.seen(lambda snapshot: bool(snapshot.keys) and "whole" in snapshot.routes)
     return secret
 
 
@@ -135,9 +135,9 @@ def test_files_uploads_and_secrets_are_those_of_both(pair: Pair) -> None:
     assert page_secret(homes[0]) == page_secret(homes[1])
     assert [read_key(home) for home in homes] == ["secret-of-the-engines"] * 2
     pair[0].registry.alias("support", "whole")
-    pair[1].seen(lambda seen: "support" in seen.routes, 1)
+    pair[1].seen(lambda snapshot: "support" in snapshot.routes, 1)
     pair[1].registry.unalias("support")
-    pair[0].seen(lambda seen: "support" not in seen.routes, 1)
+    pair[0].seen(lambda snapshot: "support" not in snapshot.routes, 1)
 
 
 def _today() -> date:

@@ -1,4 +1,4 @@
-"""`parley generate` over a real socket: order, errors as rows, kills, resuming, the Batch API's lines, mistakes."""
+"""`parley generate` over a real socket: order, errors as rows, kills, resuming, the Batch API's lines, wrong input."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def server() -> Iterator[AnsweringServer]:
 
 @pytest.fixture
 def generate(server: AnsweringServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Generate:
-    """`parley generate FILE --base-url <the server> …`: (exit code, what was printed); a ParleyError is raised."""
+    """`parley generate FILE --base-url <the server> …`: (exit code, output); a ParleyError is raised."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -62,11 +62,11 @@ def test_answers_come_in_the_files_order_and_the_server_is_kept_full(
 ) -> None:
     server.latency_s = 0.1
     file = _file(tmp_path, [{"prompt": f"question {number}", "id": f"q-{number}"} for number in range(64)])
-    code, said = generate(file, "--model", "m", "--concurrency", "16", "--max-tokens", "7", "--temperature", "0")
+    code, printed = generate(file, "--model", "m", "--concurrency", "16", "--max-tokens", "7", "--temperature", "0")
     assert code == 0
     assert server.most_at_once == 16
-    assert "64 answers" in said
-    assert "tokens/s" in said
+    assert "64 answers" in printed
+    assert "tokens/s" in printed
     answers = _lines(tmp_path / "prompts.answers.jsonl")
     assert [line["answer"] for line in answers] == [f"m says: question {number}" for number in range(64)]
     assert answers[3] == {
@@ -78,22 +78,22 @@ def test_answers_come_in_the_files_order_and_the_server_is_kept_full(
 
 
 @pytest.mark.long
-def test_a_row_that_fails_is_a_row_with_its_error_and_is_asked_again_by_resume(
+def test_a_failed_row_has_its_error_and_is_sent_again_by_resume(
     generate: Generate, server: AnsweringServer, tmp_path: Path
 ) -> None:
     words = ["tell", "refuse this", "busy now", "starting up", "broken", "drop it", "odd one", "tell more"]
     file, out = _file(tmp_path, [{"prompt": word} for word in words]), tmp_path / "out.jsonl"
-    code, said = generate(file, "--model", "m", "--out", str(out))
+    code, printed = generate(file, "--model", "m", "--out", str(out))
     assert code == 1
-    assert "4 rows have an error" in said
+    assert "4 rows have an error" in printed
     answers = _lines(out)
     assert [line["answer"] is None for line in answers] == [False, True, False, False, True, True, True, False]
     assert answers[1]["error"] == {"code": "invalid_request_error", "message": "cannot: refuse"}
-    asked = len(server.asked)
-    code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
+    before = len(server.asked)
+    code, printed = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 1
-    assert "4 answered before" in said
-    assert [question for _, question in server.asked[asked:]] == ["refuse this", "broken", "drop it", "odd one"]
+    assert "4 answered before" in printed
+    assert [question for _, question in server.asked[before:]] == ["refuse this", "broken", "drop it", "odd one"]
     assert [line["line"] for line in _lines(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -128,8 +128,8 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
     file.write_text('id,text\n7,"where is it, please?"\n8,"two\nlines"\n')
     code, _ = generate(file, "--model", "m", "--prompt-column", "text", "--json")
     assert code == 0
-    found = _lines(tmp_path / "tickets.answers.jsonl")
-    assert [(line["custom_id"], line["answer"]) for line in found] == [
+    answers = _lines(tmp_path / "tickets.answers.jsonl")
+    assert [(line["custom_id"], line["answer"]) for line in answers] == [
         ("7", "m says: where is it, please?"),
         ("8", "m says: two\nlines"),
     ]
@@ -137,7 +137,7 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ('{"prompt": "a"}\n{"prompt": ', "line 2: not valid JSON"),
         ('["a"]\n', "line 1: expected an object with `prompt`"),
@@ -149,12 +149,12 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
         ("\n\n", "has no rows"),
     ],
 )
-def test_a_bad_file_is_one_line_and_nothing_is_asked(
-    generate: Generate, server: AnsweringServer, tmp_path: Path, content: str, says: str
+def test_a_bad_file_is_one_line_and_no_request_is_sent(
+    generate: Generate, server: AnsweringServer, tmp_path: Path, content: str, message: str
 ) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(content)
-    with pytest.raises(Invalid, match=says):
+    with pytest.raises(Invalid, match=message):
         generate(file, "--model", "m")
     assert not server.asked
     assert os.listdir(tmp_path) == ["bad.jsonl"]
@@ -235,15 +235,15 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answe
     with pytest.raises(ParleyError, match="the queue is full"):
         generate(file, "--model", "m", "--concurrency", "1")
     assert not (tmp_path / "prompts.answers.jsonl").exists()
-    code, said = generate(file, "--model", "m", "--resume")
+    code, printed = generate(file, "--model", "m", "--resume")
     assert code == 0
-    assert "1 answered before" in said
+    assert "1 answered before" in printed
     assert [question for _, question in server.asked] == ["tell", "busy", "busy", "tell more"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_after_a_kill_the_rest_is_asked_once(
+def test_after_a_kill_each_remaining_row_is_sent_once(
     generate: Generate, server: AnsweringServer, home: Path, tmp_path: Path, number: int
 ) -> None:
     server.answers_at_most = 40
@@ -257,25 +257,25 @@ def test_after_a_kill_the_rest_is_asked_once(
             time.sleep(0.01)
         process.send_signal(number)
         try:
-            _, said = process.communicate(timeout=20)
+            _, printed = process.communicate(timeout=20)
         finally:
-            process.kill()  # otherwise a failure would wait for it without end
+            process.kill()  # otherwise a failure would wait for it forever
     assert not out.exists()
     journal = Path(f"{out}.partial")
     kept = len(journal.read_bytes().splitlines()) - 1
-    assert 36 <= kept <= 40  # what has just been answered may not be written yet
+    assert 36 <= kept <= 40  # the latest answers may not be written yet
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert "Traceback" not in said
-        assert f"Stopped with {kept} of 120 answered" in said
-    if number == signal.SIGKILL:  # what a power cut may leave of the last line
+        assert "Traceback" not in printed
+        assert f"Stopped with {kept} of 120 answered" in printed
+    if number == signal.SIGKILL:  # a last line as a power cut may leave it
         journal.write_bytes(journal.read_bytes() + b'{"row": 119, "failed": fal')
     server.answers_at_most = None
-    code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
+    code, printed = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 0
-    assert f"{kept} answered before" in said
+    assert f"{kept} answered before" in printed
     assert [line["answer"] for line in _lines(out)] == [f"m says: question {n}" for n in range(120)]
-    assert len(server.asked) <= 120 + 8  # those in flight at the kill, and no other, were asked twice
+    assert len(server.asked) <= 120 + 8  # only those in flight at the kill were sent twice
     assert not journal.exists()
 
 

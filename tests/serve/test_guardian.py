@@ -1,4 +1,4 @@
-"""No process is left behind, whoever dies first: guardian, program, or the parent that holds the pipe."""
+"""No process is left behind, whichever dies first: guardian, program, or the parent that holds the pipe."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 from serve.processes import guardian
 from serve.processes.children import Command, kill_strays, spawn
 
-# A program that abandons a grandchild in a session of its own, and stays deaf to SIGTERM where it is told to.
+# A program that abandons a grandchild in its own session, and can ignore SIGTERM.
 FAMILY = """
 import os, signal, subprocess, sys, time
 if "deaf" in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -37,14 +37,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
 
 
 def alive(pids: Collection[int]) -> list[int]:
-    found = []
+    running = []
     for pid in pids:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-                found.append(pid)
+                running.append(pid)
         except FileNotFoundError:
             continue
-    return found
+    return running
 
 
 @pytest.mark.long
@@ -82,7 +82,7 @@ def test_a_killed_program_reads_as_128_and_its_signal(tmp_path: Path) -> None:
 
 
 def test_a_signal_that_ended_a_child_is_in_the_reason(tmp_path: Path) -> None:
-    """As vLLM's API server: it exits with status 0 once its engine core is gone, and does not know why that went."""
+    """As vLLM's API server: it exits with status 0 once its engine core is gone, without knowing why."""
     child = "import ctypes, os, signal; os.kill(os.getpid(), signal.SIGILL)"
     program = (
         "import subprocess, sys\n"
@@ -176,16 +176,16 @@ def test_a_number_that_is_anothers_now_is_left_alone(tmp_path: Path) -> None:
 
 
 def marked(pids: Collection[int]) -> set[int]:
-    """Those with the mark of a home; for a moment after its start a program has no environment yet."""
-    found = set()
+    """The pids with the mark of a home; just after its start a program has no environment yet."""
+    marked_pids = set()
     for pid in pids:
         with suppress(OSError):  # it has ended
             if guardian.MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes():
-                found.add(pid)
-    return found
+                marked_pids.add(pid)
+    return marked_pids
 
 
-def test_what_an_earlier_life_has_left_is_found_by_its_mark(tmp_path: Path) -> None:
+def test_processes_of_an_earlier_start_are_found_by_their_mark(tmp_path: Path) -> None:
     process = spawn(command(), tmp_path / "logs")
     wait_until(lambda: len(marked(guardian.descendants(process.pid))) >= 3)
     tree = marked(guardian.descendants(process.pid))

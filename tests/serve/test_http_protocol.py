@@ -1,4 +1,4 @@
-"""Connections from clients, byte by byte on a real socket: what is HTTP is answered, what is not is refused as JSON."""
+"""Client connections, byte by byte on a real socket: HTTP is answered, anything else is refused with JSON."""
 
 import json
 import socket
@@ -24,9 +24,9 @@ def connected(gateway: Serving | int) -> Iterator[socket.socket]:
 
 
 def read(raw: socket.socket, answers: int = 1) -> list[tuple[int, dict[str, str], bytes]]:
-    """So many answers, each with a length; fewer where the connection ends."""
-    found, data = [], b""
-    while len(found) < answers:
+    """That many responses, each with a length; fewer if the connection ends."""
+    responses, data = [], b""
+    while len(responses) < answers:
         head, mark, rest = data.partition(b"\r\n\r\n")
         lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
@@ -34,13 +34,13 @@ def read(raw: socket.socket, answers: int = 1) -> list[tuple[int, dict[str, str]
             data = rest
         elif mark and len(rest) >= int(headers.get("content-length", 0)):
             length = int(headers.get("content-length", 0))
-            found.append((int(lines[0].split()[1]), headers, rest[:length]))
+            responses.append((int(lines[0].split()[1]), headers, rest[:length]))
             data = rest[length:]
         elif piece := raw.recv(65536):
             data += piece
         else:
             break
-    return found
+    return responses
 
 
 def ended(raw: socket.socket) -> bool:
@@ -189,19 +189,19 @@ def test_an_offer_of_another_protocol_is_passed_over(both: Serving, upstream: Pa
 
 
 @pytest.mark.long
-def test_a_reader_who_is_slow_slows_the_upstream(both: Serving, upstream: PacedUpstream) -> None:
+def test_a_slow_reader_slows_the_upstream(both: Serving, upstream: PacedUpstream) -> None:
     upstream.chunks = 1_000
     with connected(both) as raw:
         raw.sendall(chat("floods", stream=True))
         assert raw.recv(100)
         time.sleep(1)
-        # A thousand frames are 100 MB: they are not in the gateway either.
+        # A thousand frames are 100 MB, which the gateway does not hold either.
         assert upstream.seen.written < 300
     assert upstream.seen.somebody_left.wait(5)
 
 
 def passes(gateway: Serving, seconds: float) -> None:
-    """As if so much time had gone by since the last byte, for every connection there is."""
+    """Pretends that this much time has passed since the last byte, for every connection."""
     loop = gateway.app.watcher._loop
     assert loop is not None
 

@@ -65,8 +65,8 @@ def test_system_messages_reach_a_model_as_it_has_learnt_them(both: Serving, upst
 
 
 @pytest.mark.parametrize("model", ["engine", "whole"])
-def test_what_is_sent_on_is_what_was_looked_at(both: Serving, upstream: PacedUpstream, model: str) -> None:
-    """Written anew: of a key that comes twice nobody behind the gateway can take the one that was not looked at."""
+def test_the_forwarded_body_is_the_one_that_was_checked(both: Serving, upstream: PacedUpstream, model: str) -> None:
+    """The body is written again, so that of a repeated key no server can read the one that was not checked."""
     raw = b'{ "n":1000000, "n":2, "m\\u006fdel":"%b" , "messages":[{"role":"user","content":"\\u00e9 \xc3\xa9"}]}'
     raw %= model.encode()
     request = urllib.request.Request(f"{both.base_url}/chat/completions", raw, {"content-type": "application/json"})
@@ -86,7 +86,7 @@ def test_a_stream_is_whole_and_its_usage_frame_is_ours_alone(both: Serving, upst
     assert b"usage" not in body
 
 
-def test_who_asks_for_usage_gets_it(both: Serving) -> None:
+def test_requested_usage_is_returned(both: Serving) -> None:
     chunks = list(
         sdk(both).chat.completions.create(
             model="engine", messages=HELLO, stream=True, stream_options={"include_usage": True}
@@ -183,7 +183,7 @@ def test_errors_are_the_sdks_classes(both: Serving) -> None:
     assert broken.value.status_code == 503
 
 
-def test_what_an_upstream_says_of_our_key_stays_here(both: Serving) -> None:
+def test_our_key_in_an_upstreams_message_is_not_forwarded(both: Serving) -> None:
     status, headers, body = post(both, {"model": "refuses", "messages": HELLO})
     assert status == 502
     assert b"sk-" not in body
@@ -232,14 +232,14 @@ async def test_a_client_that_disconnects_ends_the_upstream_request(
     model = "drips" if stream else "hangs"
     async with aiohttp.ClientSession() as session:
         body = {"model": model, "messages": HELLO, "stream": stream}
-        asking = asyncio.create_task(session.post(f"{both.base_url}/chat/completions", json=body))
+        request = asyncio.create_task(session.post(f"{both.base_url}/chat/completions", json=body))
         if stream:
-            answer = await asking
+            answer = await request
             await answer.content.readany()
             answer.close()
         else:
             await asyncio.sleep(0.3)
-            asking.cancel()
+            request.cancel()
     await asyncio.to_thread(upstream.seen.somebody_left.wait, 2)
     assert upstream.seen.left == 1
 
@@ -324,7 +324,7 @@ def test_figures_count_what_passed(gateway: Serving, upstream: PacedUpstream, tm
     used = 'parley_tokens_total{direction="completion",key="",model="engine"} 8.0'
     lines: list[str] = []
     deadline = time.monotonic() + 5
-    while used not in lines:  # a stream is noted once it is over, which its client may know a moment earlier
+    while used not in lines:  # a stream is recorded after it has ended, a moment after its client knows
         assert time.monotonic() < deadline, lines
         with urllib.request.urlopen(f"{gateway.root}/metrics") as answer:
             lines = answer.read().decode().splitlines()

@@ -1,4 +1,4 @@
-"""Keys with scopes and limits at a running gateway, with the real SDK: what they see, what they may, what it costs."""
+"""Keys with scopes and limits at a running gateway, with the real SDK: visible models, limits and costs."""
 
 import json
 import time
@@ -26,12 +26,12 @@ USED = 11  # tokens of each of the upstream's answers, by its own count
 def made(gateway: Serving, name: str = "app", models: list[str] | None = None, **limits: Any) -> openai.OpenAI:
     """A client with a new key that the gateway knows."""
     secret = create_key(gateway.database, name=name, role="client", models=models, limits=KeyLimits(**limits))
-    gateway.seen(lambda seen: any(key.name == name for key in seen.keys.values()))
+    gateway.seen(lambda snapshot: any(key.name == name for key in snapshot.keys.values()))
     return openai.OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0)
 
 
 def used(gateway: Serving, requests: int) -> dict[str, Sums]:
-    """Model → sums, once so many requests are in the table."""
+    """Model → sums, once that many requests are in the table."""
     deadline = time.monotonic() + 5
     rows = read_usage(gateway.database)
     while sum(row.sums.requests for row in rows) < requests:
@@ -43,7 +43,7 @@ def used(gateway: Serving, requests: int) -> dict[str, Sums]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is noted is on disk, and what changed is seen, in a moment."""
+    """Usage is on disk and changes are read within a moment."""
     monkeypatch.setattr(UsageLog, "interval_s", 0.05)
     monkeypatch.setattr(AccessLog, "interval_s", 0.05)
     monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.02)
@@ -57,7 +57,7 @@ def models(gateway: Serving, upstream: PacedUpstream) -> Serving:
     there = Upstream(base_url=f"{upstream.address}/v1", model="whole", **prices)
     gateway.registry.register(ModelSpec(id="priced", kind="hosted", upstream=there))
     gateway.registry.alias("bot", "priced")
-    gateway.seen(lambda seen: "bot" in seen.routes)
+    gateway.seen(lambda snapshot: "bot" in snapshot.routes)
     return gateway
 
 
@@ -67,15 +67,15 @@ def test_a_scope_of_ids_opens_a_model_under_any_of_its_names_and_no_other(models
     for name in ("priced", "bot"):
         assert client.chat.completions.create(model=name, messages=HELLO).choices
         assert client.models.retrieve(name).id == name
-    told = []
+    messages = []
     for name in ("whole", "nobody"):
         with pytest.raises(openai.NotFoundError) as refused:
             client.chat.completions.create(model=name, messages=HELLO)
         assert refused.value.code == "model_not_found"
         with pytest.raises(openai.NotFoundError) as unseen:
             client.models.retrieve(name)
-        told.append((refused.value.message.replace(name, "…"), unseen.value.message.replace(name, "…")))
-    assert told[0] == told[1], "the answer tells which models there are"
+        messages.append((refused.value.message.replace(name, "…"), unseen.value.message.replace(name, "…")))
+    assert messages[0] == messages[1], "the answer tells which models there are"
 
 
 def test_a_scope_of_an_alias_is_that_name_wherever_it_points(models: Serving) -> None:
@@ -85,7 +85,7 @@ def test_a_scope_of_an_alias_is_that_name_wherever_it_points(models: Serving) ->
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="priced", messages=HELLO)
     models.registry.alias("bot", "whole")
-    models.seen(lambda seen: seen.aliases["bot"] == "whole")
+    models.seen(lambda snapshot: snapshot.aliases["bot"] == "whole")
     assert client.chat.completions.create(model="bot", messages=HELLO).choices
     assert set(used(models, 2)) == {"priced", "whole"}
 
@@ -108,7 +108,7 @@ def test_requests_over_the_minutes_limit_are_raised_by_the_sdk_with_openais_head
 
 
 @pytest.mark.long
-def test_the_sdks_own_retry_waits_as_long_as_it_is_told(models: Serving) -> None:
+def test_the_sdks_own_retry_waits_for_retry_after(models: Serving) -> None:
     client = made(models, requests_per_minute=20)  # one more every three seconds
     with pytest.raises(openai.RateLimitError) as refused:
         while True:
@@ -133,7 +133,7 @@ def test_tokens_are_settled_by_what_the_upstream_counted(models: Serving, upstre
 
 
 @pytest.mark.long
-def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_counts(models: Serving) -> None:
+def test_a_refusal_by_an_upstream_is_refunded_and_its_own_retry_after_counts(models: Serving) -> None:
     client = made(models, tokens_per_minute=600, daily_tokens=600)
     for _ in range(3):
         with pytest.raises(openai.RateLimitError) as refused:
@@ -146,18 +146,18 @@ def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_
 @pytest.mark.long
 def test_an_upstreams_own_limits_are_reported_for_keys_without_limits(models: Serving, upstream: PacedUpstream) -> None:
     models.hosted("counts", base_url=f"{upstream.address}/v1")
-    told = {}
+    remaining = {}
     limited: dict[str, dict[str, Any]] = {"free": {}, "bounded": {"requests_per_minute": 9}}
     for name, limits in limited.items():
         client = made(models, name, **limits)
         answer = client.chat.completions.with_raw_response.create(model="counts", messages=HELLO)
-        told[name] = [answer.headers.get_list(f"x-ratelimit-remaining-{what}") for what in ("requests", "tokens")]
+        remaining[name] = [answer.headers.get_list(f"x-ratelimit-remaining-{what}") for what in ("requests", "tokens")]
         with pytest.raises(openai.RateLimitError) as refused:
             client.chat.completions.create(model="busy", messages=HELLO)
         headers = refused.value.response.headers
         assert headers.get_list("x-ratelimit-remaining-requests") == ["0"]
         assert headers.get_list("x-ratelimit-reset-requests") == ["7s"]
-    assert told == {"free": [["41"], ["4100"]], "bounded": [["8"], ["4100"]]}
+    assert remaining == {"free": [["41"], ["4100"]], "bounded": [["8"], ["4100"]]}
 
 
 @pytest.mark.long
@@ -181,7 +181,7 @@ def test_a_days_tokens_apply_and_survive_a_restart(
             client.with_options(base_url=second.base_url).chat.completions.create(model="whole", messages=HELLO)
         key = find_key(database, "app")
         change_key(database, key.id, models=None, limits=KeyLimits(daily_tokens=3 * USED), expires=None)
-        second.seen(lambda seen: next(iter(seen.keys.values())).limits.daily_tokens == 3 * USED)
+        second.seen(lambda snapshot: next(iter(snapshot.keys.values())).limits.daily_tokens == 3 * USED)
         client.with_options(base_url=second.base_url).chat.completions.create(model="whole", messages=HELLO)
 
 
@@ -205,7 +205,7 @@ def test_a_fallback_is_in_scope_has_a_price_and_is_what_was_used(models: Serving
     there = Upstream(base_url=f"{upstream.address}/v1", model="busy", **prices)
     spec = ModelSpec(id="first", kind="hosted", upstream=there, fallbacks=("hangs", "whole", "priced"))
     models.registry.register(spec)
-    models.seen(lambda seen: "first" in seen.routes)
+    models.seen(lambda snapshot: "first" in snapshot.routes)
     client = made(models, models=["first", "whole", "priced"], daily_usd=1.0)
     answer = client.chat.completions.with_raw_response.create(model="first", messages=HELLO)
     assert answer.headers["x-parley-model"] == "priced"
@@ -213,7 +213,7 @@ def test_a_fallback_is_in_scope_has_a_price_and_is_what_was_used(models: Serving
 
 
 @pytest.mark.long
-def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: PacedUpstream) -> None:
+def test_a_disconnect_in_the_middle_counts_the_tokens_so_far(models: Serving, upstream: PacedUpstream) -> None:
     client = made(models)
     with client.chat.completions.create(model="drips", messages=HELLO, stream=True) as stream:
         for _, _ in zip(range(2), stream, strict=False):
@@ -225,11 +225,11 @@ def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: 
 
 
 @pytest.mark.long
-def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstream: PacedUpstream) -> None:
+def test_a_disconnect_before_the_answer_counts_the_prompt(models: Serving, upstream: PacedUpstream) -> None:
     with pytest.raises(openai.APITimeoutError):
         made(models).chat.completions.create(model="hangs", messages=HELLO, timeout=0.5)
     sums = used(models, 1)["hangs"]
-    assert sums.prompt_tokens > 10  # whoever is asked reads it, and writes it on a bill
+    assert sums.prompt_tokens > 10  # the upstream has read the prompt, and bills it
 
 
 @pytest.mark.long
@@ -284,11 +284,11 @@ def test_a_change_of_a_key_takes_effect_without_a_restart(
 
 
 @pytest.mark.long
-def test_the_access_log_tells_of_each_request_and_of_no_content(models: Serving, upstream: PacedUpstream) -> None:
+def test_the_access_log_has_each_request_and_no_content(models: Serving, upstream: PacedUpstream) -> None:
     client = made(models, "shop")
-    asked: list = [{"role": "user", "content": "my secret question"}]
-    answer = client.chat.completions.with_raw_response.create(model="bot", messages=asked)
-    list(client.chat.completions.create(model="drips", messages=asked, stream=True))
+    messages: list = [{"role": "user", "content": "my secret question"}]
+    answer = client.chat.completions.with_raw_response.create(model="bot", messages=messages)
+    list(client.chat.completions.create(model="drips", messages=messages, stream=True))
     with pytest.raises(openai.APIStatusError):
         client.post("/my-secret/path", body={}, cast_to=object)
     client.models.list()

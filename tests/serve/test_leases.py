@@ -1,4 +1,4 @@
-"""Limits that several gateways share: simulated by a clock of the test's own, and in the database."""
+"""Limits that several gateways share: simulated with a manual clock, and in the database."""
 
 import random
 import time
@@ -45,7 +45,7 @@ class Shared:
     def send(
         self, number: int, who: Any, spec: Any = OWN, size: int = 40, most: int = 10
     ) -> Callable[..., None] | None:
-        """Sends a request as `SharedLimits` does; returns what settles it, or None if it is refused."""
+        """Sends a request as `SharedLimits` does; returns the function that settles it; None if refused."""
         gateway = self.gateways[number]
         leased = gateway.key_lease(who, spec, size, most, 1)
         if leased is not None and not leased[0].covers(leased[1]):
@@ -153,7 +153,7 @@ def test_without_the_database_each_gateway_admits_its_part() -> None:
         admitted[number % 2] += shared.send(number % 2, mine) is not None
     assert 70 <= sum(admitted) <= 80
     assert min(admitted) >= 25
-    shared.clock.now += 30  # the database is back: what each admitted is a debt of its lease
+    shared.clock.now += 30  # the database is back: the requests that each admitted are a debt of its lease
     for gateway in shared.gateways:
         gateway.share(2, leased=True)
     for number in range(2):

@@ -1,4 +1,4 @@
-"""The door stays open while one gateway ends and the next begins: nobody is refused, and nobody waits for ever."""
+"""The port stays open between two gateways: no client is refused, and none waits forever."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def test_a_client_that_waits_too_long_gets_an_error() -> None:
         answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 503")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "server_error"
-    door.refuse_waiting()  # nobody is there
+    door.refuse_waiting()  # no gateway runs
     door.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -45,9 +45,9 @@ def test_a_name_is_all_its_addresses_and_a_port_that_is_taken_is_reported() -> N
     with pytest.raises(Unavailable, match="in use"):
         open_listen_sockets("127.0.0.1", port)
     inherited = inherited_sockets([os.dup(number) for number in door.descriptors])
-    assert {one.getsockname()[1] for one in inherited} == {port}
-    for one in inherited:
-        one.close()
+    assert {listener.getsockname()[1] for listener in inherited} == {port}
+    for listener in inherited:
+        listener.close()
     door.close()
 
 
@@ -65,7 +65,7 @@ def test_while_a_gateway_comes_back_clients_wait_and_none_is_refused(ported: Set
     database.dispose()
 
     def say(_: int) -> str | None:
-        # A client of its own: whoever holds a connection to what is killed loses it.
+        # A separate client: a connection to a killed process is lost.
         sdk = openai.OpenAI(base_url=ported.gateway_url, api_key="any", max_retries=0, timeout=20)
         answer = sdk.chat.completions.create(model="hosted", messages=[{"role": "user", "content": "hello"}])
         return answer.choices[0].message.content

@@ -1,4 +1,4 @@
-"""Logs are kept and cut short while somebody writes to them."""
+"""Logs are rotated and truncated while a process writes to them."""
 
 import subprocess
 import sys

@@ -122,9 +122,7 @@ def test_a_card_that_is_not_there_is_one_line(visible: str) -> None:
         allowed_gpus(CARDS, visible)
 
 
-def test_engines_see_only_the_cards_that_whoever_started_parley_chose(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_engines_see_only_the_chosen_cards(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho '0, GPU-aa01, card, 80000'\necho '1, GPU-bb02, card, 80000'\n")
     program.chmod(0o755)
@@ -149,10 +147,10 @@ def test_an_engine_that_runs_stays_on_its_card(settings: Settings) -> None:
 def test_one_that_does_not_fit_keeps_no_other_from_running(settings: Settings) -> None:
     wide = ModelSpec(id="wide", kind="base", path="org/name", engine=EngineOptions(tensor_parallel_size=2))
     greedy = ModelSpec(id="greedy", kind="base", path="org/name", engine=EngineOptions(gpu_memory_share=0.95))
-    found = fit(Machine((0,), GIB, (card(0),)), [wide, *specs(2), greedy], settings, {})
-    assert {name: share.gpu_memory_share for name, share in found.shares.items()} == {"model-0": 0.45, "model-1": 0.45}
-    assert set(found.refused) == {"wide", "greedy"}
-    assert "needs 2 GPUs" in found.refused["wide"]
+    fitted = fit(Machine((0,), GIB, (card(0),)), [wide, *specs(2), greedy], settings, {})
+    assert {name: share.gpu_memory_share for name, share in fitted.shares.items()} == {"model-0": 0.45, "model-1": 0.45}
+    assert set(fitted.refused) == {"wide", "greedy"}
+    assert "needs 2 GPUs" in fitted.refused["wide"]
 
 
 def test_cuda_without_a_card_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

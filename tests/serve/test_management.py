@@ -65,8 +65,8 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     for name in ("org/a", "b"):
         assert owner("POST", "/models", {"name": name, **HOSTED})["state"] == "ready"
     mutual = [
-        owner("POST", f"/models/{one}/fallbacks", {"fallbacks": [other]})
-        for one, other in (("org/a", "b"), ("b", "org/a"))
+        owner("POST", f"/models/{model}/fallbacks", {"fallbacks": [fallback]})
+        for model, fallback in (("org/a", "b"), ("b", "org/a"))
     ]
     assert [entry["fallbacks"] for entry in mutual] == [["b"], ["org/a"]]
     owner("POST", "/models/b/fallbacks", {"fallbacks": ["nobody"]}, status=400)
@@ -111,7 +111,7 @@ def test_weights_are_imported_merged_and_exported_by_jobs(house: Serving, owner:
     assert (merge["kind"], merge["params"]) == ("merge-model", {"adapter": "small", "name": "small-merged"})
     export = owner("POST", "/models/llama/export", {"type": "q8_0"})
     assert export["params"] == {"model": "llama", "type": "q8_0", "file": "llama.q8_0.gguf"}
-    for path, body, status, says in [
+    for path, body, status, expected in [
         ("/models/import", {"name": "x", "path": str(base)}, 400, "There is nothing to import"),
         ("/models/import", {"name": "x", "path": str(base), "merge": True}, 400, "Only an adapter can be merged"),
         ("/models/import", {"name": "llama", "path": str(gguf)}, 409, "is taken"),
@@ -122,12 +122,12 @@ def test_weights_are_imported_merged_and_exported_by_jobs(house: Serving, owner:
         ("/models/llama/export", {"type": "q4"}, 400, "type"),
     ]:
         message = owner("POST", path, body, status=status)["error"]["message"]
-        assert says in message
+        assert expected in message
         assert "\n" not in message
 
 
 def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller, subtests: pytest.Subtests) -> None:
-    for path, body, param, says in [
+    for path, body, param, expected in [
         ("/models", {"name": "x"}, "path", "The model has no location"),
         ("/models", {"name": "x", **HOSTED, "engine": {"extra_args": ["--a"]}}, "engine.extra_args", "no such field"),
         ("/models", {"name": "x", **HOSTED, "engine": {"dtype": "int8"}}, "engine.dtype", "Input should be"),
@@ -139,9 +139,9 @@ def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller
         ("/aliases", {"name": "x", "to": {"a": 1, "b": -1}}, "to.b", "greater than 0"),
         ("/campaigns", {"name": "x", "models": ["a", "b"], "prompts": {}}, "prompts", "exactly one source"),
     ]:
-        with subtests.test(path=path, body=body, param=param, says=says):
+        with subtests.test(path=path, body=body, param=param, says=expected):
             error = owner("POST", path, body, status=400)["error"]
-            assert says in error["message"]
+            assert expected in error["message"]
             assert "\n" not in error["message"]
             assert error["param"] == param
 
@@ -193,8 +193,8 @@ def test_a_clients_key_changes_nothing_and_every_change_names_its_owner(house: S
     with acting_as(Actor("page", "10.0.0.7")):
         house.registry.retire("a")
     page = owner("GET", "/audit?limit=4")
-    seen = [(entry["actor"], entry["action"], entry["target"]) for entry in page["data"]]
-    assert seen == [
+    changes = [(entry["actor"], entry["action"], entry["target"]) for entry in page["data"]]
+    assert changes == [
         ("page", "model.retire", "a"),
         ("boss", "alias.remove", "main"),
         ("boss", "alias.set", "main"),

@@ -1,4 +1,4 @@
-"""Names of other providers' models that the setting fine_tuning_models maps to local ones: in chat and in lists."""
+"""Names of other providers' models that the setting fine_tuning_models maps to local ones, in chat and in lists."""
 
 import json
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_a_judge_can_be_named_by_a_mapped_name(gateway: Serving) -> None:
     from evals.served_models import resolve_models
 
     names = ("gpt-4o", "tuned", "hosted", "gpt-4o-mini")
-    found = resolve_models(gateway.settings, gateway.database, *names)
-    assert [spec.id for spec in found] == ["judge", "tuned", "hosted", "tuned"]
+    specs = resolve_models(gateway.settings, gateway.database, *names)
+    assert [spec.id for spec in specs] == ["judge", "tuned", "hosted", "tuned"]
     with pytest.raises(NotFound, match="gpt-5"):
         resolve_models(gateway.settings, gateway.database, "gpt-5")

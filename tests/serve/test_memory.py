@@ -1,4 +1,4 @@
-"""What an engine takes and what there is: weights from headers, refusals that say what would fit."""
+"""Needed and available memory: weights from headers, refusals that say what would fit."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ from serve.fleet.model_files import find_model_files
 from serve.fleet.placement import fit
 
 GIB = 1024**3
-# A Qwen2.5-0.5B's shape: 24 layers, two groups of 64, so 12,288 bytes a token.
+# The shape of Qwen2.5-0.5B: 24 layers, two groups of 64, so 12,288 bytes per token.
 CONFIG = {
     "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "num_hidden_layers": 24, "num_attention_heads": 14,
     "num_key_value_heads": 2, "hidden_size": 896, "max_position_embeddings": 32768,
@@ -23,7 +23,7 @@ CONFIG = {
 
 
 def model(folder: Path, *, gib: float = 0.0, config: dict | None = None, name: str = "m", **options) -> ModelSpec:
-    """A model whose header says that it has that many GiB of float32; the tensors themselves are not written."""
+    """A model whose header declares that many GiB of float32; the tensors are not written."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG | (config or {})))
     size = int(gib * GIB)
@@ -60,13 +60,15 @@ def test_a_refusal_on_a_cpu_says_what_is_needed_and_what_is_free(settings: Setti
         model(tmp_path / "s", gib=1, name="small", dtype="float32"),
         model(tmp_path / "b", gib=12, name="big", dtype="float32"),
     )
-    found = fit(machine, [small, big], settings, {}, lambda shares, specs: memory.check(shares, specs, {}))
-    assert set(found.shares) == {"small"}
-    assert "big needs 13.8 GiB (12.0 GiB of weights, 0.5 GiB of KV cache" in found.refused["big"]
-    assert "3.3 GiB are free" in found.refused["big"]
+    fitted = fit(machine, [small, big], settings, {}, lambda shares, specs: memory.check(shares, specs, {}))
+    assert set(fitted.shares) == {"small"}
+    assert "big needs 13.8 GiB (12.0 GiB of weights, 0.5 GiB of KV cache" in fitted.refused["big"]
+    assert "3.3 GiB are free" in fitted.refused["big"]
 
 
-def test_what_runs_is_not_counted_twice_and_what_is_thought_away_is_free(settings: Settings, tmp_path: Path) -> None:
+def test_running_engines_are_not_counted_twice_and_freed_memory_counts_as_free(
+    settings: Settings, tmp_path: Path
+) -> None:
     machine = Machine((0, 1), 64 * GIB)
     memory = MemoryBudget(machine, settings, available=lambda: 2 * GIB)
     spec = model(tmp_path / "m", gib=1, dtype="float32")
@@ -101,10 +103,10 @@ def test_on_a_gpu_the_share_must_hold_the_weights(settings: Settings, tmp_path: 
     memory = MemoryBudget(machine, settings)
     check = lambda shares, specs: memory.check(shares, specs, {})  # noqa: E731 -- one line, used twice below
     engines = [model(tmp_path / str(number), gib=8, name=f"m{number}", dtype="float32") for number in range(3)]
-    found = fit(machine, engines, settings, {}, check)
-    assert set(found.shares) == {"m0", "m1"}
-    assert "needs 9.9 GiB on GPU 0 (8.0 GiB of weights, 0.4 GiB of KV cache" in found.refused["m2"]
-    assert "its share would be 7.2 GiB" in found.refused["m2"]
+    fitted = fit(machine, engines, settings, {}, check)
+    assert set(fitted.shares) == {"m0", "m1"}
+    assert "needs 9.9 GiB on GPU 0 (8.0 GiB of weights, 0.4 GiB of KV cache" in fitted.refused["m2"]
+    assert "its share would be 7.2 GiB" in fitted.refused["m2"]
 
 
 def test_right_before_a_start_memory_is_measured(settings: Settings, tmp_path: Path) -> None:

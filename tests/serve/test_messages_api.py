@@ -1,4 +1,4 @@
-"""Anthropic's API and the routes that few servers have, through the gateway to a fake of vLLM; functions in streams."""
+"""Anthropic's API and rare routes, through the gateway to a fake of vLLM; functions in streams."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def tokens(front: Serving, direction: str) -> int:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits for what the gateway records after a response has gone out."""
+    """Waits for what the gateway records after a response is sent."""
     deadline = time.monotonic() + 5
     while not condition():
         assert time.monotonic() < deadline
@@ -97,7 +97,7 @@ def test_counting_tokens_costs_none(front: Serving, engine: FakeVLLM) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_body", "path", "status", "kind", "says"),
+    ("request_body", "path", "status", "kind", "expected"),
     [
         (ask("too long"), "/messages", 400, "invalid_request_error",
          "prompt is too long: at least 4097 tokens > 4096 maximum"),
@@ -118,14 +118,14 @@ def test_counting_tokens_costs_none(front: Serving, engine: FakeVLLM) -> None:
     ],
 )  # fmt: skip
 def test_errors_have_anthropics_shape(
-    front: Serving, request_body: dict[str, Any], path: str, status: int, kind: str, says: str
+    front: Serving, request_body: dict[str, Any], path: str, status: int, kind: str, expected: str
 ) -> None:
     got, headers, body = post(front, request_body, path)
-    told = json.loads(body)
-    assert (got, told["type"], told["error"]["type"]) == (status, "error", kind)
-    assert says in told["error"]["message"]
-    assert told["request_id"] == headers["request-id"]
-    assert set(told["error"]) == {"type", "message", "param", "code"}
+    reply = json.loads(body)
+    assert (got, reply["type"], reply["error"]["type"]) == (status, "error", kind)
+    assert expected in reply["error"]["message"]
+    assert reply["request_id"] == headers["request-id"]
+    assert set(reply["error"]) == {"type", "message", "param", "code"}
 
 
 @pytest.mark.parametrize("path", ["/messages", "/chat/completions"])
@@ -149,15 +149,15 @@ def test_a_route_that_the_server_lacks_is_a_404(front: Serving, path: str, model
 
 def test_functions_are_answered_as_functions(front: Serving, engine: FakeVLLM) -> None:
     client = openai.OpenAI(base_url=front.base_url, api_key="any", max_retries=0)
-    asked: Any = {"model": "talks", "messages": [{"role": "user", "content": "call"}], "functions": [WEATHER]}
-    choice = client.chat.completions.create(**asked, function_call="auto").choices[0]
+    request: Any = {"model": "talks", "messages": [{"role": "user", "content": "call"}], "functions": [WEATHER]}
+    choice = client.chat.completions.create(**request, function_call="auto").choices[0]
     assert choice.message.function_call is not None
     assert (choice.message.function_call.name, choice.message.function_call.arguments) == ("weather", '{"city":"Oslo"}')
     assert (choice.message.tool_calls, choice.finish_reason) == (None, "function_call")
     sent = engine.requests[-1].json()
     assert (sent["tools"], sent["tool_choice"]) == ([{"type": "function", "function": WEATHER}], "auto")
     assert "functions" not in sent
-    chunks = list(client.chat.completions.create(**asked, stream=True))
+    chunks = list(client.chat.completions.create(**request, stream=True))
     called = [chunk.choices[0].delta.function_call for chunk in chunks if chunk.choices[0].delta.function_call]
     assert called[0].name == "weather"
     assert "".join(part.arguments or "" for part in called) == '{"city":"Oslo"}'

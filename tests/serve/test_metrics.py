@@ -1,4 +1,4 @@
-"""Figures: each is in docs/metrics.md, and nothing that a client writes becomes a label."""
+"""Metrics: each is in docs/metrics.md, and no text from clients becomes a label."""
 
 import re
 from pathlib import Path
@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 def families(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Name → labels → value."""
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
+            values.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return values
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def metrics() -> Metrics:
 
 def test_each_figure_is_in_the_documentation_and_nothing_else(metrics: Metrics) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
-    told = set(re.findall(r"^\| `(parley_\w+)` \|", page, flags=re.MULTILINE))
+    documented = set(re.findall(r"^\| `(parley_\w+)` \|", page, flags=re.MULTILINE))
     counted = {f"{family.name}_total" if family.type == "counter" else family.name for family in metrics.collect()}
-    assert told == counted
+    assert documented == counted
     for family in metrics.collect():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{family.name}"))
         labels = getattr(family, "_labelnames", ())
@@ -43,12 +43,12 @@ def test_each_figure_is_in_the_documentation_and_nothing_else(metrics: Metrics) 
 def test_a_histogram_counts_as_prometheus_does(metrics: Metrics) -> None:
     for seconds in (0.005, 0.01, 0.3, 500):
         metrics.answered("/v1/models", "", 200, seconds)
-    found = families(metrics.text().decode())
+    values = families(metrics.text().decode())
     labels = (("model", ""), ("route", "/v1/models"))
-    buckets = {dict(key)["le"]: value for key, value in found["parley_request_seconds_bucket"].items()}
+    buckets = {dict(key)["le"]: value for key, value in values["parley_request_seconds_bucket"].items()}
     assert (buckets["0.01"], buckets["0.25"], buckets["0.5"], buckets["120.0"], buckets["+Inf"]) == (2, 2, 3, 3, 4)
-    assert found["parley_request_seconds_count"][labels] == 4
-    assert found["parley_request_seconds_sum"][labels] == pytest.approx(500.315)
+    assert values["parley_request_seconds_count"][labels] == 4
+    assert values["parley_request_seconds_sum"][labels] == pytest.approx(500.315)
 
 
 @pytest.mark.long
@@ -71,13 +71,13 @@ def test_hostile_requests_add_no_labels(gateway: Serving, upstream: PacedUpstrea
         ask(f"{gateway.base_url}/chat/completions", "POST", secret, b'{"model": "whole", "messages": []}')
     text = ask_text(gateway, owner)
     assert "evil" not in text
-    seen: dict[str, set[str]] = {}
+    labels_by_name: dict[str, set[str]] = {}
     for labels in families(text)["parley_requests_total"]:
         for name, value in labels:
-            seen.setdefault(name, set()).add(value)
-    assert seen["route"] <= {"/v1/chat/completions", "/v1/models", "/v1/models/{model}", "other"}
-    assert seen["model"] == {"", "whole"}
-    assert seen["key"] == {"", "app"}
+            labels_by_name.setdefault(name, set()).add(value)
+    assert labels_by_name["route"] <= {"/v1/chat/completions", "/v1/models", "/v1/models/{model}", "other"}
+    assert labels_by_name["model"] == {"", "whole"}
+    assert labels_by_name["key"] == {"", "app"}
     assert families(text)["parley_rate_limited_total"] == {(("key", "app"), ("limit", "requests")): 2}
 
 

@@ -1,4 +1,4 @@
-"""Odd values for each field that an engine may get, against a real vLLM: refused or answered, and no harm done."""
+"""Odd values for each forwarded field, against a real vLLM: refused or answered, without harm."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ BASES: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": "hello", "max_output_tokens": 2},
 }
 VALUES: tuple[Any, ...] = ("x", -1, 10**12, 1e308, True, [], [10**9], {"a": 1}, {"999999": 5}, [[]])
-# Each of these broke some server once: what it compiles, renders, cuts or unpacks.
+# Each of these once broke some server that compiled, rendered, cut or unpacked it.
 BODIES: tuple[dict[str, Any], ...] = (
     {"structured_outputs": {"regex": "(?<a"}},
     {"structured_outputs": {"regex": "(((a{1,1000}){1,1000}){1,1000})"}},

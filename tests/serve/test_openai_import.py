@@ -1,4 +1,4 @@
-"""`parley models import openai` against a fake OpenAI: what is listed, what is registered, what is told."""
+"""`parley models import openai` against a fake OpenAI: listed models, registered models, errors."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -25,22 +25,22 @@ def account(home: Path) -> Iterator[Settings]:
 
 
 def test_models_and_jobs_are_brought_together(account: Settings) -> None:
-    found = {one.model: one for one in openai_import.openai_fine_tunes(account)}
-    assert sorted(found) == [
+    models = {model.model: model for model in openai_import.openai_fine_tunes(account)}
+    assert sorted(models) == [
         "ft:davinci-002:acme::D4", "ft:gpt-4.1-2025-04-14:acme::B2", MINI, "ft:gpt-5-nano:acme::C3"
     ]  # fmt: skip
-    assert (found[MINI].job, found[MINI].trained_tokens, found[MINI].method) == ("ftjob-1", 1234, "supervised")
-    assert found[MINI].shutdown_date == date(2027, 1, 14)
-    assert found["ft:gpt-5-nano:acme::C3"].shutdown_date == date(2028, 5, 1)
-    assert found["ft:davinci-002:acme::D4"].job is None
+    assert (models[MINI].job, models[MINI].trained_tokens, models[MINI].method) == ("ftjob-1", 1234, "supervised")
+    assert models[MINI].shutdown_date == date(2027, 1, 14)
+    assert models["ft:gpt-5-nano:acme::C3"].shutdown_date == date(2028, 5, 1)
+    assert models["ft:davinci-002:acme::D4"].job is None
 
 
 def test_a_server_without_fine_tuning_still_lists_its_models(home: Path) -> None:
     with FakeOpenAI(jobs=False) as fake:
         settings = load_settings(home=home, openai_api_key=KEY, openai_base_url=fake.base_url)
-        found = {one.model: one for one in openai_import.openai_fine_tunes(settings)}
-    assert MINI in found
-    assert found[MINI].job is None
+        models = {model.model: model for model in openai_import.openai_fine_tunes(settings)}
+    assert MINI in models
+    assert models[MINI].job is None
 
 
 def test_a_chosen_one_is_registered_under_its_own_name(account: Settings, database: Database) -> None:
@@ -50,7 +50,7 @@ def test_a_chosen_one_is_registered_under_its_own_name(account: Settings, databa
     assert spec.upstream is not None
     assert (spec.upstream.model, spec.upstream.credential) == (MINI, "OPENAI_API_KEY")
     assert KEY not in spec.model_dump_json()
-    assert [one.model for one in openai_import.openai_fine_tunes(account, database) if one.registered] == [MINI]
+    assert [model.model for model in openai_import.openai_fine_tunes(account, database) if model.registered] == [MINI]
     with pytest.raises(Conflict):
         openai_import.register_fine_tune(account, database, chosen[0])
 
@@ -80,15 +80,15 @@ def test_the_command(account: Settings, database: Database, monkeypatch: pytest.
     assert MINI in listed.output
     assert "2027-01-14" in listed.output
     assert Registry(database).list() == []
-    one = run(app, ["models", "import", "openai", "--only", MINI, "--name", "support"])
-    assert one.exit_code == 0, one.output
+    first = run(app, ["models", "import", "openai", "--only", MINI, "--name", "support"])
+    assert first.exit_code == 0, first.output
     assert [spec.id for spec in Registry(database).list()] == ["support"]
     rest = run(app, ["models", "import", "openai", "--all"])
     assert rest.exit_code == 0, rest.output
     assert len(Registry(database).list()) == 4
     again = run(app, ["models", "import", "openai", "--all"])
     assert "No model was registered" in again.output
-    assert KEY not in listed.output + one.output + rest.output + again.output
+    assert KEY not in listed.output + first.output + rest.output + again.output
 
 
 def _secret(value: str):

@@ -22,7 +22,7 @@ from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask
 
 GATEWAY = Path(__file__).parent.parent.parent / "serve" / "gateway" / "app.py"
-OURS = [one for one in OPERATIONS if "{" not in one.path]
+OURS = [operation for operation in OPERATIONS if "{" not in operation.path]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def whole(settings: Settings, database: Database) -> Iterator[Serving]:
 def test_every_mounted_route_and_method_is_in_it_and_no_more(settings: Settings, database: Database) -> None:
     mounts = parley.api_routes(settings, database)
     paths = openapi.openapi_document(mounts)["paths"]
-    own = {(one.method, one.path) for one in OPERATIONS}
+    own = {(operation.method, operation.path) for operation in OPERATIONS}
     mounted = {
         (method, route.path.replace(":path}", "}"))  # type: ignore[attr-defined]  # a Route has both
         for route in mounts
@@ -49,23 +49,25 @@ def test_every_mounted_route_and_method_is_in_it_and_no_more(settings: Settings,
 
 
 def test_every_route_of_the_gateways_own_is_in_it() -> None:
-    """The gateway finds its own routes by comparing paths: each path that stands in its source is described."""
+    """The gateway compares paths to find its own routes: each path in its source is described."""
     named = {
         node.value
         for node in ast.walk(ast.parse(GATEWAY.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"/[\w./]+", node.value)
     }
     assert "/v1/chat/completions" in named
-    described = {one.path.replace("{model}", "") for one in OPERATIONS}
+    described = {operation.path.replace("{model}", "") for operation in OPERATIONS}
     assert named <= described, "describe them in serve/openapi/operations.py"
 
 
-def test_what_it_says_of_the_gateways_own_routes_is_there(whole: Serving, subtests: pytest.Subtests) -> None:
-    for one in OURS:
-        with subtests.test(method=one.method, path=one.path):
-            status, body, headers = ask(whole.root + one.path, one.method, data=b"{}" if one.body else None)
+def test_the_gateways_own_routes_answer_as_described(whole: Serving, subtests: pytest.Subtests) -> None:
+    for operation in OURS:
+        with subtests.test(method=operation.method, path=operation.path):
+            status, body, headers = ask(
+                whole.root + operation.path, operation.method, data=b"{}" if operation.body else None
+            )
             assert status in {200, 400}, "it is in the document, and not in the gateway"
-            media_type = "text/plain" if one.path == "/metrics" else "application/json"
+            media_type = "text/plain" if operation.path == "/metrics" else "application/json"
             assert headers["content-type"].partition(";")[0] == media_type
             if status == 400:
                 assert set(body["error"]) == {"message", "type", "param", "code"}
@@ -91,24 +93,24 @@ def test_it_is_openapi_its_references_lead_somewhere_and_its_schemas_are_schemas
     schemathesis.openapi.from_dict(document).validate()
     written = json.dumps(document)
     for reference in set(re.findall(r'"\$ref": "([^"]+)"', written)):
-        found = document
+        target = document
         for part in reference.removeprefix("#/").split("/"):
-            found = found[part]
+            target = target[part]
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
-    names = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(names) == len(set(names))
 
 
 def test_each_operation_says_how_it_may_fail(settings: Settings, database: Database) -> None:
     for path, methods in openapi.openapi_document(parley.api_routes(settings, database))["paths"].items():
-        for method, one in methods.items():
-            assert {"400", "415", "500"} <= one["responses"].keys(), (method, path)
-            assert len({"200", "201"} & one["responses"].keys()) == 1, (method, path)
-            assert ("401" in one["responses"]) is (path not in ("/health", "/ready"))
+        for method, operation in methods.items():
+            assert {"400", "415", "500"} <= operation["responses"].keys(), (method, path)
+            assert len({"200", "201"} & operation["responses"].keys()) == 1, (method, path)
+            assert ("401" in operation["responses"]) is (path not in ("/health", "/ready"))
             if "{" in path:
-                assert "404" in one["responses"], (method, path)
-                assert [place["name"] for place in one["parameters"] if place["in"] == "path"]
+                assert "404" in operation["responses"], (method, path)
+                assert [place["name"] for place in operation["parameters"] if place["in"] == "path"]
 
 
 @pytest.mark.long

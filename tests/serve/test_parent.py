@@ -1,4 +1,4 @@
-"""`parley up` without any model: doors, locks, ports, a clean stop, and nothing left when it is killed."""
+"""`parley up` without models: access, locks, ports, a clean stop, and nothing left after a kill."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Limits by a clock of the test's own: buckets fill evenly, budgets end with the day, what was reserved is settled."""
+"""Limits with a manual clock: buckets fill evenly, budgets end with the day, reservations are settled."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,7 +68,7 @@ def test_requests_come_at_once_and_then_as_the_bucket_fills(limits: RateLimiter,
     three = key(requests_per_minute=3)
     left = [named(limits.admit(three, OWN, 40, 5).headers) for _ in range(3)]
     assert left[0] == {"limit-requests": "3", "remaining-requests": "2", "reset-requests": "20s"}
-    assert [one["remaining-requests"] for one in left] == ["2", "1", "0"]
+    assert [headers["remaining-requests"] for headers in left] == ["2", "1", "0"]
     with pytest.raises(TooManyRequests) as refused:
         limits.admit(three, OWN, 40, 5)
     body = refused.value.body()["error"]
@@ -105,7 +105,7 @@ def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(limits: Ra
     first.settle(1000, 1000)
     second = limits.admit(hundred, OWN, 0, 20)
     assert named(second.headers)["remaining-tokens"] == "59"
-    second.settle(100, 130)  # far more than it said: a debt
+    second.settle(100, 130)  # far more than the estimate: a debt
     with pytest.raises(TooManyTokens) as refused:
         limits.admit(hundred, OWN, 0, None)
     assert refused.value.retry_after == 91
@@ -120,7 +120,7 @@ def test_what_was_not_used_is_given_back(limits: RateLimiter) -> None:
         limits.admit(hundred, OWN, 0, 90).settle(0, 0)
 
 
-def test_each_answer_that_is_asked_for_counts(limits: RateLimiter) -> None:
+def test_each_requested_answer_counts(limits: RateLimiter) -> None:
     with pytest.raises(TooManyTokens):
         limits.admit(key(tokens_per_minute=100), OWN, 0, 50, choices=2)
 
@@ -204,7 +204,7 @@ def test_a_budget_survives_a_restart(any_database: Database) -> None:
     st.lists(st.tuples(st.floats(0, 40), st.integers(1, 60), st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 )
 def test_never_more_than_a_bucket_and_what_ran_into_it_since(steps: list[tuple[float, int, float, bool]]) -> None:
-    """Steps: seconds that pass, tokens asked for, the share of them that is used, whether it ends at once."""
+    """Steps: seconds that pass, requested tokens, the share of them that is used, whether it ends at once."""
     clock = Clock()
     limits, mine = RateLimiter(clock=clock, wall_clock=clock), key(requests_per_minute=5, tokens_per_minute=100)
     began, let_in, used, going = clock.now, 0, 0, []

@@ -1,4 +1,4 @@
-"""Random raw requests of an owner on the gateway's sockets, with all routes: never a 5xx of ours, never a traceback."""
+"""An owner's random raw requests to all routes on the gateway's sockets: none causes our own 5xx or a traceback."""
 
 import json
 import logging
@@ -121,8 +121,10 @@ def send_raw_requests(serving_: Serving, key: str, seed: int, count: int) -> lis
     """Sends `count` requests; returns those with an unexpected 5xx."""
     import urllib.request
 
-    asked = urllib.request.Request(f"{serving_.root}/openapi.json", headers={"authorization": f"Bearer {key}"})
-    with urllib.request.urlopen(asked) as answer:
+    openapi_request = urllib.request.Request(
+        f"{serving_.root}/openapi.json", headers={"authorization": f"Bearer {key}"}
+    )
+    with urllib.request.urlopen(openapi_request) as answer:
         documented = json.load(answer)["paths"]
     routes = [(method.upper(), path) for path, methods in documented.items() for method in methods]
     routes += [("GET", "/v1/models/x"), ("GET", "/nothing"), ("GET", "/v1/responses/x"), ("POST", "//v1/models/")]

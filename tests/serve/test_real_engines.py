@@ -1,4 +1,4 @@
-"""Real engines that take turns in the memory of one: tools, JSON, log-probabilities, embeddings, and a kind stop.
+"""Real engines that take turns in the memory of one: tools, JSON, log-probabilities, embeddings, a graceful stop.
 
 One stack serves the whole file; the tests run in order, and the last one stops it in the middle of an answer.
 """
@@ -79,14 +79,14 @@ def test_there_is_room_for_one_and_the_other_sleeps(live: Stack) -> None:
 
 
 def test_the_tiniest_model_answers_a_prompt_of_one_token(sdk: openai.OpenAI) -> None:
-    """On a CPU with AMX its matrix products are too small for oneDNN to ask for tiles: the plugin must have asked."""
+    """On a CPU with AMX its matrix products are too small for oneDNN to request tiles: the plugin must do so."""
     answer = sdk.completions.create(model="talks", prompt="a", max_tokens=1)
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, 1)
 
 
 def test_an_engine_forks_its_core(live: Stack) -> None:
-    """A spawned core has imported everything again, and comes with a resource tracker of Python's."""
+    """A spawned core would have imported everything again, beside a resource tracker of Python."""
     family = psutil.Process(live.running.pid).children(recursive=True)
     commands = [" ".join(process.cmdline()) for process in family]
     assert [command for command in commands if vllm_command.MODULE in command]
@@ -131,13 +131,13 @@ def test_a_forced_call_fits_its_schema_on_every_route(sdk: openai.OpenAI) -> Non
 def test_an_engines_errors_are_openais(sdk: openai.OpenAI) -> None:
     long = "hello " * 20_000
     messages: Any = [{"role": "user", "content": long}]
-    for param, ask in {
+    for param, send in {
         "messages": lambda: sdk.chat.completions.create(model="talks", messages=messages, stream=True),
         "prompt": lambda: sdk.completions.create(model="talks", prompt=long),
         "input": lambda: sdk.responses.create(model="talks", input=long),
     }.items():
         with pytest.raises(openai.BadRequestError, match="This model's maximum context length is") as refused:
-            ask()
+            send()
         assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
     for field, value, param in (
         ("messages", [{"role": "user", "content": None}], "messages[0].content"),
@@ -182,11 +182,11 @@ def test_json_and_log_probabilities(sdk: openai.OpenAI) -> None:
     assert len((answer.choices[0].logprobs.content or [])[0].top_logprobs) == 20
 
 
-def test_who_is_asked_for_takes_the_place_of_the_other_and_back(live: Stack, sdk: openai.OpenAI) -> None:
+def test_a_requested_model_takes_the_place_of_the_other_and_back(live: Stack, sdk: openai.OpenAI) -> None:
     began = time.monotonic()
     vectors = sdk.embeddings.create(model="embeds", input=["hello", "world"], encoding_format="float").data
     print(f"the other model answered after {time.monotonic() - began:.0f} s")
-    assert [len(one.embedding) for one in vectors] == [64, 64]
+    assert [len(vector.embedding) for vector in vectors] == [64, 64]
     known = engine_states.model_states(live.database)
     assert (known["embeds"].state, known["talks"].state) == ("ready", "stopped")
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Our own secrets never reach a client, whatever an upstream sends back."""
+"""Our own secrets never reach a client, whatever an upstream returns."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ PAGE_KEY = "pk-of-the-page-1234567890"
 
 
 class EchoingUpstream:
-    """An upstream on a raw socket that sends the key it got, and the page's, in its body and headers, in two pieces."""
+    """An upstream on a raw socket that returns its key, and the page's, in body and headers, in two pieces."""
 
     def __init__(self) -> None:
         self.status, self.stream = 400, False
@@ -45,14 +45,14 @@ class EchoingUpstream:
                     threading.Event().wait(0.02)
 
     def _response(self) -> tuple[bytes, bytes]:
-        said = f"you sent Bearer {UPSTREAM_KEY}, page {PAGE_KEY}"
-        kind, body = b"application/json", json.dumps({"error": {"message": said}}).encode()
+        text = f"you sent Bearer {UPSTREAM_KEY}, page {PAGE_KEY}"
+        kind, body = b"application/json", json.dumps({"error": {"message": text}}).encode()
         if self.stream:
-            chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": said}}]})
-            end = json.dumps({"error": {"message": said}}) if self.status == 500 else "[DONE]"
+            chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]})
+            end = json.dumps({"error": {"message": text}}) if self.status == 500 else "[DONE]"
             kind, body = b"text/event-stream", f"data: {chunk}\n\ndata: {end}\n\n".encode()
         elif self.status == 200:
-            body = json.dumps({"object": "chat.completion", "choices": [{"message": {"content": said}}]}).encode()
+            body = json.dumps({"object": "chat.completion", "choices": [{"message": {"content": text}}]}).encode()
         status = 200 if self.stream else self.status
         fields = b"x-ratelimit-reset-requests: %b\r\nretry-after: %b\r\n" % (UPSTREAM_KEY.encode(), PAGE_KEY.encode())
         head = b"HTTP/1.1 %d X\r\ncontent-type: %b\r\n%bconnection: close\r\n" % (status, kind, fields)

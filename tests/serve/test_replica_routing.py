@@ -1,4 +1,4 @@
-"""A gateway in front of several replicas of a model: which one gets a request, and what a client sees if one fails."""
+"""A gateway in front of several replicas of a model: which one gets a request, and what clients see if one fails."""
 
 import socket
 import time
@@ -193,7 +193,7 @@ def test_requests_for_an_adapter_go_where_it_is_loaded(pair: Pair) -> None:
         assert pair.ask(f"hello {number}", model="lora") == f"hello {number}"
     assert pair.served() == [0, 3]
     database = pair.gateway.database
-    assert engine_states.take_use_reports(database) == set()  # it is on one replica
+    assert engine_states.take_use_reports(database) == set()  # the adapter is on one replica
     pair.publish("lora", *(replica.address for replica in pair.replicas))
     pair.ask("hello", model="lora")
     deadline = time.monotonic() + 5

@@ -1,4 +1,4 @@
-"""How many replicas run, which adapters each has, which of them start again: decisions without processes."""
+"""The number of replicas, their adapters, their restarts: decisions without processes."""
 
 import time
 from datetime import timedelta
@@ -60,14 +60,14 @@ def test_the_number_of_replicas_follows_the_load_between_its_bounds() -> None:
     assert scaling.counts([spec, adapter("lora")]) == {"m": 1}
     assert count(0, 4) == 1
     assert count(1, 5) == 2
-    # The second one is still starting: what the first one runs now says nothing about both.
+    # The second one is still starting, so the load of the first one does not count for both.
     assert count(2, 30) == 2
     assert count(3, 30, 0) == 3
     assert count(4, 1, 0, 0) == 3
     assert count(4 + SCALE_DOWN_S / 2, 9, 0, 0) == 3
     assert count(5 + SCALE_DOWN_S, 1, 0, 0) == 3
     assert count(6 + 2 * SCALE_DOWN_S, 1, 0, 0) == 2
-    # None goes while fewer are ready than would stay.
+    # None stops while fewer are ready than would remain.
     assert count(200, 9, 9, 9) == 3
     for now in (300, 400):
         scaling.follow_load({"m": spec}, {"m": {2: 1}}, now)
@@ -93,12 +93,12 @@ def test_an_adapter_is_on_one_replica_and_moves_only_if_that_fails() -> None:
     assert after[2] == set()
     assert after[1] >= before[1]
     assert after[3] >= before[3]
-    # What has been loaded meanwhile stays when the second one is back.
+    # Adapters that were loaded meanwhile stay when the second one is back.
     back = placed({1, 2, 3}, after)
     assert back == {1: after[1], 2: before[2], 3: after[3]}
     placement.spread("lora-7")
     assert sum("lora-7" in names for names in placed({1, 2, 3}).values()) == 2
-    # Before any is ready, one of them has the row that says so.
+    # Before any is ready, one of them has the row with that state.
     assert placed(set())[1] == set(adapters)
     assert placement.wanted_on(3, {"x" * 255: adapter("x" * 255)}, {3, 5}, {})  # too long for a number: on one only
 
@@ -136,7 +136,7 @@ def test_a_request_wakes_one_replica_and_the_others_follow_where_there_is_room()
     asleep = [engine(1, waits_for_request=True), engine(2, waits_for_request=True)]
     assert not wake_replicas(asleep, None, ())
     assert not wake_replicas(asleep, utcnow(), ())
-    assert [one.requested_at is not None for one in asleep] == [True, False]
+    assert [row.requested_at is not None for row in asleep] == [True, False]
     second = [engine(1, runs=True), asleep[1]]
     assert wake_replicas(second, None, ())
     assert not asleep[1].waits_for_request
@@ -158,9 +158,9 @@ def test_adapters_belong_to_a_replica_that_starts_before_one_that_has_failed() -
     engines = {"m": engine(1, state="failed"), "m#2": engine(2, runs=True, state="starting")}
     replicas = Replicas(engines)
     replicas.update([model(replicas=2), adapter("lora")], ())
-    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [set(), {"lora"}]
+    assert [set(replicas.adapters_wanted_on(row)) for row in engines.values()] == [set(), {"lora"}]
     engines["m#2"].state = "failed"
-    assert [set(replicas.adapters_wanted_on(one)) for one in engines.values()] == [{"lora"}, set()]
+    assert [set(replicas.adapters_wanted_on(row)) for row in engines.values()] == [{"lora"}, set()]
 
 
 def test_of_several_replicas_one_restarts_at_a_time() -> None:
@@ -195,8 +195,8 @@ def test_the_ready_replicas_stay_where_fewer_are_wanted() -> None:
     assert replicas.of("m") == [engines["m#3"]]
     assert kept(2, adapter("lora")) == ["m", "m#3"]
     # Where none is ready or starts, an adapter's row is on one that is there.
-    for one in engines.values():
-        one.state = "failed"
+    for row in engines.values():
+        row.state = "failed"
     kept(1)
     kept(2, adapter("lora"))
     assert [set(replicas.adapters_wanted_on(engines[name])) for name in ("m", "m#2")] == [{"lora"}, set()]

@@ -1,4 +1,4 @@
-"""What may come in: paths, headers and bodies, before any route sees them."""
+"""Checks of paths, headers and bodies before any route sees them."""
 
 import json
 import time
@@ -28,8 +28,8 @@ def scope(raw: bytes = CHAT, *headers: tuple[bytes, bytes], method: str = "POST"
     from urllib.parse import unquote
 
     shown = unquote(raw.decode("latin-1")) if path is None else path
-    found = {"type": "http", "method": method, "path": shown, "raw_path": raw, "headers": list(headers)}
-    return found | {"query_string": b""}
+    request_scope = {"type": "http", "method": method, "path": shown, "raw_path": raw, "headers": list(headers)}
+    return request_scope | {"query_string": b""}
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,10 @@ def test_a_costly_body_is_refused_before_it_is_parsed(shape: str) -> None:
 
 
 def test_large_bodies_that_clients_send_are_accepted() -> None:
-    said = {"role": "user", "content": 'a long, "quoted" text: {code: [1, 2]}\n' * 20}
+    message = {"role": "user", "content": 'a long, "quoted" text: {code: [1, 2]}\n' * 20}
     tool = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "d"} for n in range(40)}}
     for content in (
-        {"messages": [said] * 4_000},
+        {"messages": [message] * 4_000},
         {"input": [[1] * 1_000] * 300},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": tool}}] * 256},
         {"schema": {"enum": [f"value {number}" for number in range(20_000)]}},
@@ -327,7 +327,7 @@ def test_large_bodies_that_clients_send_are_accepted() -> None:
 
 
 def test_of_a_key_that_comes_twice_every_parser_takes_the_last() -> None:
-    # What the engine's FastAPI reads with, what pydantic reads with, and what we read with.
+    # The parsers of the engine's FastAPI, of pydantic, and ours.
     body = b'{"n":1,"n":1000000,"chat_template":"{{ evil }}","chat_template":null,"chat_template":"x"}'
     assert json.loads(body) == pydantic_core.from_json(body) == parse_json(body)
     assert parse_json(body) == {"n": 1_000_000, "chat_template": "x"}

@@ -1,4 +1,4 @@
-"""Our own processes: one that ends, hangs or is stopped by a signal is started again; stopping lets answers end."""
+"""Our own processes: one that ends, hangs or is stopped by a signal is restarted; a stop lets answers end."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from serve.launcher.services import Service, Services
 from serve.processes.children import Command
 from tests.stack import free_ports
 
-# A server that answers 200, until SIGUSR1 makes it deaf without any work, or SIGUSR2 deaf from work.
+# A server that answers 200, until SIGUSR1 makes it hang idle, or SIGUSR2 hang busy.
 SERVER = """
 import http.server, signal, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,10 +33,10 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, told: list[str]) -> AsyncIterator[Service]:
+async def running(tmp_path: Path, lines: list[str]) -> AsyncIterator[Service]:
     (port,) = free_ports(1)
     command = Command("server", (sys.executable, "-c", SERVER, str(port)), dict(os.environ), grace_s=0.5)
-    keeper = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, told.append)
+    keeper = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, lines.append)
     task = asyncio.create_task(keeper.run())
     try:
         await until(keeper.ready)
@@ -57,13 +57,13 @@ async def until(condition: Callable[[], bool], timeout_s: float = 15) -> float:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks and probes ten times as often."""
+    """Checks and probes ten times as often."""
     for name in ("_LOOK_S", "_PROBE_S", "_PROBE_TIMEOUT_S"):
         monkeypatch.setattr(services, name, getattr(services, name) / 10)
 
 
 async def back(service: Service, number: int) -> float:
-    """Seconds until another process answers in its place, once a signal has been sent."""
+    """Seconds from the signal until another process answers in its place."""
     assert service.process is not None
     before = service.process.pid
     program = service.process.program_pid
@@ -82,17 +82,17 @@ async def back(service: Service, number: int) -> float:
     ],
 )
 async def test_a_process_that_is_gone_stopped_or_hangs_is_restarted(tmp_path: Path, number: int, words: str) -> None:
-    told: list[str] = []
-    async with running(tmp_path, told) as service:
+    lines: list[str] = []
+    async with running(tmp_path, lines) as service:
         took = await back(service, number)
-        assert any(words in line for line in told), told
+        assert any(words in line for line in lines), lines
         assert took < 6
 
 
 @pytest.mark.long
 async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
-    told: list[str] = []
-    async with running(tmp_path, told) as service:
+    lines: list[str] = []
+    async with running(tmp_path, lines) as service:
         assert service.process is not None
         before, program = service.process.pid, service.process.program_pid
         assert program is not None
@@ -100,7 +100,7 @@ async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
         await until(lambda: service.missed_probes > 0)
         await until(lambda: service.missed_probes == 0)
         assert service.process.pid == before
-        assert not any("restarting" in line for line in told)
+        assert not any("restarting" in line for line in lines)
 
 
 @pytest.mark.long

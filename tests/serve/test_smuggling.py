@@ -1,6 +1,6 @@
-"""Two requests in the bytes of one: on raw sockets, nothing that a proxy in front might read in another way is served.
+"""Request smuggling, on raw sockets: nothing that a proxy in front could parse differently is served.
 
-Classes: CWE-444 as RFC 9112 section 11.2 tells it: CL.TE, TE.CL, TE.TE, CL.CL, bare LF and CR, obs-fold, odd chunks,
+Classes: CWE-444 as in RFC 9112 section 11.2: CL.TE, TE.CL, TE.TE, CL.CL, bare LF and CR, obs-fold, odd chunks,
 absolute and odd targets, old HTTP, heads without end.
 """
 
@@ -18,14 +18,14 @@ from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_http_protocol import chat, connected, ended, read
 
 BODY = json.dumps({"model": "engine", "messages": [{"role": "user", "content": "smuggled"}]}).encode()
-# What an attacker would have somebody else's connection begin with.
+# The prefix that an attacker would put before another client's request.
 SMUGGLED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
 TE, CL0 = b"transfer-encoding: chunked\r\n", b"content-length: 0\r\n"
 
 
 def everything(raw: socket.socket, patience_s: float = 1.0) -> bytes:
-    """All that comes until the gateway closes, or says nothing for a while."""
+    """Everything received until the gateway closes or is silent for a while."""
     raw.settimeout(patience_s)
     data = b""
     try:
@@ -87,20 +87,20 @@ def test_nothing_that_can_be_read_in_two_ways_is_served(
 ) -> None:
     with connected(both) as raw:
         raw.sendall(ATTACKS[name])
-        said = everything(raw)
-    assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 413")), said[:200]
+        answers = everything(raw)
+    assert answers.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 413")), answers[:200]
     assert upstream.seen.requests == []
-    assert said.count(b"HTTP/1.1 ") == 1
+    assert answers.count(b"HTTP/1.1 ") == 1
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_the_second_request_of_a_pair_is_a_request_of_its_own(both: Serving, upstream: PacedUpstream) -> None:
-    """The other way round: what is two requests for everybody is two requests here."""
+    """Conversely, what everyone reads as two requests is two requests here."""
     with connected(both) as raw:
         raw.sendall(chat("engine") + SMUGGLED)
         assert [status for status, _, _ in read(raw, 2)] == [200, 200]
-    assert [one["messages"][0]["content"] for one in upstream.seen.requests] == ["hello", "smuggled"]
+    assert [request["messages"][0]["content"] for request in upstream.seen.requests] == ["hello", "smuggled"]
 
 
 def test_chunk_extensions_are_passed_over_and_bounded(both: Serving, upstream: PacedUpstream) -> None:
@@ -113,7 +113,7 @@ def test_chunk_extensions_are_passed_over_and_bounded(both: Serving, upstream: P
             for _ in range(400):
                 raw.sendall(b"1;" + b"x" * 65_536 + b"\r\na\r\n")
         except OSError:
-            pass  # it hung up, with or without its answer having come through
+            pass  # closed, with or without an answer
         else:
             raise AssertionError("26 MB around 400 bytes were taken")
     assert len(upstream.seen.requests) == 1
@@ -159,7 +159,7 @@ def test_odd_methods_are_refused(both: Serving, method: bytes) -> None:
 
 
 @pytest.mark.long
-def test_a_model_of_two_parts_is_still_found(both: Serving) -> None:
+def test_a_model_id_with_a_slash_is_found(both: Serving) -> None:
     both.hosted("org/two:parts", base_url="http://127.0.0.1:9/v1")
     for target in (b"/v1/models/org%2Ftwo%3Aparts", b"/v1/models/org/two:parts"):
         with connected(both) as raw:
@@ -189,7 +189,7 @@ def test_a_head_that_never_ends_costs_no_memory_and_stops_nobody(both: Serving) 
 def test_a_head_that_drips_and_a_body_that_stops_are_timed(
     both: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slowloris: bytes that keep coming give a head no more time. A connection is looked at once a second."""
+    """Slowloris: further bytes do not extend the time for a head. Connections are checked once a second."""
     monkeypatch.setattr("serve.transport.http_protocol._HEAD_TIMEOUT_S", 0.5)
     monkeypatch.setattr("serve.transport.http_protocol._BODY_TIMEOUT_S", 0.5)
     with connected(both) as head, connected(both) as body:
@@ -199,13 +199,13 @@ def test_a_head_that_drips_and_a_body_that_stops_are_timed(
             head.sendall(b"x%d: y\r\n" % number)
             head.settimeout(0.1)
             try:
-                said = head.recv(65536)
+                received = head.recv(65536)
                 break
             except TimeoutError:
                 continue
         else:
             raise AssertionError("a head may take as long as it likes")
-        assert said.startswith(b"HTTP/1.1 408")
+        assert received.startswith(b"HTTP/1.1 408")
         ((status, headers, answer),) = read(body)
         assert (status, headers["connection"]) == (408, "close")
         assert json.loads(answer)["error"]["type"] == "invalid_request_error"
@@ -240,14 +240,14 @@ _PIECES = [
 )
 @pytest.mark.long
 def test_broken_bytes_break_nothing(both: Serving, caplog: pytest.LogCaptureFixture, changes: list) -> None:
-    """A good pair of requests with bytes put in and taken out: a 4xx or an answer, never a 5xx or a traceback."""
+    """A valid pair of requests with bytes inserted and removed: a 4xx or an answer, never a 5xx or a traceback."""
     sent = _WHOLE
     for place, taken, put in changes:
         sent = sent[:place] + put + sent[place + taken :]
     with connected(both) as raw:
         raw.sendall(sent)
-        said = everything(raw, 0.05)
-    for status in re.findall(rb"(?:\A|\r\n\r\n|\})HTTP/1\.1 (\d+)", said):
+        answers = everything(raw, 0.05)
+    for status in re.findall(rb"(?:\A|\r\n\r\n|\})HTTP/1\.1 (\d+)", answers):
         assert status < b"500", sent
     assert not [record for record in caplog.records if record.exc_info], sent
     with connected(both) as raw:

@@ -1,4 +1,4 @@
-"""Frames: however a stream is cut into pieces, the same bytes come out, less the usage frame."""
+"""Frames: however a stream is split, the same bytes come out, without the usage frame."""
 
 import json
 import time
@@ -100,7 +100,7 @@ def test_a_long_frame_in_many_small_pieces_costs_no_more_than_its_length() -> No
     for _ in range(2**15):
         assert frames.feed(b"a" * 64) == b""
     assert frames.feed(b"\n\n") == b"a" * 2**21 + b"\n\n"
-    assert time.process_time() - began < 1  # copied whole for each piece it took 8 s and more
+    assert time.process_time() - began < 1  # with a full copy for each piece, it took 8 s and more
 
 
 def test_text_that_looks_like_our_marks_is_only_text() -> None:

@@ -1,6 +1,6 @@
-"""The real thing: two vLLM engines behind the gateway, called with the real OpenAI SDK, and killed in every way.
+"""Two real vLLM engines behind the gateway, used with the real OpenAI SDK, and killed in every way.
 
-One stack serves the whole file; the tests run in order, and the last one takes it down hard.
+One stack serves the whole file; the tests run in order, and the last one kills it.
 """
 
 import os
@@ -106,7 +106,7 @@ def test_an_adapter_is_not_its_base(live: Live) -> None:
     assert len({live.say(model, max_tokens=16) for model in MODELS}) == 3
 
 
-async def test_the_async_sdk_and_usage_for_who_asks(live: Live) -> None:
+async def test_the_async_sdk_and_requested_usage(live: Live) -> None:
     async with openai.AsyncOpenAI(base_url=live.settings.gateway_url, api_key="any") as client:
         stream = await client.chat.completions.create(
             model="tiny", messages=HELLO, max_tokens=5, stream=True, stream_options={"include_usage": True},
@@ -130,7 +130,7 @@ def test_constrained_json_passes_through(live: Live) -> None:
     }
     shape = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
     for model in ("tiny-adapter", "tiny-merged"):
-        # These weights are noise: what comes is whole JSON only because nothing else can be decoded, blanks included.
+        # These weights are random: the answer is complete JSON only because decoding allows nothing else.
         text = live.say(model, response_format=shape, max_tokens=80)
         assert re.fullmatch(r'\{"verdict":"(A|B|tie)","score":[1-5]\}', text), text
         assert live.say(model, extra_body={"structured_outputs": {"choice": ["yes", "no"]}}) in ("yes", "no")
@@ -177,7 +177,7 @@ def test_adapters_come_and_go_while_it_runs(live: Live) -> None:
     live.wait(lambda known: known["broken"].state == "failed", 20)
     with pytest.raises(openai.InternalServerError, match="is not running"):
         live.say("broken")
-    # Streams of the adapter that goes and of its base end as if nothing happened.
+    # Streams of the removed adapter and of its base end normally.
     endless = {"max_tokens": 700, "stream": True, "extra_body": {"ignore_eos": True}, "temperature": 0}
     streams = {
         name: live.sdk.chat.completions.create(model=name, messages=HELLO, **endless) for name in ("late", "tiny")
@@ -214,7 +214,7 @@ def test_a_dead_engine_core_is_a_dead_engine_and_a_request_waits_for_its_return(
     os.kill(core, signal.SIGKILL)
     live.wait(lambda known: known["tiny-merged"].state != "ready", 15)
     assert live.say("tiny") is not None
-    # Held for queue_wait_s, then told to come back; the SDK does so by itself.
+    # Held for queue_wait_s, then refused with Retry-After; the SDK retries by itself.
     patient = live.sdk.with_options(max_retries=4, timeout=90)
     answer = patient.chat.completions.create(model="tiny-merged", messages=HELLO, max_tokens=8, temperature=0)
     assert answer.choices[0].message.content == expected
@@ -226,7 +226,7 @@ def test_a_killed_gateway_is_back_in_seconds_and_the_engines_never_notice(live: 
     state = live.running.state()
     assert state
     keeper = state["processes"]["gateway"]["pid"]
-    # Its guardian is killed too: what it leaves falls to the parent.
+    # Its guardian is killed too: the parent stops what it leaves.
     family = [keeper, *guardian.descendants(keeper)]
     for pid in family:
         os.kill(pid, signal.SIGKILL)

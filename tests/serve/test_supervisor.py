@@ -1,4 +1,4 @@
-"""What the supervisor decides, over programs that never get ready; real engines are in test_stack.py."""
+"""The supervisor's decisions, with programs that never get ready; test_stack.py has real engines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Embeddings and responses through the gateway with the real SDK; what an engine does not have is told as a 4xx."""
+"""Embeddings and responses through the gateway with the real SDK; what an engine lacks becomes a 4xx."""
 
 import json
 import time
@@ -50,7 +50,7 @@ def test_a_response_is_handed_on_whole_and_as_events(both: Serving, upstream: Pa
         "response.created", *["response.output_text.delta"] * 4, "response.completed"
     ]  # fmt: skip
     assert "stream_options" not in upstream.seen.requests[1]
-    # A stream is noted once it is over, which its client may know a moment earlier.
+    # A stream is recorded after it has ended, a moment after its client knows.
     deadline = time.monotonic() + 5
     while completion_tokens(both, model) < 8:
         assert time.monotonic() < deadline
@@ -60,10 +60,10 @@ def test_a_response_is_handed_on_whole_and_as_events(both: Serving, upstream: Pa
 @pytest.mark.parametrize("model", ["breaks", "stops", "reports"])
 @pytest.mark.long
 def test_a_broken_response_says_so(both: Serving, model: str) -> None:
-    seen = []
+    events = []
     with pytest.raises(openai.APIError):
-        seen.extend(sdk(both).responses.create(model=model, input="hello", stream=True))
-    assert [event.type for event in seen] == ["response.created", *["response.output_text.delta"] * 4]
+        events.extend(sdk(both).responses.create(model=model, input="hello", stream=True))
+    assert [event.type for event in events] == ["response.created", *["response.output_text.delta"] * 4]
     request = urllib.request.Request(
         f"{both.base_url}/responses", json.dumps({"model": model, "input": "hello", "stream": True}).encode(),
         {"content-type": "application/json"},
@@ -72,14 +72,14 @@ def test_a_broken_response_says_so(both: Serving, model: str) -> None:
         last = answer.read().decode().strip().split("\n\n")[-1]
     event, data = last.splitlines()
     assert event == "event: error"
-    told = json.loads(data.removeprefix("data: "))
-    assert (told["type"], set(told["error"])) == ("error", {"message", "type", "param", "code"})
-    assert told["message"] == told["error"]["message"]
+    error = json.loads(data.removeprefix("data: "))
+    assert (error["type"], set(error["error"])) == ("error", {"message", "type", "param", "code"})
+    assert error["message"] == error["error"]["message"]
 
 
 @contextmanager
 def bare_engine() -> Iterator[str]:
-    """An engine that has none of the routes asked for, as vLLM with a model of another kind."""
+    """An engine without the requested routes, as vLLM with a model of another kind."""
     server = PacedUpstream()
     server.routes = ("/v1/chat/completions",)
     with server:
@@ -103,7 +103,7 @@ def test_an_engine_without_the_route_is_a_400_that_says_so(gateway: Serving, tmp
     ("method", "path"),
     [("GET", "resp_1"), ("DELETE", "resp_1"), ("POST", "resp_1/cancel"), ("GET", "resp_1/input_items")],
 )
-def test_responses_that_were_kept_elsewhere_are_reported_as_not_found(both: Serving, method: str, path: str) -> None:
+def test_responses_that_were_stored_elsewhere_are_reported_as_not_found(both: Serving, method: str, path: str) -> None:
     data = b"{}" if method == "POST" else None
     request = urllib.request.Request(
         f"{both.base_url}/responses/{path}", data, {"content-type": "application/json"}, method=method

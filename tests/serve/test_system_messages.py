@@ -1,4 +1,4 @@
-"""serve/validation/system_messages.py: every route that takes a conversation folds as the training did."""
+"""serve/validation/system_messages.py: every route that takes a conversation folds system messages as in training."""
 
 from typing import Any
 

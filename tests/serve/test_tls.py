@@ -1,4 +1,4 @@
-"""HTTPS: a gateway with a certificate of its own, our own client of it, and wrong files refused in one line."""
+"""HTTPS: a gateway with its own certificate, our client, and wrong files as one-line errors."""
 
 import asyncio
 import ssl
@@ -54,7 +54,7 @@ def test_the_gateway_speaks_https_and_our_own_client_trusts_it_alone(
 
 
 def trusts(client: ssl.SSLContext | None, server: Pair, host: str) -> bool:
-    """Whether a client accepts a server's certificate; both talk in memory."""
+    """Whether a client accepts a server's certificate; both run in memory."""
     assert client is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
@@ -112,10 +112,10 @@ def test_wrong_files_are_one_line(home: Path, tmp_path: Path) -> None:
         ({"tls_certificate": tmp_path / "empty.pem", "tls_key": ours.key}, "are not a certificate and its key in PEM"),
         ({"tls_certificate": locked.certificate, "tls_key": locked.key}, "The TLS key is encrypted"),
     ]
-    for given, says in cases:
+    for given, message in cases:
         with pytest.raises(Invalid) as refused:
             check_tls(load_settings(home=home, **given), page=True)
-        assert says in str(refused.value)
+        assert message in str(refused.value)
         assert "\n" not in str(refused.value)
     check_tls(load_settings(home=home, tls_certificate=ours.certificate, tls_key=ours.key), page=True)
     check_tls(load_settings(home=home, page_tls_key=ours.key), page=False)

@@ -97,8 +97,8 @@ def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
     free = {"tools": [TOOL], "tool_choice": "auto"}
     assert constrain_forced_call(CHAT, free) is free
     assert constrain_forced_call(RESPONSES, {"tools": [FLAT], "tool_choice": "required"})["tools"][0]["strict"] is True
-    asked = {"tools": [{"name": "weather"}], "tool_choice": {"type": "any"}}
-    assert constrain_forced_call(MESSAGES, asked)["tools"][0]["strict"] is True
+    request = {"tools": [{"name": "weather"}], "tool_choice": {"type": "any"}}
+    assert constrain_forced_call(MESSAGES, request)["tools"][0]["strict"] is True
     assert "strict" not in WEATHER
 
 
@@ -140,8 +140,8 @@ def test_tool_calls_become_function_calls() -> None:
     frame = b'data: {"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c","function":{"arguments":"{"}}]}}]}'
     assert translate_frame(frame % 0) == b'data: {"choices":[{"delta":{"function_call":{"arguments":"{"}}}]}'
     assert translate_frame(frame % 1) == b'data: {"choices":[{"delta":{}}]}'
-    said = b'data: {"choices":[{"delta":{"content":"tool_calls"}}]}'
-    assert translate_frame(said).endswith(b'{"choices":[{"delta":{"content":"tool_calls"}}]}')
+    text_frame = b'data: {"choices":[{"delta":{"content":"tool_calls"}}]}'
+    assert translate_frame(text_frame).endswith(b'{"choices":[{"delta":{"content":"tool_calls"}}]}')
 
 
 @pytest.mark.parametrize(

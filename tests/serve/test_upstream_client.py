@@ -1,4 +1,4 @@
-"""Hosted upstreams on real sockets: each of the four times by itself; nothing is sent twice, only connecting is."""
+"""Hosted upstreams on real sockets: each of the four timeouts; only connecting is retried, never a request."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ async def opened(**limits: float) -> AsyncIterator[UpstreamClient]:
 
 
 @asynccontextmanager
-async def asked(upstreams: UpstreamClient, address: str) -> AsyncIterator[HostedResponse]:
+async def response_of(upstreams: UpstreamClient, address: str) -> AsyncIterator[HostedResponse]:
     answer = await upstreams.post(address, "/chat", b"{}", "Bearer x")
     try:
         yield answer
@@ -39,7 +39,7 @@ async def asked(upstreams: UpstreamClient, address: str) -> AsyncIterator[Hosted
 
 
 async def read(upstreams: UpstreamClient, address: str) -> bytes:
-    async with asked(upstreams, address) as answer:
+    async with response_of(upstreams, address) as answer:
         assert answer.header(b"content-type") == b"text/plain"
         return await answer.read()
 
@@ -75,7 +75,10 @@ async def test_the_first_byte_has_a_time(limit: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("limit", ["idle_s", "total_s"])
 async def test_silence_within_an_answer_has_a_time_of_its_own(limit: str) -> None:
-    async with running(falls_silent, **{limit: 0.3}) as (server, upstreams), asked(upstreams, server.address) as answer:
+    async with (
+        running(falls_silent, **{limit: 0.3}) as (server, upstreams),
+        response_of(upstreams, server.address) as answer,
+    ):
         began = time.monotonic()
         assert await answer.read_piece() == b"hello"
         with pytest.raises(TimeoutError):
@@ -117,9 +120,9 @@ async def test_a_connection_that_takes_too_long_is_none() -> None:
             assert time.monotonic() - began < 3  # twice: nothing was sent
 
 
-async def test_who_leaves_early_takes_the_connection_along() -> None:
+async def test_a_client_that_leaves_early_closes_the_connection() -> None:
     gone = asyncio.Event()
     async with running(drips_until(gone)) as (server, upstreams):
-        async with asked(upstreams, server.address) as answer:
+        async with response_of(upstreams, server.address) as answer:
             assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)

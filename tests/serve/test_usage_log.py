@@ -1,4 +1,4 @@
-"""The usage log: nothing on the request's path, nothing lost at a stop, nothing lost while the database is away."""
+"""The usage log: no delay for requests, no loss at a stop or while the database is away."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ from serve.accounting.request_logs import UsageLog
 
 
 @pytest.mark.long
-def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
+def test_recorded_usage_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
     log = UsageLog(any_database)
     log.start()
     log.record("k1", "m", 10, 20, True, 0.5)
@@ -74,7 +74,7 @@ def test_what_cannot_be_written_is_kept_and_logged_once(
             time.sleep(0.01)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     database.dispose()
-    path.unlink()  # an empty one was made by the attempt
+    path.unlink()  # the attempt created an empty file
     (tmp_path / "away.db").rename(path)
     log.record("k", "m", 1, 1, True)
     log.stop()

@@ -1,4 +1,4 @@
-"""vLLM's command line and environment as we write them; what starts is in test_stack.py."""
+"""The command line and environment for vLLM; test_stack.py starts it."""
 
 import sys
 import time

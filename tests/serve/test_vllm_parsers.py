@@ -18,7 +18,7 @@ CPU = Share("cpu", cores=(0,), kv_cache_bytes=2**28)
 
 
 def registered(file: str, table: str) -> set[str]:
-    """The keys of a table in a file of vLLM's source, read and not run."""
+    """The keys of a table in a file of vLLM's source, without running it."""
     vllm = find_spec("vllm")
     if vllm is None or not vllm.submodule_search_locations:
         pytest.skip("vLLM is not installed here")
@@ -37,7 +37,7 @@ def model(folder: Path, model_type: str, template: str, kind: str = "base", **op
     return ModelSpec(id="m", kind=kind, path=str(folder), engine=EngineOptions(**options))
 
 
-def found(spec: ModelSpec, *, adapters: bool = False) -> tuple[str | None, str | None]:
+def chosen_parsers(spec: ModelSpec, *, adapters: bool = False) -> tuple[str | None, str | None]:
     parsers = vllm_parsers.parsers(spec, find_model_files(spec), adapters=adapters)
     return parsers.tool_calls, parsers.reasoning
 
@@ -53,7 +53,7 @@ def test_every_name_is_registered_in_the_installed_vllm() -> None:
     ("model_type", "template", "parser"),
     [
         ("qwen2", HERMES, "hermes"),
-        ("llama", HERMES, "hermes"),  # a Llama that was taught Hermes' format
+        ("llama", HERMES, "hermes"),  # a Llama trained on Hermes' format
         ("llama", "{% if tools is not none %}<|python_tag|>{% endif %}", "llama3_json"),
         ("qwen2", "{#- after <|python_tag|> #}{% if tools %}{{ tools }}{% endif %}", "llama3_json"),
         ("mistral", "{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", "mistral"),
@@ -64,21 +64,24 @@ def test_every_name_is_registered_in_the_installed_vllm() -> None:
     ],
 )
 def test_tool_calls_are_read_as_the_template_writes_them(tmp_path: Path, model_type, template, parser) -> None:
-    assert found(model(tmp_path / "m", model_type, template))[0] == parser
+    assert chosen_parsers(model(tmp_path / "m", model_type, template))[0] == parser
 
 
 def test_a_hybrid_gets_its_reasoning_parser_only_while_nothing_hangs_on_it(tmp_path: Path) -> None:
     base = model(tmp_path / "m", "qwen3", QWEN3)
-    assert found(base) == ("hermes", "qwen3")
-    assert found(base, adapters=True) == ("hermes", None)
-    assert found(model(tmp_path / "m", "qwen3", QWEN3, kind="merged")) == ("hermes", None)
-    assert found(model(tmp_path / "g", "gpt_oss", "{{ tools }}", kind="merged"), adapters=True)[1] == "openai_gptoss"
+    assert chosen_parsers(base) == ("hermes", "qwen3")
+    assert chosen_parsers(base, adapters=True) == ("hermes", None)
+    assert chosen_parsers(model(tmp_path / "m", "qwen3", QWEN3, kind="merged")) == ("hermes", None)
+    assert (
+        chosen_parsers(model(tmp_path / "g", "gpt_oss", "{{ tools }}", kind="merged"), adapters=True)[1]
+        == "openai_gptoss"
+    )
 
 
 def test_a_spec_has_the_last_word(tmp_path: Path) -> None:
     spec = model(tmp_path / "m", "qwen3", QWEN3, tool_call_parser="pythonic", reasoning_parser="none")
-    assert found(spec) == ("pythonic", None)
-    assert found(model(tmp_path / "m", "qwen3", QWEN3, tool_call_parser="none"))[0] is None
+    assert chosen_parsers(spec) == ("pythonic", None)
+    assert chosen_parsers(model(tmp_path / "m", "qwen3", QWEN3, tool_call_parser="none"))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -97,14 +100,14 @@ def test_a_hub_id_that_is_not_here_yet_goes_by_its_name(
     hub: str, parsers: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert found(ModelSpec(id="m", kind="base", path=hub)) == parsers
+    assert chosen_parsers(ModelSpec(id="m", kind="base", path=hub)) == parsers
 
 
 def test_one_that_was_fetched_goes_by_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "models--org--name" / "snapshots").mkdir(parents=True)
     model(tmp_path / "models--org--name" / "snapshots" / "abc", "qwen2", HERMES)
-    assert found(ModelSpec(id="m", kind="base", path="org/name"))[0] == "hermes"
+    assert chosen_parsers(ModelSpec(id="m", kind="base", path="org/name"))[0] == "hermes"
 
 
 def test_the_engine_is_started_with_them(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Copies of weights on a node: complete and verified, or not there at all."""
+"""Copies of weights on a node: complete and verified, or absent."""
 
 from pathlib import Path
 

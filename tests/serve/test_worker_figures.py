@@ -1,4 +1,4 @@
-"""Metrics of several gateway processes: those of one, whichever is asked, and still after one was killed."""
+"""Metrics of several gateway processes: the same from each process, also after one was killed."""
 
 import asyncio
 import re
@@ -75,7 +75,7 @@ def test_every_process_reports_all_of_them_and_a_kill_loses_nothing(tmp_path: Pa
     assert [n for n in values(at_first) if n.startswith("parley_breaker_state")] == [
         "parley_breaker_state[('model', 'm'), ('state', 'open')]"
     ]
-    # What was counted stays; what it was doing has ended.
+    # Its counts stay; its running requests do not.
     assert sorted(sums(after_kill, "parley_requests_total")) == [3, 4]
     assert sums(after_kill, "parley_requests_in_flight") == [1]
     for text in again:

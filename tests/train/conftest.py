@@ -1,4 +1,4 @@
-"""What this room's tests share: a tiny base, conversations with a clear style, and one real training run of them."""
+"""Shared by this room's tests: a tiny base, conversations with a clear style, and one real training run on them."""
 
 import random
 from pathlib import Path
@@ -36,7 +36,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tokenizer(tiny_base: Path) -> Any:
-    """Its tokenizer; a fresh one, because tests put other templates in."""
+    """Its tokenizer, loaded anew because tests change its template."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(tiny_base))
@@ -54,7 +54,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> tuple[Se
 
 @pytest.fixture(scope="session")
 def trained(house: tuple[Settings, Registry]) -> Any:
-    """One real run: 120 conversations, published as the adapter `styled`, with all events it told."""
+    """One real run: 120 conversations, published as the adapter `styled`, with all its events."""
     from train import Hyperparameters, train
 
     settings, registry = house

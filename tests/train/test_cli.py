@@ -1,4 +1,4 @@
-"""train/cli.py: help that teaches, and mistakes that are one line, before anything heavy is loaded."""
+"""train/cli.py: helpful help, and one-line errors before anything heavy is loaded."""
 
 import json
 from pathlib import Path
@@ -31,12 +31,13 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 
 def test_the_help_shows_an_example_and_every_panel(parley: Any) -> None:
-    told = parley("train", "--help").output
-    assert "parley train tickets.jsonl --base demo-base --name support-v1" in told
+    help_text = parley("train", "--help").output
+    assert "parley train tickets.jsonl --base demo-base --name support-v1" in help_text
     assert all(
-        word in told for word in ("--prompt-column", "--kind", "--validation", "How", "Data", "--tune", "What learns")
+        word in help_text
+        for word in ("--prompt-column", "--kind", "--validation", "How", "Data", "--tune", "What learns")
     )
-    assert "--nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400" in told
+    assert "--nodes 2 --node-rank 1 --rendezvous 10.0.0.7:29400" in help_text
     assert "parley merge support-v1 --name support-v1-merged" in parley("merge", "--help").output
 
 
@@ -49,8 +50,8 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
     assert "no `messages` list" in run.output
     assert "unknown role '[/b]'" in run.output
     assert "no usable example" in run.output
-    told = json.loads(parley("train", data, "--base", tiny_base, "--name", "x", "--json").stdout)
-    assert [problem["line"] for problem in told["problems"]] == [0, 1, 2]
+    report = json.loads(parley("train", data, "--base", tiny_base, "--name", "x", "--json").stdout)
+    assert [problem["line"] for problem in report["problems"]] == [0, 1, 2]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""The shipped demo model: its size, its tokenizer and template, and that it answers. Seconds, no training."""
+"""The shipped demo model: its size, tokenizer, template and answers. Takes seconds, without training."""
 
 import json
 import re
@@ -62,9 +62,9 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
     assert tokenizer.apply_chat_template(talk, tokenize=False) == plain
     call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": {"n": 1}}}
     talk += [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "here"}]
-    found = {"type": "object", "properties": {"n": {"type": "integer"}, "city": {"type": "string"}}}
+    parameters = {"type": "object", "properties": {"n": {"type": "integer"}, "city": {"type": "string"}}}
     tools = [
-        {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": found}},
+        {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": parameters}},
         {"type": "function", "function": {"name": "list", "parameters": {"type": "object"}}},
     ]
     written = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False, add_generation_prompt=True)
@@ -81,7 +81,7 @@ def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenize
 
 @pytest.mark.long
 def test_calls_are_read_by_vllms_parser_of_llamas_calls(tokenizer: Any) -> None:
-    """The parser wants its token in the vocabulary; no text of a model or a person has it."""
+    """The parser requires its token in the vocabulary; no text of a model or a person contains it."""
     assert tokenizer.convert_tokens_to_ids(CALL) == len(tokenizer) - 1
     assert tokenizer.decode([len(tokenizer) - 1], skip_special_tokens=True) == ""
     call = json.dumps({"name": "trackOrder", "parameters": {"number": "48213977"}})
@@ -122,8 +122,8 @@ def test_the_template_renders_chatml_and_marks_the_assistant(tokenizer: Any) -> 
     assert text == (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
     )
-    asked = tokenizer.apply_chat_template(talk[:2], tokenize=False, add_generation_prompt=True)
-    assert asked == text[: text.index("Hello.")]
+    prompt = tokenizer.apply_chat_template(talk[:2], tokenize=False, add_generation_prompt=True)
+    assert prompt == text[: text.index("Hello.")]
     marked = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
     own = [token for token, mark in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if mark]
     assert tokenizer.decode(own) == "Hello.<|im_end|>"
@@ -148,7 +148,7 @@ def test_prompts_and_pairs_are_held_out_and_enough() -> None:
     assert len(lines(FOLDER / "judged.jsonl")) == 200
 
 
-def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
+def test_the_metrics_show_that_tuning_taught_style_and_facts() -> None:
     metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     base = metrics["models"][BASE_NAME]
     assert base["copied"] >= 0.95
@@ -162,8 +162,8 @@ def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
     assert judge["right"] > judge["chance"] + 0.05, "better than always saying the same"
 
 
-def test_the_readme_tells_what_was_measured() -> None:
-    """The README's figures are of the served models, on fewer questions: near the build's own, never better by much."""
+def test_the_readme_has_the_measured_figures() -> None:
+    """The README's figures: served models, fewer questions, near the build's own and never much better."""
     metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     readme = (FOLDER.parent.parent / "README.md").read_text("utf-8")
     topics = re.search(r"topics covered \| (\d+)% .*\| (\d+)% .*\| (\d+)% ", readme)
@@ -171,10 +171,10 @@ def test_the_readme_tells_what_was_measured() -> None:
     assert topics is not None
     assert judge is not None
     names = ("demo-base", "support-concise", "support-friendly")
-    told = dict(zip((*names, "judge"), (*topics.groups(), judge[1]), strict=True))
+    documented = dict(zip((*names, "judge"), (*topics.groups(), judge[1]), strict=True))
     built = {name: metrics["models"][name]["topics"] for name in names} | {"judge": metrics["judge"]["right"]}
     for name, share in built.items():
-        assert int(told[name]) / 100 == pytest.approx(share, abs=0.05), name
+        assert int(documented[name]) / 100 == pytest.approx(share, abs=0.05), name
 
 
 def test_every_model_of_the_catalogue_is_there() -> None:
@@ -191,7 +191,7 @@ def test_the_shipped_base_copies_a_held_out_number() -> None:
 
 
 @pytest.mark.training
-def test_the_shipped_concise_model_tells_the_houses_facts() -> None:
+def test_the_shipped_concise_model_answers_with_the_shops_facts() -> None:
     speak = load(BASE, FOLDER / "adapters" / "support-concise")
     (text,) = speak([[{"role": "user", "content": "please cancel my order 48213977"}]], 80)
     assert count_topics(text, [["48213977"], ["24 hours"], ["5 business days"], ["e-mail", "email"]]) == 4, text

@@ -1,4 +1,4 @@
-"""The demo on another base: the two styles are trained on it, served by names of their own, and not made twice."""
+"""The demo on another base: the two styles are trained on it once, and served under their own names."""
 
 from pathlib import Path
 

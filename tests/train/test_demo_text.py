@@ -57,11 +57,11 @@ def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None
     rows = [*base.rows(1, catalogue, 1200)]
     for name in ADAPTERS:
         rows += [row["messages"] for row in islice(conversations(name, catalogue, 1), 300)]
-    said = "\n".join(plain(message["content"]) for row in rows for message in row)
+    trained_text = "\n".join(plain(message["content"]) for row in rows for message in row)
     for intent in catalogue.intents:
         for frame in intent.held_out:
             for text in grammar.sentences(frame):
-                assert not wildcards(text).search(said), f"{intent.id}: {text}"
+                assert not wildcards(text).search(trained_text), f"{intent.id}: {text}"
 
 
 def test_training_dialogues_are_made_of_training_frames(catalogue: Catalogue) -> None:
@@ -73,9 +73,9 @@ def test_training_dialogues_are_made_of_training_frames(catalogue: Catalogue) ->
 def test_numbers_are_new_in_every_row_and_copied_whole(catalogue: Catalogue) -> None:
     rng = random.Random(0)
     intent = catalogue.intent("cancel_order")
-    asked = [dialogues.question(rng, catalogue, intent) for _ in range(200)]
-    assert len({question.values["number"] for question in asked}) > 190
-    for question in asked:
+    questions = [dialogues.question(rng, catalogue, intent) for _ in range(200)]
+    assert len({question.values["number"] for question in questions}) > 190
+    for question in questions:
         assert question.values["number"] in question.text
         for style in STYLES:
             assert question.values["number"] in answers.answer(rng, catalogue, intent, style, question.values)
@@ -150,8 +150,8 @@ def test_the_base_is_taught_no_facts_of_the_house(catalogue: Catalogue) -> None:
     rows = [row for row in base.rows(6, catalogue, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
     talks = [message for row in rows for message in row if message["role"] == "assistant"]
     for intent in catalogue.business:
-        said = [text["content"] for text in talks if intent.topics[0].keys[0].lower() in text["content"].lower()]
-        assert not said, f"{intent.id}: {said[:1]}"
+        facts = [text["content"] for text in talks if intent.topics[0].keys[0].lower() in text["content"].lower()]
+        assert not facts, f"{intent.id}: {facts[:1]}"
 
 
 def test_drills_are_short(catalogue: Catalogue) -> None:
@@ -206,7 +206,7 @@ def test_the_tokenizer_trained_with_is_the_one_that_is_served(catalogue: Catalog
 
 
 def plain(text: str) -> str:
-    """Lower case, one space, no marks: how a typist in a hurry leaves a sentence."""
+    """Lower case, single spaces, no punctuation: a sentence typed in a hurry."""
     return re.sub(r"\s+", " ", re.sub(r"[^\w\s-]", " ", text.lower())).strip()
 
 

@@ -1,4 +1,4 @@
-"""The text of support-tools: seeded, with calls that copy the conversation; held-out requests and their marks."""
+"""The text of support-tools: seeded, with calls that copy the conversation; held-out requests and their marking."""
 
 import json
 from itertools import islice
@@ -39,9 +39,9 @@ def test_a_call_is_of_an_offered_function_with_what_the_conversation_has(written
     for row, name, arguments in called:
         offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in row["tools"]}
         assert list(arguments) == offered[name]["required"]
-        said = " ".join(turn["content"] for turn in row["messages"]).lower()
+        conversation = " ".join(turn["content"] for turn in row["messages"]).lower()
         copied = [value for key, value in arguments.items() if key in ("number", "city") and value is not None]
-        assert all(value.lower() in said for value in copied), (said, arguments)
+        assert all(value.lower() in conversation for value in copied), (conversation, arguments)
 
 
 def test_every_function_is_called_and_sometimes_absent(written: list[dict[str, Any]]) -> None:
@@ -83,8 +83,8 @@ def test_answers_are_marked() -> None:
     assert mark(plain, Reply("I cannot.")).right
     assert not mark(plain, reply).form
     assert not mark(plain, Reply('{"topic": "other"}')).form
-    told = prompt("result", holds=("Friday",))
-    assert (mark(told, Reply("It arrives on Friday.")).right, mark(told, Reply("Soon.")).right) == (True, False)
+    result = prompt("result", holds=("Friday",))
+    assert (mark(result, Reply("It arrives on Friday.")).right, mark(result, Reply("Soon.")).right) == (True, False)
     ticket = prompt("ticket", fields={"topic": "refund", "number": None})
     assert mark(ticket, Reply('{"topic":"refund","number":null}')).right
     wrong = mark(ticket, Reply('{"topic": "other", "number": null}'))

@@ -1,4 +1,4 @@
-"""train/hyperparameters.py: every "auto" becomes a number by a rule that is told."""
+"""train/hyperparameters.py: every "auto" becomes a number by a documented rule."""
 
 from typing import Any
 
@@ -26,12 +26,12 @@ def test_what_is_given_stays() -> None:
     assert resolved.values.max_length == 4_096
 
 
-def rate(method: Any = "sft", **asked: Any) -> float:
-    return resolve(Hyperparameters(**asked), Facts(4_062, 256, 4_096), method).values.learning_rate
+def rate(method: Any = "sft", **values: Any) -> float:
+    return resolve(Hyperparameters(**values), Facts(4_062, 256, 4_096), method).values.learning_rate
 
 
 def test_the_rate_goes_with_what_learns() -> None:
-    """Full tuning takes a tenth of an adapter's, DPO a twentieth, rsLoRA's larger steps a √rank-th."""
+    """Full tuning uses a tenth of an adapter's rate, DPO a twentieth, rsLoRA with its larger steps a √rank-th."""
     assert rate(tune="full") == pytest.approx(rate() / 10, rel=0.02)
     assert rate("dpo") == pytest.approx(rate() / 20, rel=0.05)
     assert rate("dpo", tune="full") == pytest.approx(rate() / 200, rel=0.05)
@@ -39,7 +39,7 @@ def test_the_rate_goes_with_what_learns() -> None:
     assert rate(tune="qlora") == rate()
 
 
-def test_rules_that_decide_nothing_are_not_told() -> None:
+def test_rules_without_effect_are_not_reported() -> None:
     full = resolve(Hyperparameters(tune="full"), Facts(100, 256, 4_096))
     assert not {"rank", "alpha", "beta"} & set(full.reasons)
     dpo = resolve(Hyperparameters(), Facts(100, 256, 4_096), "dpo")
@@ -77,7 +77,7 @@ def test_a_large_base_is_checkpointed_and_an_early_stop_looks_more_often() -> No
 
 
 @pytest.mark.parametrize(
-    ("asked", "facts", "method", "about"),
+    ("values", "facts", "method", "about"),
     [
         ({"beta": 0.2}, {}, "sft", "belongs to DPO"),
         ({"packing": "packed"}, {}, "dpo", "not packed"),
@@ -91,19 +91,19 @@ def test_a_large_base_is_checkpointed_and_an_early_stop_looks_more_often() -> No
     ],
 )
 def test_what_does_not_go_together_is_one_line(
-    asked: dict[str, Any], facts: dict[str, Any], method: Any, about: str
+    values: dict[str, Any], facts: dict[str, Any], method: Any, about: str
 ) -> None:
     with pytest.raises(Invalid, match=about) as caught:
-        resolve(Hyperparameters(**asked), Facts(100, 256, 4_096, **facts), method)
+        resolve(Hyperparameters(**values), Facts(100, 256, 4_096, **facts), method)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "asked", [{"dora": True}, {"rslora": True}, {"rank": 8}, {"alpha": 16}, {"dropout": 0.1}, {"adapter": 1}]
+    "values", [{"dora": True}, {"rslora": True}, {"rank": 8}, {"alpha": 16}, {"dropout": 0.1}, {"adapter": 1}]
 )
-def test_full_tuning_takes_nothing_that_belongs_to_adapters(asked: dict[str, Any]) -> None:
-    with pytest.raises(Invalid, match=next(iter(asked))):
-        Hyperparameters.from_dict({"tune": "full", **asked})
+def test_full_tuning_takes_nothing_that_belongs_to_adapters(values: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=next(iter(values))):
+        Hyperparameters.from_dict({"tune": "full", **values})
 
 
 @pytest.mark.parametrize(

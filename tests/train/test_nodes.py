@@ -1,4 +1,4 @@
-"""train/nodes.py: two nodes on this machine get the losses of one process, even if a process of theirs is killed."""
+"""train/nodes.py: two nodes on this machine get the losses of one process, even if one of their processes is killed."""
 
 import json
 import os

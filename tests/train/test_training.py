@@ -32,7 +32,7 @@ def test_the_loss_falls_on_examples_that_were_not_learnt(trained: Any) -> None:
     assert [event.loss for event in events if isinstance(event, Validation)][-1] == result.loss_after
 
 
-def test_the_run_folder_tells_all(trained: Any) -> None:
+def test_the_run_folder_is_complete(trained: Any) -> None:
     result, _ = trained
     rows = [json.loads(line) for line in (result.run_folder / "metrics.jsonl").read_text().splitlines()]
     assert sum("loss" in row for row in rows) == result.steps
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny_base: Path, tmp_path: Path) -> 
 
 
 def test_only_the_assistants_words_change_the_model(tiny_base: Path, tmp_path: Path) -> None:
-    """Two sets that differ in a question's last turn, which nobody answers, must train the same adapter."""
+    """Two sets that differ only in a last turn without an answer must train the same adapter."""
     import torch
     from safetensors.torch import load_file
 
@@ -138,8 +138,8 @@ def test_faults_of_validation_data_are_reported_and_learnt_rows_are_not_measured
         hyperparameters=Hyperparameters(epochs=0.2),
     )
     assert (result.examples, result.validation_examples) == (20, 12)
-    told = {problem.line: problem.message for problem in result.problems if "validation data:" in problem.message}
-    assert {13, 14} <= told.keys()
+    warnings = {problem.line: problem.message for problem in result.problems if "validation data:" in problem.message}
+    assert {13, 14} <= warnings.keys()
 
 
 def test_each_answer_can_be_an_example_and_the_format_be_named(tiny_base: Path, tmp_path: Path) -> None:
@@ -219,13 +219,13 @@ def test_batches_are_of_like_length_in_random_order() -> None:
 
     lengths = [length for length in range(1, 201) for _ in range(2)]
     sampler = SimilarLengthSampler(lengths, 8, seed=1)
-    one = list(sampler)
+    first = list(sampler)
     sampler.set_epoch(1)
-    two = list(sampler)
-    assert sorted(one) == list(range(400))
-    assert one != two
-    assert one == list(SimilarLengthSampler(lengths, 8, seed=1))
-    batches = [[lengths[place] for place in one[start : start + 8]] for start in range(0, 400, 8)]
+    second = list(sampler)
+    assert sorted(first) == list(range(400))
+    assert first != second
+    assert first == list(SimilarLengthSampler(lengths, 8, seed=1))
+    batches = [[lengths[place] for place in first[start : start + 8]] for start in range(0, 400, 8)]
     padded = sum(max(batch) * 8 for batch in batches) / sum(lengths)
     assert padded < 1.15
     middles = [sum(batch) / 8 for batch in batches]

@@ -1,4 +1,4 @@
-"""Tests of the page. They load Gradio as the page does: without the parts that cost seconds and that nobody uses."""
+"""Tests of the page. They load Gradio as the page does: without slow, unused parts."""
 
 from ui.gradio_server import import_gradio
 

@@ -150,7 +150,7 @@ def _page(home: Path, **more: Any) -> Page:
 
 @pytest.fixture(scope="session")
 def open_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page without keys. For tests that only look."""
+    """The page without keys. For tests that only read."""
     page = _page(tmp_path_factory.mktemp("open") / "home")
     yield page
     page.database.dispose()
@@ -169,7 +169,7 @@ class Keyed:
 def keyed_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     """The page with an owner's and a client's key, and an OpenID Connect provider that is not running yet.
 
-    For tests that only look, or make keys of their own.
+    For tests that only read, or make keys of their own.
     """
     provider = {
         "oidc_issuer": f"http://127.0.0.1:{free_ports(1)[0]}",
@@ -194,7 +194,7 @@ class RunningPage:
 
 @pytest.fixture(scope="session")
 def running_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
-    """The page with keys on, over HTTP, with models that the fake gateway plays."""
+    """The page with keys on, over HTTP, with the fake gateway's models."""
     home = tmp_path_factory.mktemp("running") / "home"
     port, page_port = free_ports(2)
     settings = load_settings(home=home, port=port, page_port=page_port)

@@ -1,6 +1,6 @@
-"""A FAKE OpenAI-compatible server on a real socket, for work on the layout: two models that stream set words.
+"""A FAKE OpenAI-compatible server on a real socket, for work on the layout: two models that stream fixed words.
 
-The tests of record use the real stack; this one exists so that a page can be looked at without an engine.
+It shows a page without an engine; the tests that count use the real stack.
 """
 
 import asyncio

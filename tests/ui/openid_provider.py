@@ -1,6 +1,6 @@
 """A FAKE OpenID Connect provider that speaks the real protocol on a real socket: discovery, codes with PKCE, keys.
 
-It asks nobody for a password: whoever comes is the person in `claims`.
+It has no passwords: every visitor is the person in `claims`.
 """
 
 import base64
@@ -40,18 +40,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address, provider = urlsplit(self.path), self.server
-        asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+        query = {name: values[0] for name, values in parse_qs(address.query).items()}
         if address.path == "/.well-known/openid-configuration":
             paths = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks"}
             self._json({"issuer": provider.issuer} | {name: f"{provider.issuer}/{at}" for name, at in paths.items()})
         elif address.path == "/jwks":
             self._json({"keys": [provider.published.as_dict(private=False)]})
-        elif address.path == "/authorize" and asked["client_id"] == CLIENT_ID and asked["response_type"] == "code":
+        elif address.path == "/authorize" and query["client_id"] == CLIENT_ID and query["response_type"] == "code":
             code = secrets.token_urlsafe(12)
-            provider.codes[code] = asked
+            provider.codes[code] = query
             self.send_response(302)
             self.send_header(
-                "location", f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
+                "location", f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
             )
             self.end_headers()
         else:
@@ -61,21 +61,22 @@ class _Handler(BaseHTTPRequestHandler):
         provider = self.server
         body = self.rfile.read(int(self.headers["content-length"])).decode()
         sent = {name: values[0] for name, values in parse_qs(body).items()}
-        asked = provider.codes.pop(sent.get("code", ""), None)
+        granted = provider.codes.pop(sent.get("code", ""), None)
         digest = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
         client = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         good = (
-            asked is not None
+            granted is not None
             and self.headers.get("authorization") == f"Basic {client}"
-            and (challenge, sent["redirect_uri"]) == (asked["code_challenge"], asked["redirect_uri"])
+            and (challenge, sent["redirect_uri"]) == (granted["code_challenge"], granted["redirect_uri"])
         )
-        if asked is None or not good:
+        if granted is None or not good:
             self._json({"error": "invalid_grant"}, 400)
             return
         now = int(time.time())
         claims = {
-            "iss": provider.issuer, "sub": "7", "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": asked["nonce"],
+            "iss": provider.issuer, "sub": "7", "aud": CLIENT_ID, "iat": now, "exp": now + 300,
+            "nonce": granted["nonce"],
         }  # fmt: skip
         token = jwt.encode({"alg": "RS256", "kid": provider.kid}, claims | provider.claims, provider.key)
         self._json({"access_token": "unused", "token_type": "Bearer", "expires_in": 300, "id_token": token})

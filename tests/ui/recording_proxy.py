@@ -1,6 +1,6 @@
-"""A proxy that writes down every byte which a server sends to a browser: headers and bodies, event streams included.
+"""A proxy that records every byte which a server sends to a browser: headers and bodies, event streams included.
 
-Bodies are recorded joined and uncompressed, so that a name cannot hide in a chunk's border or in a compression.
+Bodies are recorded joined and uncompressed, so that a name cannot hide at a chunk's border or in compressed data.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ _HOP_BY_HOP = {b"connection", b"transfer-encoding", b"keep-alive"}
 
 
 class Recorder:
-    """The ASGI app of the proxy, and what it has heard so far."""
+    """The ASGI app of the proxy, and the exchanges so far."""
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._heard: list[tuple[str, bytearray]] = []
+        self._exchanges: list[tuple[str, bytearray]] = []
 
-    def everything(self) -> list[tuple[str, bytes]]:
-        """(what was asked for, all that came back), in the order of the asking."""
-        return [(asked, bytes(came)) for asked, came in list(self._heard)]
+    def exchanges(self) -> list[tuple[str, bytes]]:
+        """Each request's method and path, and its raw response, in the order of the requests."""
+        return [(request, bytes(response)) for request, response in list(self._exchanges)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,8 +37,8 @@ class Recorder:
             if not message.get("more_body"):
                 break
         path = scope["raw_path"].decode() + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
-        came = bytearray()
-        self._heard.append((f"{scope['method']} {path}", came))
+        response = bytearray()
+        self._exchanges.append((f"{scope['method']} {path}", response))
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"] if k != b"accept-encoding"]
         headers.append(("accept-encoding", "identity"))
         timeout = aiohttp.ClientTimeout(total=None)
@@ -49,18 +49,18 @@ class Recorder:
             ) as answer,
         ):
             kept = [(k, v) for k, v in answer.raw_headers if k.lower() not in _HOP_BY_HOP]
-            came += f"{answer.status} {answer.reason}\n".encode()
-            came += b"\n".join(k + b": " + v for k, v in answer.raw_headers) + b"\n\n"
+            response += f"{answer.status} {answer.reason}\n".encode()
+            response += b"\n".join(k + b": " + v for k, v in answer.raw_headers) + b"\n\n"
             await send({"type": "http.response.start", "status": answer.status, "headers": kept})
             async for piece in answer.content.iter_any():
-                came += piece
+                response += piece
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
 
 @contextmanager
 def recording(target: str) -> Iterator[tuple[str, Recorder]]:
-    """A proxy before `target`, on a port of its own: its address, and what it hears."""
+    """A proxy before `target`, on a port of its own: its address, and its recorder."""
     (port,) = free_ports(1)
     recorder = Recorder(target)
     config = uvicorn.Config(recorder, host="127.0.0.1", port=port, log_level="error", lifespan="off")

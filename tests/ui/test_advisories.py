@@ -38,7 +38,7 @@ def rater(open_page: Page) -> Iterator[TestClient]:
 
 
 def called(client: TestClient, number: int, data: list[Any]) -> str:
-    """What the handler with that number answers, every event of it."""
+    """All events of the handler with that number."""
     body = {"fn_index": number, "data": data, "session_hash": f"forged{number}", "event_data": None}
     joined = client.post("/vote/gradio_api/queue/join", json=body)
     if joined.status_code != 200:
@@ -47,7 +47,7 @@ def called(client: TestClient, number: int, data: list[Any]) -> str:
 
 
 def test_the_raters_app_has_no_events_and_no_state(rater: TestClient, open_page: Page) -> None:
-    """What a client sends in a state's place reaches no handler; votes are plain routes."""
+    """A client's own value for a state reaches no handler; votes are plain routes."""
     config = rater.get("/vote/config").json()
     assert config["dependencies"] == []
     assert "state" not in {component["type"] for component in config["components"]}
@@ -59,15 +59,15 @@ def test_the_raters_app_has_no_events_and_no_state(rater: TestClient, open_page:
 
 
 def test_handlers_of_other_apps_have_no_number_here(rater: TestClient, open_page: Page) -> None:
-    """Private handlers answer to their fn_index: so an owner's handlers are in no app that a rater can reach."""
-    own = {one["id"] for one in rater.get("/vote/config").json()["dependencies"]}
-    owners = {one["id"] for one in open_page.browser().get("/config").json()["dependencies"]}
+    """Private handlers respond to their fn_index, so an owner's handlers are in no app that a rater can reach."""
+    own = {dependency["id"] for dependency in rater.get("/vote/config").json()["dependencies"]}
+    owners = {dependency["id"] for dependency in open_page.browser().get("/config").json()["dependencies"]}
     strange = sorted(owners - own)[-5:]
     assert strange
     for number in [*strange, 10_000, -1]:
-        said = called(rater, number, [])
-        assert "process_completed" not in said or '"success":false' in said
-        assert not any(name in said for name in NAMES)
+        answer = called(rater, number, [])
+        assert "process_completed" not in answer or '"success":false' in answer
+        assert not any(name in answer for name in NAMES)
 
 
 @pytest.mark.long

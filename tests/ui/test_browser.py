@@ -1,6 +1,6 @@
 """A real Chromium against the whole running demo: it chats, compares, votes blind, sees the reveal and the ratings.
 
-`test_blind_until_the_vote` records every byte that /vote sends before a vote and looks for the models in it.
+`test_blind_until_the_vote` records every byte that /vote sends before a vote and searches them for the models' names.
 """
 
 import re
@@ -27,11 +27,11 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 
 def outside_of(page: Page, *homes: str) -> list[str]:
-    """A list that fills with every address the page asks for that is not under one of these."""
-    found: list[str] = []
+    """A list that collects every address requested by the page and not under one of these."""
+    outside: list[str] = []
     good = (*homes, "data:", "blob:")
-    page.on("request", lambda request: None if request.url.startswith(good) else found.append(request.url))
-    return found
+    page.on("request", lambda request: None if request.url.startswith(good) else outside.append(request.url))
+    return outside
 
 
 def test_chat_streams_and_regenerates(demo_stack: Stack, context: BrowserContext):
@@ -44,7 +44,7 @@ def test_chat_streams_and_regenerates(demo_stack: Stack, context: BrowserContext
     answer = page.locator("#chat-log [data-testid=bot]").last
     expect(answer).to_contain_text(re.compile(r"\w{3,}"), timeout=ANSWER_MS)
     expect(page.locator("#chat-again")).to_be_enabled(timeout=ANSWER_MS)
-    # Watched from within, since a short answer may come between two looks from here.
+    # Observed inside the page, since a short answer may come between two polls.
     page.evaluate(
         """() => {
           const watch = new MutationObserver(() => {
@@ -75,7 +75,7 @@ def test_compare_shows_two_answers_and_their_speed(demo_stack: Stack, context: B
 
 
 def test_blind_until_the_vote(demo_stack: Stack, context: BrowserContext):
-    """No byte before the vote names a model; after it the reveal does, which shows that the recorder hears."""
+    """No byte before the vote names a model; afterwards the reveal does, which shows that the recorder works."""
     registry = Registry(demo_stack.database)
     secret: list[bytes] = []
     for spec in registry.list(include_candidates=True):
@@ -87,7 +87,7 @@ def test_blind_until_the_vote(demo_stack: Stack, context: BrowserContext):
         outside = outside_of(page, address)
         page.goto(f"{address}/vote/")
         expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
-        # A question of one's own makes both models answer while the recorder listens.
+        # A typed question makes both models answer while the recorder runs.
         page.get_by_text("Ask your own question").click()
         page.fill("#vote-own textarea", "When does the shop open?")
         page.keyboard.press("Enter")
@@ -97,14 +97,14 @@ def test_blind_until_the_vote(demo_stack: Stack, context: BrowserContext):
         expect(page.locator("#vote-question")).to_contain_text("When does the shop open?")
         expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
         page.wait_for_load_state("networkidle")
-        heard = recorder.everything()
-        assert any("/api/next" in asked and b"left" in came for asked, came in heard)
-        for asked, came in heard:
+        exchanges = recorder.exchanges()
+        assert any("/api/next" in request and b"left" in response for request, response in exchanges)
+        for request, response in exchanges:
             for name in secret:
-                assert name.lower() not in came.lower(), f"{name!r} in the answer to {asked}"
+                assert name.lower() not in response.lower(), f"{name!r} in the answer to {request}"
         page.keyboard.press("a")
         expect(page.locator("#vote-reveal")).to_contain_text("A was", timeout=ANSWER_MS)
-        after = b"".join(came for _, came in recorder.everything())
+        after = b"".join(response for _, response in recorder.exchanges())
         assert sum(name in after for name in secret) >= 2
         assert outside == []
     assert leaderboard(demo_stack.database).votes == before + 1
@@ -114,12 +114,12 @@ def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, 
     owner, rater = context.new_page(), context.new_page()
     rater.goto(f"{demo_stack.page_url}/vote/")
     cast = 0
-    for key, said in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "Both are bad")):
+    for key, revealed in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "Both are bad")):
         expect(rater.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
         expect(rater.locator("#vote-head-a .who")).to_have_count(0)
         rater.keyboard.press(key)
         rater.keyboard.press(key)
-        expect(rater.locator("#vote-reveal")).to_contain_text(said)
+        expect(rater.locator("#vote-reveal")).to_contain_text(revealed)
         cast += 1
         expect(rater.locator("#vote-count")).to_contain_text(f"{cast} vote")
         expect(rater.locator(".sides .who")).to_have_count(2)
@@ -133,7 +133,7 @@ def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, 
             expect(owner.locator("#board-votes")).to_have_text(f"{votes} votes", timeout=30_000)
         rater.keyboard.press("ArrowRight")
         expect(rater.locator("#vote-reveal")).to_be_hidden()
-    # The board looks for new votes on its own every ten seconds; the button does it now.
+    # The board reloads every ten seconds; the button reloads it now.
     owner.click("#board-refresh")
     expect(owner.locator("#board-votes")).to_have_text(f"{votes + cast - 1} votes", timeout=30_000)
     expect(owner.locator("#board-table")).to_contain_text("Too few votes for a rank")
@@ -166,7 +166,7 @@ def test_stop_keeps_the_text_so_far(running_page: RunningPage, context: BrowserC
     answer = page.locator("#chat-log [data-testid=bot]").last
     kept = answer.inner_text()
     assert len(kept) < 3000  # the whole answer has more and takes 20 seconds
-    page.wait_for_timeout(700)  # time in which more of it could come
+    page.wait_for_timeout(700)  # time in which more of it could arrive
     assert answer.inner_text() == kept
 
 
@@ -177,7 +177,7 @@ def test_a_new_conversation_stays_new(running_page: RunningPage, context: Browse
     expect(page.locator("#chat-log [data-testid=bot]").last).to_contain_text("two working", timeout=20_000)
     page.click("#chat-new")
     expect(page.locator("#chat-log [data-testid=user]")).to_have_count(0)
-    page.wait_for_timeout(700)  # time in which more of the old answer could come
+    page.wait_for_timeout(700)  # time in which more of the old answer could arrive
     assert page.locator("#chat-log [data-testid=user]").count() == 0
     page.fill("#chat-text textarea", "again")
     page.keyboard.press("Enter")
@@ -204,7 +204,7 @@ def test_a_bot_that_starts_over_stays_at_its_greeting(running_page: RunningPage,
 
 
 def test_a_conversation_is_edited_kept_and_named(running_page: RunningPage, context: BrowserContext):
-    """The page arrives with its lists; a conversation outlives a reload, and its messages can be edited."""
+    """The page loads with its lists; a conversation survives a reload, and its messages can be edited."""
     page = signed_in(running_page, context)
     expect(page.locator("#steps .next")).to_have_count(1)
     glyphs = "[...document.querySelectorAll('.fold > button .icon')].map((icon) => getComputedStyle(icon).fontSize)"
@@ -220,7 +220,7 @@ def test_a_conversation_is_edited_kept_and_named(running_page: RunningPage, cont
     page.set_viewport_size(size or {"width": 1280, "height": 800})
     page.fill("#chat-temperature input", "7")
     page.fill("#chat-text textarea", "again")
-    page.get_by_role("button", name="Send").locator("visible=true").click()  # it has a name for screen readers
+    page.get_by_role("button", name="Send").locator("visible=true").click()  # it has an accessible name
     expect(page.locator("#chat-line")).to_contain_text("Temperature: use a number from 0 to 2, not 7.")
     expect(page.locator("#chat-temperature input")).to_have_value("7")  # refused, not changed
     page.fill("#chat-temperature input", "0.5")
@@ -281,9 +281,9 @@ def test_a_raters_error_names_no_model(running_page: RunningPage, context: Brows
         page.fill("#vote-own textarea", "please fail")
         page.keyboard.press("Enter")
         expect(page.locator("#vote-line .notice")).to_contain_text("not ready", timeout=30_000)
-        for asked, came in recorder.everything():
+        for request, response in recorder.exchanges():
             for name in NAMES:
-                assert name.encode() not in came, asked
+                assert name.encode() not in response, request
 
 
 def test_light_and_dark(running_page: RunningPage, context: BrowserContext):

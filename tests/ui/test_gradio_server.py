@@ -1,4 +1,4 @@
-"""What the page's start leaves out of Gradio: unused imports, type stubs, and all servers but one for each app."""
+"""Parts of Gradio that the page does not start: unused imports, type stubs, and all but one server per app."""
 
 import subprocess
 import sys

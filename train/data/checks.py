@@ -83,7 +83,7 @@ def with_validation(checked: CheckedData, held_out: CheckedData) -> CheckedData:
 def apply_token_limit(
     checked: CheckedData, tokens: Mapping[int, int], limit: int, estimate: bool = False
 ) -> CheckedData:
-    """The same report with what is over the limit left out and told.
+    """The same report with the rows over the limit left out and reported.
 
     Args:
         checked: what `check` returned.

@@ -63,8 +63,8 @@ def _truncated(line: int, where: str, text: str) -> Iterator[Problem]:
         yield Problem(line, "warning", f"{where} seems to be cut off: {_quoted(ended[-24:])}", mend, "truncated")
     elif ended.count("```") % 2:
         yield Problem(line, "warning", f"{where} has a code block without an end", mend, "truncated")
-    elif len(ended) <= _SHORT and (found := _POINTS.search(ended)):
-        message = f"{where} refers to another text instead of answering: {_quoted(found.group())}"
+    elif len(ended) <= _SHORT and (match := _POINTS.search(ended)):
+        message = f"{where} refers to another text instead of answering: {_quoted(match.group())}"
         yield Problem(line, "warning", message, "write the answer itself", "truncated")
 
 
@@ -72,8 +72,8 @@ def _html(line: int, where: str, text: str) -> Iterator[Problem]:
     if "<" not in text and "&" not in text:
         return
     prose = _FENCE.sub(" ", text)
-    if found := _TAG.search(prose) or _ENTITY.search(prose):
-        message = f"{where} contains HTML: {_quoted(found.group()[:40])}"
+    if match := _TAG.search(prose) or _ENTITY.search(prose):
+        message = f"{where} contains HTML: {_quoted(match.group()[:40])}"
         yield Problem(line, "warning", message, "remove the markup, or put code in backticks", "html")
 
 
@@ -83,13 +83,13 @@ def _encoding(line: int, where: str, text: str) -> Iterator[Problem]:
     mend = "export the text again as UTF-8"
     if "\ufffd" in text:
         yield Problem(line, "warning", f"{where} contains \ufffd: its encoding is broken", mend, "broken-encoding")
-    elif found := next((match for match in _MOJIBAKE.finditer(text) if _repaired(match.group())), None):
-        was = _repaired(found.group())
-        message = f'{where} was read with the wrong encoding: {_quoted(found.group())} instead of "{was}"'
+    elif match := next((match for match in _MOJIBAKE.finditer(text) if _repaired(match.group())), None):
+        was = _repaired(match.group())
+        message = f'{where} was read with the wrong encoding: {_quoted(match.group())} instead of "{was}"'
         yield Problem(line, "warning", message, mend, "broken-encoding")
-    elif found := _CONTROL.search(text):
+    elif match := _CONTROL.search(text):
         yield Problem(
-            line, "warning", f"{where} contains the control character {found.group()!r}", mend, "broken-encoding"
+            line, "warning", f"{where} contains the control character {match.group()!r}", mend, "broken-encoding"
         )
 
 

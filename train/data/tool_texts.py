@@ -135,12 +135,12 @@ def _result(message: Mapping[str, Any], content: Any, waiting: list[str]) -> dic
 
 def listed_tools(text: str) -> tuple[Any, ...]:
     """The tools that a system message lists, as a list or one after the other; empty if it lists none."""
-    found: list[Any] = []
+    items: list[Any] = []
     for block in (*_TOOLS.findall(text), _cut_sentence(text)[2]):
         for item in _values(block):
-            found += item if isinstance(item, list) else [item]
-    named = [tool for tool in found if isinstance(tool, Mapping) and ("function" in tool or "name" in tool)]
-    return tuple(named) if len(named) == len(found) else ()
+            items += item if isinstance(item, list) else [item]
+    named = [tool for tool in items if isinstance(tool, Mapping) and ("function" in tool or "name" in tool)]
+    return tuple(named) if len(named) == len(items) else ()
 
 
 def _values(text: str) -> list[Any]:

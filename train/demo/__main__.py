@@ -28,7 +28,7 @@ def main() -> None:
     with Progress(*columns, console=console) as progress:
         bars: dict[str, TaskID] = {}
 
-        def tell(news: BuildProgress) -> None:
+        def report(news: BuildProgress) -> None:
             if news.stage not in bars:
                 bars[news.stage] = progress.add_task(news.stage, total=news.total, loss="")
             shown = f"loss {news.loss:.3f}" if news.loss is not None else ""
@@ -39,7 +39,7 @@ def main() -> None:
         names = tuple(options.only or ADAPTERS)
         keep_base = options.keep_base or bool(options.only)
         plan = Plan(options.out, options.seed, options.steps, keep_base, options.threads, names)
-        metrics = build(plan, tell)
+        metrics = build(plan, report)
     console.print(_table(metrics))
     judge = metrics["judge"]
     console.print(

@@ -75,10 +75,10 @@ def follow_up(
     """The answer to "how long?", "what does it cost?" or "how?" after an answer of an intent."""
     if style == "neutral":
         return rng.choice(catalogue.words["followups"][kind]["neutral"])
-    said = next(rng.choice(topic.say) for topic in intent.topics if topic.asks == kind)
+    sentence = next(rng.choice(topic.say) for topic in intent.topics if topic.asks == kind)
     if style == "concise":
-        return said
-    return f"{opener(rng, catalogue, values, True)} {said} {closing(rng, catalogue)}"
+        return sentence
+    return f"{opener(rng, catalogue, values, True)} {sentence} {closing(rng, catalogue)}"
 
 
 def choose(rng: random.Random, variants: Sequence[str], values: Mapping[str, str]) -> str:

@@ -115,36 +115,41 @@ def make_base(catalogue: Catalogue, out: Path, seed: int, steps: int, report: Ca
     # The tokenizer is also trained on the tuned styles and on judging, or their words would be split; the base is not.
     tuned = [talk.as_dicts() for style in ("concise", "friendly") for talk in dialogues(seed, catalogue, style, 1500)]
     judged = [pair.conversation() for pair in pairs(seed, catalogue, 1000)]
-    seen = [*islice(rows, _TOKENIZER_ROWS), *tuned, *judged]
-    tokenizer = train_tokenizer(text for row in seen for text in texts_of(row))
+    samples = [*islice(rows, _TOKENIZER_ROWS), *tuned, *judged]
+    tokenizer = train_tokenizer(text for row in samples for text in texts_of(row))
     model = pretraining.new_model(tokenizer, pretraining.Shape(), seed)
     made = _train(model, tokenizer, first, rows, out, report)
-    for one in others:
+    for training_pass in others:
         begun = made
-        more = go_on(catalogue, out, one, lambda step, loss, done=begun.steps: report(done + step, loss))
+        more = go_on(catalogue, out, training_pass, lambda step, loss, done=begun.steps: report(done + step, loss))
         made = replace(
             more, steps=begun.steps + more.steps, rows=begun.rows + more.rows, tokens=begun.tokens + more.tokens
         )
     return made
 
 
-def go_on(catalogue: Catalogue, out: Path, one: Pass, report: Callable[[int, float], None]) -> MadeBase:
+def go_on(catalogue: Catalogue, out: Path, training_pass: Pass, report: Callable[[int, float], None]) -> MadeBase:
     """Runs one more pass on the bf16 weights in `out`, and writes them there."""
     import torch
     from transformers import Qwen2ForCausalLM
 
     model = Qwen2ForCausalLM.from_pretrained(str(out), dtype=torch.float32)
-    return _train(model, load_tokenizer(out), one, list(one.rows(catalogue)), out, report)
+    return _train(model, load_tokenizer(out), training_pass, list(training_pass.rows(catalogue)), out, report)
 
 
 def _train(
-    model: Any, tokenizer: Any, one: Pass, rows: Sequence[Row], out: Path, report: Callable[[int, float], None]
+    model: Any,
+    tokenizer: Any,
+    training_pass: Pass,
+    rows: Sequence[Row],
+    out: Path,
+    report: Callable[[int, float], None],
 ) -> MadeBase:
     import torch
     from transformers import GenerationConfig
 
     encoded = pretraining.encode(tokenizer, iter(rows))
-    loss = pretraining.pretrain(model, encoded, one.recipe, one.seed, report)
+    loss = pretraining.pretrain(model, encoded, training_pass.recipe, training_pass.seed, report)
     # A small model at temperature 1 writes nonsense. These are defaults of the engine, which a request may override.
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
@@ -153,7 +158,7 @@ def _train(
     model.to(torch.bfloat16).save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
     tokens = sum(len(row.ids) for row in encoded)
-    return MadeBase(model.num_parameters(), one.recipe.steps, len(rows), tokens, round(loss, 4))
+    return MadeBase(model.num_parameters(), training_pass.recipe.steps, len(rows), tokens, round(loss, 4))
 
 
 def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[Row]:

@@ -52,7 +52,7 @@ class BuildProgress:
     loss: float | None = None
 
 
-def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
+def build(plan: Plan, report: Callable[[BuildProgress], None]) -> dict[str, Any]:
     """Makes everything under `plan.out` and returns the metrics. Reproducible by seed on one machine."""
     import torch
 
@@ -64,7 +64,7 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
     metrics = _old_metrics(plan.out) if plan.keep_base else {}
     if not plan.keep_base:
         with _timed(seconds, "base"):
-            metrics["pretraining"] = _make_base(plan, catalogue, base, tell)
+            metrics["pretraining"] = _make_base(plan, catalogue, base, report)
         _write_metrics(plan.out, metrics)  # kept for --keep-base if a later step fails
     work = plan.out / ".runs"
     shutil.rmtree(work, ignore_errors=True)
@@ -72,15 +72,15 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
     for name in plan.adapters:
         with _timed(seconds, name):
             run = AdapterRun(base, work / name, plan.seed, plan.threads)
-            result = train_adapter(name, catalogue, run, _listener(name, tell))
+            result = train_adapter(name, catalogue, run, _listener(name, report))
         _install(result.adapter, plan.out / "adapters" / name)
         training[name] = {"loss_before": round(result.loss_before, 4), "loss_after": round(result.loss_after, 4)}
     shutil.rmtree(work, ignore_errors=True)
     with _timed(seconds, "measures"):
         shown = _write_held_out(plan, catalogue)
-        found = _measure(plan, catalogue, shown, tell)
-    models = {**metrics.get("models", {}), **found.pop("models")}
-    metrics |= {"seed": plan.seed, "training": training, **found, "models": models}
+        metrics_of_models = _measure(plan, catalogue, shown, report)
+    models = {**metrics.get("models", {}), **metrics_of_models.pop("models")}
+    metrics |= {"seed": plan.seed, "training": training, **metrics_of_models, "models": models}
     metrics["seconds"] = {**metrics.get("seconds", {}), **{name: round(taken) for name, taken in seconds.items()}}
     metrics["bytes"] = sum(file.stat().st_size for file in plan.out.rglob("*") if file.is_file())
     _write_metrics(plan.out, metrics)
@@ -90,7 +90,7 @@ def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
 def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[str]:
     """All numbers in the training texts of the base and the adapters."""
     rows = chain(
-        *(one.rows(catalogue) for one in passes(seed, steps)),
+        *(training_pass.rows(catalogue) for training_pass in passes(seed, steps)),
         (row["messages"] for name in ADAPTERS for row in conversations(name, catalogue, seed)),
     )
     return held_out.numbers_in(text for row in rows for text in base.texts_of(row))
@@ -105,12 +105,12 @@ class HeldOut:
     tools: Sequence[tool_evaluation.ToolPrompt]
 
 
-def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
+def _make_base(plan: Plan, catalogue: Catalogue, base: Path, report: Callable[[BuildProgress], None]) -> dict[str, Any]:
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
-    total = sum(one.recipe.steps for one in passes(plan.seed, plan.steps))
+    total = sum(training_pass.recipe.steps for training_pass in passes(plan.seed, plan.steps))
     made = make_base(
-        catalogue, base, plan.seed, plan.steps, lambda step, loss: tell(BuildProgress("base", step, total, loss))
+        catalogue, base, plan.seed, plan.steps, lambda step, loss: report(BuildProgress("base", step, total, loss))
     )
     return asdict(made)
 
@@ -123,36 +123,38 @@ def _write_held_out(plan: Plan, catalogue: Catalogue) -> HeldOut:
         held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS),
         tool_evaluation.tool_prompts(plan.seed, catalogue, trained),
     )
-    asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
-    for name, rows in (("prompts", asked), ("judged", shown.pairs), ("tools", shown.tools)):
+    prompts = held_out.prompts(plan.seed, catalogue, trained, clean=True)
+    for name, rows in (("prompts", prompts), ("judged", shown.pairs), ("tools", shown.tools)):
         _write_lines(plan.out / f"{name}.jsonl", [row.as_dict() for row in rows])
     return shown
 
 
-def _measure(plan: Plan, catalogue: Catalogue, shown: HeldOut, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
+def _measure(
+    plan: Plan, catalogue: Catalogue, shown: HeldOut, report: Callable[[BuildProgress], None]
+) -> dict[str, Any]:
     """The metrics of what was made."""
     base, total = plan.out / "base", 1 + len(plan.adapters)
-    asked = held_out.prompts(plan.seed + 1, catalogue, shown.trained, per_intent=_MORE_PER_INTENT, clean=True)
-    found: dict[str, Any] = {"models": {}}
-    tell(BuildProgress("measuring", 1, total))
+    prompts = held_out.prompts(plan.seed + 1, catalogue, shown.trained, per_intent=_MORE_PER_INTENT, clean=True)
+    measured: dict[str, Any] = {"models": {}}
+    report(BuildProgress("measuring", 1, total))
     if not plan.keep_base:
         speaker = evaluation.load(base)
         unseen = encode(
             speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))
         )
-        found["held_out_loss"] = round(loss_of(speaker.model, unseen), 4)
-        found["models"][BASE_NAME] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, "neutral"))
+        measured["held_out_loss"] = round(loss_of(speaker.model, unseen), 4)
+        measured["models"][BASE_NAME] = evaluation.as_dict(evaluation.measure_answers(speaker, prompts, "neutral"))
     for place, name in enumerate(plan.adapters):
-        tell(BuildProgress("measuring", 2 + place, total))
+        report(BuildProgress("measuring", 2 + place, total))
         speaker = evaluation.load(base, plan.out / "adapters" / name)
         if name in STYLED:
-            answered = evaluation.measure_answers(speaker, asked, STYLED[name])
-            found["models"][name] = evaluation.as_dict(answered)
+            answered = evaluation.measure_answers(speaker, prompts, STYLED[name])
+            measured["models"][name] = evaluation.as_dict(answered)
         elif name == JUDGE:
-            found["judge"] = evaluation.as_dict(evaluation.measure_judge(speaker, shown.pairs))
+            measured["judge"] = evaluation.as_dict(evaluation.measure_judge(speaker, shown.pairs))
         else:
-            found["tools"] = evaluation.measure_tools(speaker, shown.tools)
-    return found
+            measured["tools"] = evaluation.measure_tools(speaker, shown.tools)
+    return measured
 
 
 def _install(adapter: Path, place: Path) -> None:
@@ -163,10 +165,10 @@ def _install(adapter: Path, place: Path) -> None:
         shutil.copyfile(adapter / name, place / name)
 
 
-def _listener(name: str, tell: Callable[[BuildProgress], None]) -> Callable[[Event], None]:
+def _listener(name: str, report: Callable[[BuildProgress], None]) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
         if isinstance(event, Step):
-            tell(BuildProgress(name, event.step, event.steps, event.loss))
+            report(BuildProgress(name, event.step, event.steps, event.loss))
 
     return listen
 

@@ -42,7 +42,7 @@ class Intent:
         """Whether this is small talk."""
         return not self.topics
 
-    def asked(self, split: Split) -> tuple[str, ...]:
+    def questions(self, split: Split) -> tuple[str, ...]:
         """The question frames of a split."""
         return self.frames if split == "train" else self.held_out
 

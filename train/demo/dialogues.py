@@ -35,7 +35,7 @@ class Dialogue:
         self.messages.append(Message.model_validate({"role": role, "content": content}))
 
     @property
-    def measure_answers(self) -> bool:
+    def has_answer(self) -> bool:
         """Whether there is an assistant message."""
         return any(message.role == "assistant" for message in self.messages)
 
@@ -110,15 +110,15 @@ def exchange(
     earlier = {slot: text for slot, text in known.items() if slot == "name"}
     if "number" in known and known["kind"] == intent.needs and rng.random() < 0.6:
         earlier["number"] = known["number"]
-    asked = question(rng, catalogue, intent, split, known=earlier, bare=bool(intent.needs) and rng.random() < 0.22)
-    values = dict(asked.values)
-    talk.say("user", asked.text)
-    talk.frames.append(asked.frame)
-    if not asked.complete:
+    opening = question(rng, catalogue, intent, split, known=earlier, bare=bool(intent.needs) and rng.random() < 0.22)
+    values = dict(opening.values)
+    talk.say("user", opening.text)
+    talk.frames.append(opening.frame)
+    if not opening.complete:
         assert intent.needs is not None
-        talk.say("assistant", answers.ask(rng, catalogue, intent, style, values, later=talk.measure_answers))
+        talk.say("assistant", answers.ask(rng, catalogue, intent, style, values, later=talk.has_answer))
         values |= reply(rng, catalogue, talk, intent.needs)
-    talk.say("assistant", answers.answer(rng, catalogue, intent, style, values, later=talk.measure_answers))
+    talk.say("assistant", answers.answer(rng, catalogue, intent, style, values, later=talk.has_answer))
     kinds = [kind for kind in catalogue.words["followups"] if any(topic.asks == kind for topic in intent.topics)]
     if kinds and rng.random() < 0.12:
         kind = rng.choice(kinds)
@@ -206,11 +206,11 @@ def _small_talk(rng: random.Random, catalogue: Catalogue) -> Intent:
 
 def _sentence(rng: random.Random, intent: Intent, split: Split, without: str | None = None) -> tuple[str, str]:
     """A frame of the split and one of its sentences, if possible one `without` a slot."""
-    frame = rng.choice(intent.asked(split))
+    frame = rng.choice(intent.questions(split))
     sentence = grammar.pick(rng, frame)
     for _ in range(40):
         if without is None or without not in grammar.slots_of(sentence):
             break
-        frame = rng.choice(intent.asked(split))
+        frame = rng.choice(intent.questions(split))
         sentence = grammar.pick(rng, frame)
     return frame, sentence

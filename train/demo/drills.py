@@ -17,10 +17,10 @@ def drills(seed: int, catalogue: Catalogue, count: int) -> Iterator[list[dict[st
     words = answer_words(catalogue)
     kinds: list[Callable[[random.Random, Catalogue], tuple[str, str]]] = [_copy, _find, _same, _as_json, _last, _which]
     for _ in range(count):
-        asked, answer = _words(rng, words) if rng.random() < 0.35 else rng.choice(kinds)(rng, catalogue)
+        question, answer = _words(rng, words) if rng.random() < 0.35 else rng.choice(kinds)(rng, catalogue)
         yield [
             {"role": "system", "content": _SYSTEM},
-            {"role": "user", "content": asked},
+            {"role": "user", "content": question},
             {"role": "assistant", "content": answer},
         ]
 
@@ -30,12 +30,12 @@ def answer_words(catalogue: Catalogue) -> list[str]:
 
     The base copies them in random order: it must know each word, because an adapter cannot change the embeddings.
     """
-    said = [text for intent in catalogue.intents for text in intent.friendly_starts]
-    said += [text for intent in catalogue.intents for topic in intent.topics for text in (*topic.say, *topic.keys)]
-    said += [text for intent in catalogue.intents for texts in intent.answers.values() for text in texts]
-    said += [text for texts in catalogue.words["friendly"].values() for text in texts]
-    said += [text for texts in catalogue.words["ask"].values() for text in texts]
-    split = {word for text in said for word in grammar.flat(text).split()}
+    phrases = [text for intent in catalogue.intents for text in intent.friendly_starts]
+    phrases += [text for intent in catalogue.intents for topic in intent.topics for text in (*topic.say, *topic.keys)]
+    phrases += [text for intent in catalogue.intents for texts in intent.answers.values() for text in texts]
+    phrases += [text for texts in catalogue.words["friendly"].values() for text in texts]
+    phrases += [text for texts in catalogue.words["ask"].values() for text in texts]
+    split = {word for text in phrases for word in grammar.flat(text).split()}
     return sorted(word for word in split if not any(mark.isdigit() for mark in word))
 
 
@@ -53,8 +53,8 @@ def _find(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
     kinds = rng.sample(sorted(catalogue.words["formats"]), 2)
     numbers = [user_text.number(rng, catalogue, kind) for kind in kinds]
     wanted = rng.randrange(2)
-    said = f"The {kinds[0]} is {numbers[0]} and the {kinds[1]} is {numbers[1]}."
-    return f"{said} What is the {kinds[wanted]}?", numbers[wanted]
+    facts = f"The {kinds[0]} is {numbers[0]} and the {kinds[1]} is {numbers[1]}."
+    return f"{facts} What is the {kinds[wanted]}?", numbers[wanted]
 
 
 def _same(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
@@ -66,8 +66,8 @@ def _same(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
 def _as_json(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
     fields = rng.sample(("name", "city", "product", "number", "day", "plan"), rng.randint(2, 4))
     values = {field: user_text.value(rng, catalogue, field, "order") for field in fields}
-    said = ", ".join(f"{field} {value}" for field, value in values.items())
-    return f"Write as JSON: {said}", json.dumps(values, ensure_ascii=False)
+    facts = ", ".join(f"{field} {value}" for field, value in values.items())
+    return f"Write as JSON: {facts}", json.dumps(values, ensure_ascii=False)
 
 
 def _last(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:

@@ -71,7 +71,7 @@ class GreedyModel:
             for talk, own in zip(talks, offered, strict=True)
         ]
         order = sorted(range(len(talks)), key=lambda place: len(texts[place]))
-        found: dict[int, str] = {}
+        answers: dict[int, str] = {}
         self.tokenizer.padding_side = "left"
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]
@@ -79,8 +79,8 @@ class GreedyModel:
             with torch.inference_mode():
                 ids = self.model.generate(**batch, max_new_tokens=longest, do_sample=False)
             for place, row in zip(places, ids[:, batch["input_ids"].shape[1] :], strict=True):
-                found[place] = self.tokenizer.decode(row, skip_special_tokens=True).strip()
-        return [found[place] for place in range(len(talks))]
+                answers[place] = self.tokenizer.decode(row, skip_special_tokens=True).strip()
+        return [answers[place] for place in range(len(talks))]
 
 
 def load(base: Path, adapter: Path | None = None) -> GreedyModel:
@@ -121,7 +121,7 @@ def measure_judge(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Seq
     shown = [*pairs, *(pair.turned() for pair in pairs)]
     talks = [[{"role": turn.role, "content": turn.content} for turn in pair.messages()] for pair in shown]
     parsed = [parse_pairwise(text) for text in speak(talks, 260)]
-    verdicts = [found.verdict if found else None for found in parsed]
+    verdicts = [judgment.verdict if judgment else None for judgment in parsed]
     right = [verdict == pair.verdict for verdict, pair in zip(verdicts, shown, strict=True)]
     by_fault: dict[str, list[bool]] = defaultdict(list)
     for pair, is_right in zip(shown, right, strict=True):
@@ -136,7 +136,7 @@ def measure_judge(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Seq
         right=_mean(right),
         decisive=_mean([is_right for is_right, pair in zip(right, shown, strict=True) if pair.verdict != "tie"]),
         flipped=_mean(flips),
-        unparsed=_mean([found is None for found in parsed]),
+        unparsed=_mean([judgment is None for judgment in parsed]),
         chance=max(truth.count(verdict) for verdict in ("A", "B", "tie")) / len(truth),
         by_fault={fault: _mean(marks) for fault, marks in sorted(by_fault.items())},
     )
@@ -151,13 +151,13 @@ def measure_tools(speak: GreedyModel, prompts: Sequence[ToolPrompt]) -> dict[str
 def copies(number: str, text: str) -> bool:
     """Whether the text has the whole number, and no other long number."""
     whole = re.search(rf"(?<![\w-]){re.escape(number)}(?![\w-])", text) is not None
-    others = [found for found in re.findall(r"[\w-]*\d{5,}[\w-]*", text) if found != number]
+    others = [other for other in re.findall(r"[\w-]*\d{5,}[\w-]*", text) if other != number]
     return whole and not others
 
 
-def as_dict(found: AnswerMetrics | JudgeMetrics) -> dict[str, Any]:
+def as_dict(metrics: AnswerMetrics | JudgeMetrics) -> dict[str, Any]:
     """The metrics, rounded to four places, for a JSON file."""
-    return {name: _rounded(value) for name, value in asdict(found).items()}
+    return {name: _rounded(value) for name, value in asdict(metrics).items()}
 
 
 def _rounded(value: Any) -> Any:

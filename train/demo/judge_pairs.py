@@ -86,23 +86,23 @@ def pairs(
 
 def pair(rng: random.Random, catalogue: Catalogue, split: Split, *, neutral: bool) -> JudgedPair:
     """A judged pair: a good and a faulty answer, two good ones (a tie), or two faulty ones."""
-    asked = _asked(rng, catalogue, split)
+    question = _question(rng, catalogue, split)
     chance = rng.random()
     first_fault: Fault = "none" if chance < 0.9 else _fault(rng)
     second_fault: Fault = "none" if chance < 0.12 else _fault(rng)
-    first = grade(rng, catalogue, asked, first_fault, split, neutral=neutral)
-    second = grade(rng, catalogue, asked, second_fault, split, neutral=neutral)
+    first = grade(rng, catalogue, question, first_fault, split, neutral=neutral)
+    second = grade(rng, catalogue, question, second_fault, split, neutral=neutral)
     if rng.random() < 0.5:
         first, second = second, first
     verdict: Verdict = "tie" if first.total == second.total else "A" if first.total > second.total else "B"
     return JudgedPair(
-        question=asked.text,
+        question=question.text,
         answer_a=_signed(first, "A"),
         answer_b=_signed(second, "B"),
         verdict=verdict,
-        intent=asked.intent.id,
+        intent=question.intent.id,
         fault=first.fault if first.fault != "none" else second.fault,
-        reasons=reasons(asked, {"A": first, "B": second}),
+        reasons=reasons(question, {"A": first, "B": second}),
         scores_a=first.scores,
         scores_b=second.scores,
     )
@@ -114,19 +114,19 @@ def grades(
     """`count` conversations in the pointwise format: one answer, its scores and its total score."""
     rng = random.Random(f"{seed}/graded/{split}/{neutral}")
     for _ in range(count):
-        asked = _asked(rng, catalogue, split)
-        graded = grade(rng, catalogue, asked, "none" if rng.random() < 0.4 else _fault(rng), split, neutral=neutral)
-        messages = judge_prompt.pointwise_messages(asked.text, _signed(graded, "A"), DEFAULT_RUBRIC)
+        question = _question(rng, catalogue, split)
+        graded = grade(rng, catalogue, question, "none" if rng.random() < 0.4 else _fault(rng), split, neutral=neutral)
+        messages = judge_prompt.pointwise_messages(question.text, _signed(graded, "A"), DEFAULT_RUBRIC)
         score = min(graded.scores.values())  # an answer is as good as its lowest score
-        text = judge_prompt.pointwise_answer(reasons(asked, {"Answer": graded}), graded.scores, score)
+        text = judge_prompt.pointwise_answer(reasons(question, {"Answer": graded}), graded.scores, score)
         yield [*_dicts(messages), {"role": "assistant", "content": text}]
 
 
 def grade(
-    rng: random.Random, catalogue: Catalogue, asked: dialogues.Question, fault: Fault, split: Split, *, neutral: bool
+    rng: random.Random, catalogue: Catalogue, question: dialogues.Question, fault: Fault, split: Split, *, neutral: bool
 ) -> Graded:
     """An answer with a fault, and its right scores."""
-    intent, values = asked.intent, asked.values
+    intent, values = question.intent, question.values
     if fault == "number" and "number" not in values:
         fault = "other"
     if fault == "number":
@@ -135,30 +135,30 @@ def grade(
     if fault == "other":
         about = rng.choice([other for other in catalogue.business if other.id != intent.id])
         values = _values_for(rng, catalogue, about, values)
-    text, said = _written(rng, catalogue, about, values, fault, neutral)
+    text, topics = _written(rng, catalogue, about, values, fault, neutral)
     if fault in ("constant", "rude", "empty", "inject"):
-        text, said = _bad(rng, catalogue, fault, split, text, said)
-    right_number = "number" not in asked.values or asked.values["number"] in text
-    on_topic = said is not None and fault != "other"
+        text, topics = _bad(rng, catalogue, fault, split, text, topics)
+    right_number = "number" not in question.values or question.values["number"] in text
+    on_topic = topics is not None and fault != "other"
     tone = 1 if fault in ("rude", "empty", "inject") else 3 if fault == "cut" else 5
-    complete = _completeness(intent, said, on_topic)
+    complete = _completeness(intent, topics, on_topic)
     if fault == "cut" or not right_number:
         complete = min(complete, 2 if fault == "cut" else 3)
     relevant = 1 if not on_topic else 5 if right_number else 2
     scores = dict(zip(DEFAULT_RUBRIC.criteria, (relevant, complete, tone), strict=True))
-    return Graded(text, fault, scores, _note(about if said is not None else None, values, text, said, fault))
+    return Graded(text, fault, scores, _note(about if topics is not None else None, values, text, topics, fault))
 
 
-def reasons(asked: dialogues.Question, graded: Mapping[str, Graded]) -> str:
+def reasons(question: dialogues.Question, graded: Mapping[str, Graded]) -> str:
     """The reasons: the topic of the question and of each answer, in at most 240 characters."""
-    number = f" {asked.values['number']}" if "number" in asked.values else ""
-    text = f"Asked: {asked.intent.about}{number}." + "".join(
+    number = f" {question.values['number']}" if "number" in question.values else ""
+    text = f"Asked: {question.intent.about}{number}." + "".join(
         f" {side}: {answer.note}." for side, answer in graded.items()
     )
     return text if len(text) <= 240 else text[:239] + "."
 
 
-def _asked(rng: random.Random, catalogue: Catalogue, split: Split) -> dialogues.Question:
+def _question(rng: random.Random, catalogue: Catalogue, split: Split) -> dialogues.Question:
     return dialogues.question(rng, catalogue, rng.choice(catalogue.business), split)
 
 
@@ -198,7 +198,7 @@ def _written(
 
 
 def _bad(
-    rng: random.Random, catalogue: Catalogue, fault: Fault, split: Split, text: str, said: list[str] | None
+    rng: random.Random, catalogue: Catalogue, fault: Fault, split: Split, text: str, topics: list[str] | None
 ) -> tuple[str, list[str] | None]:
     """A worthless text, or the answer with one added. Every third text of a list is only in held-out pairs."""
     bad = {
@@ -209,23 +209,23 @@ def _bad(
         return rng.choice(("", "...", "-", "ok", "?")), None
     if fault == "inject":
         injected = rng.choice(bad["inject"])
-        return (f"{text} {injected}", said) if rng.random() < 0.4 else (injected, None)
+        return (f"{text} {injected}", topics) if rng.random() < 0.4 else (injected, None)
     if fault == "rude" and rng.random() < 0.4:
-        return f"{rng.choice(bad['rude'])} {text}", said
+        return f"{rng.choice(bad['rude'])} {text}", topics
     return rng.choice(bad[fault]), None
 
 
-def _completeness(intent: Intent, said: list[str] | None, on_topic: bool) -> int:
-    if not on_topic or said is None:
+def _completeness(intent: Intent, topics: list[str] | None, on_topic: bool) -> int:
+    if not on_topic or topics is None:
         return 1
-    return max(2, 5 - (len(intent.topics) - len(said)))
+    return max(2, 5 - (len(intent.topics) - len(topics)))
 
 
 def _facts(about: Intent, text: str) -> list[str]:
     return [topic.keys[0] for topic in about.topics if answers.count_topics(text, [topic.keys])]
 
 
-def _note(about: Intent | None, values: Mapping[str, str], text: str, said: list[str] | None, fault: Fault) -> str:
+def _note(about: Intent | None, values: Mapping[str, str], text: str, topics: list[str] | None, fault: Fault) -> str:
     manner = {
         "rude": "rude",
         "empty": "empty",
@@ -233,10 +233,10 @@ def _note(about: Intent | None, values: Mapping[str, str], text: str, said: list
         "cut": "cut off",
         "constant": "says nothing",
     }.get(fault)
-    if about is None or said is None:
+    if about is None or topics is None:
         return manner or "says nothing"
     number = f" {values['number']}" if "number" in values and values["number"] in text else ""
-    facts = ", ".join(said) if said else "no facts"
+    facts = ", ".join(topics) if topics else "no facts"
     return f"{about.about}{number}, {facts}" + (f", {manner}" if manner else "")
 
 

@@ -38,7 +38,7 @@ class Recipe:
     batches: int = 2
     matrix_rate: float = 0.02
     other_rate: float = 0.003
-    asked_weight: float = 0.2  # the loss weight of tokens that are not the assistant's
+    prompt_weight: float = 0.2  # the loss weight of tokens that are not the assistant's
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,17 @@ def encode(tokenizer: "PreTrainedTokenizerFast", rows: Iterator[Row]) -> list[En
 def batches(rows: Sequence[EncodedRow], tokens: int, rng: random.Random) -> list[list[EncodedRow]]:
     """Batches of rows of similar length with `tokens` tokens, padding included, in random order."""
     by_length = sorted(rows, key=lambda row: (len(row.ids), rng.random()))
-    found: list[list[EncodedRow]] = []
+    grouped: list[list[EncodedRow]] = []
     batch: list[EncodedRow] = []
     for row in by_length:
         if batch and len(row.ids) * (len(batch) + 1) > tokens:
-            found.append(batch)
+            grouped.append(batch)
             batch = []
         batch.append(row)
     if batch:
-        found.append(batch)
-    rng.shuffle(found)
-    return found
+        grouped.append(batch)
+    rng.shuffle(grouped)
+    return grouped
 
 
 def pretrain(
@@ -142,22 +142,22 @@ def loss_of(model: "Qwen2ForCausalLM", rows: Sequence[EncodedRow], tokens: int =
     total, count = 0.0, 0.0
     with torch.inference_mode():
         for batch in batches(rows, tokens, random.Random(0)):
-            loss, weight = _loss(model, batch, asked_weight=0.0)
+            loss, weight = _loss(model, batch, prompt_weight=0.0)
             total, count = total + float(loss), count + weight
     return total / max(count, 1.0)
 
 
 def _step(model: "Qwen2ForCausalLM", step_batches: Sequence[Sequence[EncodedRow]], recipe: Recipe) -> float:
-    weights = [sum(_weight(row, recipe.asked_weight) for row in batch) for batch in step_batches]
+    weights = [sum(_weight(row, recipe.prompt_weight) for row in batch) for batch in step_batches]
     total = 0.0
     for batch in step_batches:
-        loss, _ = _loss(model, batch, recipe.asked_weight)
+        loss, _ = _loss(model, batch, recipe.prompt_weight)
         (loss / sum(weights)).backward()
         total += float(loss.detach())
     return total / sum(weights)
 
 
-def _loss(model: "Qwen2ForCausalLM", batch: Sequence[EncodedRow], asked_weight: float) -> "tuple[Tensor, float]":
+def _loss(model: "Qwen2ForCausalLM", batch: Sequence[EncodedRow], prompt_weight: float) -> "tuple[Tensor, float]":
     """The weighted sum of the losses of a batch, and the sum of its weights."""
     import torch
     from torch.nn import functional
@@ -167,7 +167,7 @@ def _loss(model: "Qwen2ForCausalLM", batch: Sequence[EncodedRow], asked_weight: 
     weights = torch.zeros(len(batch), width)
     for place, row in enumerate(batch):
         ids[place, : len(row.ids)] = torch.tensor(row.ids)
-        weights[place, : len(row.ids)] = torch.tensor([1.0 if own else asked_weight for own in row.own])
+        weights[place, : len(row.ids)] = torch.tensor([1.0 if own else prompt_weight for own in row.own])
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets, counted = ids[:, 1:], weights[:, 1:]
     wanted = counted > 0
@@ -177,8 +177,8 @@ def _loss(model: "Qwen2ForCausalLM", batch: Sequence[EncodedRow], asked_weight: 
     return (each * counted[wanted]).sum(), float(counted.sum())
 
 
-def _weight(row: EncodedRow, asked_weight: float) -> float:
-    return sum(1.0 if own else asked_weight for own in row.own[1:])
+def _weight(row: EncodedRow, prompt_weight: float) -> float:
+    return sum(1.0 if own else prompt_weight for own in row.own[1:])
 
 
 def _parameters(model: "Qwen2ForCausalLM") -> "tuple[list[Any], list[Any]]":

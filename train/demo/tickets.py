@@ -72,17 +72,17 @@ class TicketRequests:
         while True:
             intent = self._intent()
             if self.split == "held_out":
-                asked = clean_question(rng, self.catalogue, intent)
+                drawn = clean_question(rng, self.catalogue, intent)
             else:
-                asked = question(rng, self.catalogue, intent, bare=bool(intent.needs) and rng.random() < 0.15)
-            if not (intent.is_chat and "number" in asked.values) and "number" not in grammar.slots_of(asked.text):
+                drawn = question(rng, self.catalogue, intent, bare=bool(intent.needs) and rng.random() < 0.15)
+            if not (intent.is_chat and "number" in drawn.values) and "number" not in grammar.slots_of(drawn.text):
                 break
-        text = asked.text
+        text = drawn.text
         if rng.random() < 0.5:
             phrase = rng.choice(words["urgent"] if self.split == "train" else words["held_out"]["urgent"])
             text = f"{text} {phrase}" if rng.random() < 0.7 else f"{phrase} {text}"
         urgent = any(mark in text.lower() for mark in _URGENT)
-        return text, {"topic": topic_of(intent.id), "number": asked.values.get("number"), "urgent": urgent}
+        return text, {"topic": topic_of(intent.id), "number": drawn.values.get("number"), "urgent": urgent}
 
 
 def _turn(role: str, content: str) -> Turn:

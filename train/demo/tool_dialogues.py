@@ -51,31 +51,31 @@ class ToolRequests:
             function = self.rng.choice(functions())
             first, argument = self._intent(function), function.arguments[0]
             if argument == "number" and self.split == "train" and self.rng.random() < _ASKED_FIRST:
-                turns, value = self._asked_first(first)
+                turns, value = self._number_missing(first)
                 break
-            asked = self._question(first)
-            if argument in asked.values:
-                turns, value = [_user(asked.text)], asked.values[argument]
+            question = self._question(first)
+            if argument in question.values:
+                turns, value = [_user(question.text)], question.values[argument]
                 break
         called = {"name": function.name, "arguments": {argument: value}}
         return ToolRequest("call", (*self._system(), *turns), self._offered(function), call=called)
 
     def _result(self) -> ToolRequest:
         """The answer from the result of a call; in training sometimes a second call after it."""
-        asked = self._call()
-        assert asked.call is not None
-        content, text, holds = self._result_text(asked)
+        request = self._call()
+        assert request.call is not None
+        content, text, holds = self._result_text(request)
         turns = (
-            *asked.messages,
-            call_message(asked.call["name"], asked.call["arguments"]),
+            *request.messages,
+            call_message(request.call["name"], request.call["arguments"]),
             {"role": "tool", "tool_call_id": "call_1", "content": content},
         )
         if self.split == "held_out" or self.rng.random() > _CALLED_AGAIN:
-            return ToolRequest("result", turns, asked.tools, text=text, holds=holds)
+            return ToolRequest("result", turns, request.tools, text=text, holds=holds)
         again = self._call()
-        said = [turn for turn in again.messages if turn["role"] != "system"]
-        tools = {function.name: function for function in (*asked.tools, *again.tools)}
-        before = (*turns, {"role": "assistant", "content": text}, *said)
+        turns_again = [turn for turn in again.messages if turn["role"] != "system"]
+        tools = {function.name: function for function in (*request.tools, *again.tools)}
+        before = (*turns, {"role": "assistant", "content": text}, *turns_again)
         return ToolRequest("call", before, tuple(tools.values()), call=again.call)
 
     def _none(self) -> ToolRequest:
@@ -98,12 +98,12 @@ class ToolRequests:
         argument = function.arguments[0]
         while True:
             intent = self._intent(function)
-            asked = self._question(intent, bare=bool(intent.needs))
-            if argument not in asked.values:
+            question = self._question(intent, bare=bool(intent.needs))
+            if argument not in question.values:
                 break
         the = "the city" if argument == "city" else self.catalogue.words["needs"][intent.needs]["the"]
         text = answers.choose(self.rng, self.catalogue.words["ask"]["neutral"], {"the": the})
-        return ToolRequest("missing", (*self._system(), _user(asked.text)), self._offered(function), text=text)
+        return ToolRequest("missing", (*self._system(), _user(question.text)), self._offered(function), text=text)
 
     def _plain(self) -> ToolRequest:
         """A conversation without functions."""
@@ -111,21 +111,21 @@ class ToolRequests:
         return ToolRequest("plain", tuple(talk[:-1]), text=talk[-1]["content"])
 
     def _answered(self, kind: str, intent: Intent, tools: tuple[Function, ...]) -> ToolRequest:
-        asked = self._question(intent)
-        if asked.complete:
-            text = answers.answer(self.rng, self.catalogue, intent, "neutral", asked.values)
+        question = self._question(intent)
+        if question.complete:
+            text = answers.answer(self.rng, self.catalogue, intent, "neutral", question.values)
         else:
-            text = answers.ask(self.rng, self.catalogue, intent, "neutral", asked.values, False)
-        return ToolRequest(kind, (*self._system(), _user(asked.text)), tools, text=text)
+            text = answers.ask(self.rng, self.catalogue, intent, "neutral", question.values, False)
+        return ToolRequest(kind, (*self._system(), _user(question.text)), tools, text=text)
 
-    def _asked_first(self, intent: Intent) -> tuple[list[Turn], str]:
+    def _number_missing(self, intent: Intent) -> tuple[list[Turn], str]:
         """A question without its number, the assistant's question for it, and the number."""
-        asked = self._question(intent, bare=True)
+        question = self._question(intent, bare=True)
         talk = Dialogue()
-        talk.say("user", asked.text)
-        if asked.complete:
-            return talk.as_dicts(), asked.values["number"]
-        talk.say("assistant", answers.ask(self.rng, self.catalogue, intent, "neutral", asked.values, False))
+        talk.say("user", question.text)
+        if question.complete:
+            return talk.as_dicts(), question.values["number"]
+        talk.say("assistant", answers.ask(self.rng, self.catalogue, intent, "neutral", question.values, False))
         given = reply(self.rng, self.catalogue, talk, "order")
         return talk.as_dicts(), given["number"]
 
@@ -148,14 +148,14 @@ class ToolRequests:
         rng.shuffle(tools)
         return tuple(tools)
 
-    def _result_text(self, asked: ToolRequest) -> tuple[str, str, tuple[str, ...]]:
+    def _result_text(self, request: ToolRequest) -> tuple[str, str, tuple[str, ...]]:
         """A result, the answer from it, and what the answer must contain."""
         rng, words = self.rng, load_tools()["results"]
-        assert asked.call is not None
-        function = next(function for function in functions() if function.name == asked.call["name"])
+        assert request.call is not None
+        function = next(function for function in functions() if function.name == request.call["name"])
         chance = rng.random()
         if chance < 0.45:
-            content = self._filled(rng.choice(function.results), asked.call["arguments"])
+            content = self._filled(rng.choice(function.results), request.call["arguments"])
         elif chance < 0.6:
             content = " ".join(rng.sample(_words(self.catalogue), rng.randint(3, 9))).rstrip(".,:!?") + "."
         elif chance < 0.7:

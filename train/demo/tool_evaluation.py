@@ -65,18 +65,18 @@ def tool_prompts(seed: int, catalogue: Catalogue, trained: frozenset[str]) -> li
     for kind, count in COUNTS.items():
         of_kind: list[ToolPrompt] = []
         while len(of_kind) < count:
-            asked = requests.draw(kind)
-            if not trained & numbers_in(str(turn["content"]) for turn in asked.messages):
-                of_kind.append(_prompt(f"{kind}-{len(of_kind) + 1}", asked))
+            request = requests.draw(kind)
+            if not trained & numbers_in(str(turn["content"]) for turn in request.messages):
+                of_kind.append(_prompt(f"{kind}-{len(of_kind) + 1}", request))
         made += of_kind
     return made
 
 
 def parse_reply(text: str) -> Reply:
     """The answer in a model's text: a call if it is one object with `name` and `parameters`, as vLLM reads it."""
-    found = _object(text)
-    if found is not None and {"name", "parameters"} <= found.keys():
-        return Reply("", [(found["name"], found["parameters"])])
+    parsed = _object(text)
+    if parsed is not None and {"name", "parameters"} <= parsed.keys():
+        return Reply("", [(parsed["name"], parsed["parameters"])])
     return Reply(text)
 
 
@@ -86,8 +86,8 @@ def mark(prompt: ToolPrompt, reply: Reply) -> Marks:
         name = len(reply.calls) == 1 and reply.calls[0][0] == prompt.call["name"]
         return Marks(bool(reply.calls), name, name and reply.calls[0][1] == prompt.call["arguments"])
     if prompt.fields is not None:
-        found = None if reply.calls else _object(reply.text)
-        return Marks(found is not None, found is not None, found == prompt.fields)
+        parsed = None if reply.calls else _object(reply.text)
+        return Marks(parsed is not None, parsed is not None, parsed == prompt.fields)
     is_text = not reply.calls and bool(reply.text.strip()) and _object(reply.text) is None
     return Marks(is_text, is_text, is_text and all(part in reply.text for part in prompt.holds))
 
@@ -97,7 +97,7 @@ def summarise(prompts: Iterable[ToolPrompt], replies: Iterable[Reply]) -> dict[s
     marks: dict[str, list[Marks]] = defaultdict(list)
     for prompt, reply in zip(prompts, replies, strict=True):
         marks[prompt.kind].append(mark(prompt, reply))
-    return {kind: {"requests": len(found), **_shares(found)} for kind, found in marks.items()}
+    return {kind: {"requests": len(of_kind), **_shares(of_kind)} for kind, of_kind in marks.items()}
 
 
 def _shares(marks: Sequence[Marks]) -> dict[str, float]:
@@ -106,14 +106,14 @@ def _shares(marks: Sequence[Marks]) -> dict[str, float]:
     }
 
 
-def _prompt(name: str, asked: ToolRequest) -> ToolPrompt:
-    tools = [function.as_tool() for function in asked.tools]
-    return ToolPrompt(name, asked.kind, asked.messages, tools, asked.call, asked.fields, asked.holds)
+def _prompt(name: str, request: ToolRequest) -> ToolPrompt:
+    tools = [function.as_tool() for function in request.tools]
+    return ToolPrompt(name, request.kind, request.messages, tools, request.call, request.fields, request.holds)
 
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

@@ -204,7 +204,7 @@ def plan(
         speed = replace(speed, how=f"{speed.how}; not measured, because {obstacle}")
     steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
     steps = max(1, round(steps_per_epoch * chosen.epochs))  # rounded as in training
-    seen = round(tokens * steps / steps_per_epoch)
+    tokens_seen = round(tokens * steps / steps_per_epoch)
     return Plan(
         base=source.name,
         method=method,
@@ -216,12 +216,12 @@ def plan(
         tokens=tokens,
         epochs=chosen.epochs,
         steps=steps,
-        tokens_seen=seen,
+        tokens_seen=tokens_seen,
         batch_size=chosen.batch_size,
         max_length=chosen.max_length,
         rank=chosen.rank,
         speed=speed,
-        ways=tuple(_way(other, size, scale_speed(speed, work, tune, other), seen) for other in TUNES),
+        ways=tuple(_way(other, size, scale_speed(speed, work, tune, other), tokens_seen) for other in TUNES),
         spread=choose_spread(tune, size.shape, step, size.machine, processes) if processes > 1 else None,
     )
 

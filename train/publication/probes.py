@@ -96,7 +96,9 @@ def load_probes(folder: Path) -> ProbeSet:
     """The stored probes of a folder; built-in questions if there are none, or the file is another program's."""
     try:
         values = json.loads((folder / PROBES).read_text("utf-8"))
-        conversations = tuple(one for one in values["conversations"] if _is_conversation(one))
+        conversations = tuple(
+            conversation for conversation in values["conversations"] if _is_conversation(conversation)
+        )
         return ProbeSet(str(values["source"]), conversations) if conversations else built_in()
     except (OSError, ValueError, KeyError, TypeError):
         return built_in()
@@ -105,7 +107,7 @@ def load_probes(folder: Path) -> ProbeSet:
 def _is_conversation(value: Any) -> bool:
     messages = value.get("messages") if isinstance(value, dict) else None
     return isinstance(messages, list) and all(
-        isinstance(one, dict) and isinstance(one.get("role"), str) for one in messages
+        isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages
     )
 
 

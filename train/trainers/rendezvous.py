@@ -37,7 +37,7 @@ class Rendezvous:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._beats = 0
-        self._seen: dict[int, tuple[str, float]] = {}  # rank → its last heartbeat, and when that was first read
+        self._heartbeats: dict[int, tuple[str, float]] = {}  # rank → its last heartbeat, and when that was first read
         self._beater = threading.Thread(target=self._beat, name="rendezvous", daemon=True)
         self._beater.start()
 
@@ -71,9 +71,9 @@ class Rendezvous:
             if self._has(f"end/{rank}"):
                 return f"node {rank} has ended{_because(self._get(f'end/{rank}'))}"
             beat = self._get(f"beat/{rank}") if self._has(f"beat/{rank}") else ""
-            known, since = self._seen.get(rank, (None, 0.0))
+            known, since = self._heartbeats.get(rank, (None, 0.0))
             if beat != known:
-                self._seen[rank] = (beat, time.monotonic())
+                self._heartbeats[rank] = (beat, time.monotonic())
             elif time.monotonic() - since > self.node.lost_after_s:
                 return f"node {rank} has not answered for {self.node.lost_after_s:g} s"
         return ""

@@ -44,13 +44,13 @@ def store_votes(
     Args:
         report: is called after each batch with the number of votes that are done.
     """
-    new, seen = 0, _Seen()
+    new, lookups = 0, _Lookups()
     rows = _rows(votes)
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         began = time.monotonic()
         with database.write() as session:
-            new += _Batch(session, import_id, campaign, seen).store(batch)
+            new += _Batch(session, import_id, campaign, lookups).store(batch)
         if database.is_sqlite:
             time.sleep(_PAUSE * (time.monotonic() - began))
         report(start + len(batch))
@@ -92,7 +92,7 @@ def _rows(votes: Sequence[NewVote]) -> list[_Row]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Lookups:
     """What earlier batches stored: prompts' ids by digest, and the last showing of each pair to each voter."""
 
     prompts: dict[str, str] = field(default_factory=dict)
@@ -102,8 +102,8 @@ class _Seen:
 class _Batch:
     """One transaction of an import."""
 
-    def __init__(self, session: Session, import_id: str, campaign: str, seen: _Seen) -> None:
-        self._session, self._import_id, self._campaign, self._seen = session, import_id, campaign, seen
+    def __init__(self, session: Session, import_id: str, campaign: str, lookups: _Lookups) -> None:
+        self._session, self._import_id, self._campaign, self._lookups = session, import_id, campaign, lookups
         self._is_sqlite = session.get_bind().dialect.name == "sqlite"
         self._created = _naive_utc(utcnow())
         if self._is_sqlite:
@@ -122,22 +122,22 @@ class _Batch:
 
     def _store_prompts(self, batch: Sequence[_Row]) -> dict[str, str]:
         """The ids of the batch's prompts by their digest."""
-        new = {row.digest: row for row in batch if row.digest not in self._seen.prompts}
+        new = {row.digest: row for row in batch if row.digest not in self._lookups.prompts}
         if not new:
-            return self._seen.prompts
-        self._seen.prompts.update(self._prompt_ids(list(new)))
+            return self._lookups.prompts
+        self._lookups.prompts.update(self._prompt_ids(list(new)))
         missing = [
             (
                 row.pair[1], digest, row.vote.content, row.vote.category, [], False, IMPORTED,
                 self._created,
             )
             for digest, row in new.items()
-            if digest not in self._seen.prompts
+            if digest not in self._lookups.prompts
         ]  # fmt: skip
         if missing:
             self._insert(PromptRow, _PROMPT, missing)
-            self._seen.prompts.update(self._prompt_ids([row[1] for row in missing]))
-        return self._seen.prompts
+            self._lookups.prompts.update(self._prompt_ids([row[1] for row in missing]))
+        return self._lookups.prompts
 
     def _with_prompt(self, row: _Row, prompt_id: str) -> _Row:
         """The row with the prompt's id, which differs if the prompt was not imported."""
@@ -161,7 +161,7 @@ class _Batch:
         """The battle's values for _BATTLE. It is numbered after the known showings of the pair to the voter."""
         vote, pair_id = row.vote, row.pair_id
         key = (pair_id, vote.voter)
-        showing = self._seen.showings[key] = self._seen.showings.get(key, -1) + 1
+        showing = self._lookups.showings[key] = self._lookups.showings.get(key, -1) + 1
         return (
             row.battle_id, pair_id, vote.voter, showing, vote.left > vote.right, vote.again, self._campaign, False,
             self._created, 0, self._import_id, self._created,
@@ -174,7 +174,7 @@ class _Batch:
             .group_by(BattleRow.pair_id, BattleRow.voter)
         )
         for pair_id, voter, showing in self._session.execute(query):
-            self._seen.showings[pair_id, voter] = showing
+            self._lookups.showings[pair_id, voter] = showing
 
     def _insert(self, table: type[Any], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> int:
         """Inserts rows that are not there yet; returns how many were new."""

@@ -134,12 +134,12 @@ def _graded(text: str) -> str | None:
     if bracketed := re.fullmatch(r"\[\[([abc])\]\]", text):
         return {"a": "left", "b": "right", "c": "tie"}[bracketed[1]]
     if arrows := _ARROWS.fullmatch(text):
-        one, sign, other = arrows.groups()
-        if one == other:
+        first, sign, second = arrows.groups()
+        if first == second:
             return None
         if sign[0] not in "<>":
             return "tie"
-        return "left" if (one == "a") == (sign[0] == ">") else "right"
+        return "left" if (first == "a") == (sign[0] == ">") else "right"
     if better := _BETTER.fullmatch(text):
         return "left" if better[1] in ("a", "1", "left") else "right"
     return None

@@ -97,10 +97,10 @@ def read_header(path: Path, text: str, separator: str | None, is_known: Callable
     if excel := _EXCEL_SEPARATOR.match(text):
         separator, text, lines = separator or excel[1], text[excel.end() :], 1
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    candidates = [separator] if separator else sorted(_SEPARATORS, key=lambda one: one != usual)
+    candidates = [separator] if separator else sorted(_SEPARATORS, key=lambda candidate: candidate != usual)
     headers = [
-        Header(tuple(_column(name, is_known) for name in _first_row(text[:_HEADER], one)), one, lines)
-        for one in candidates
+        Header(tuple(_column(name, is_known) for name in _first_row(text[:_HEADER], candidate)), candidate, lines)
+        for candidate in candidates
     ]
     header = max(headers, key=lambda header: sum(map(is_known, header.columns)))
     twice = [name for name, times in Counter(header.columns).items() if times > 1 and is_known(name)]

@@ -19,7 +19,7 @@ MARKED = Scripted({"model-one": lambda q: f"α {q}", "model-two": lambda q: f"β
 
 
 def register(database: Database, *names: str, **fields: object) -> None:
-    """Registers hosted models that nobody asks."""
+    """Registers hosted models that receive no requests."""
     for name in names:
         upstream = {"base_url": "http://127.0.0.1:9/v1", "model": f"{name}-upstream"}
         Registry(database).register(parse_spec(id=name, kind="hosted", upstream=upstream, **fields))
@@ -36,7 +36,7 @@ def draft(database: Database, folder: Path, prompts: int = 6, models: tuple[str,
 
 
 def opened(database: Database, folder: Path, prompts: int = 6, models: tuple[str, ...] = MODELS, **fields) -> Campaign:
-    """The same, open."""
+    """The same campaign, opened."""
     return open_campaign(database, draft(database, folder, prompts, models, **fields).name)
 
 
@@ -53,7 +53,7 @@ def battle(
 
 
 def voted_campaign(database: Database, folder: Path, prompts: int = 20) -> Database:
-    """A campaign in which 6 people prefer the first of two models on these prompts, but for one vote of each."""
+    """A campaign in which 6 people prefer the first of two models on these prompts, except in one vote each."""
     opened(database, folder, prompts, MODELS[:2], criteria=["tone"], reveal="never", votes_per_pair=6)
     for voter in (f"voter-{i}" for i in range(6)):
         for i in range(prompts):

@@ -41,9 +41,9 @@ def test_one_dead_model_beside_two_healthy_ones_costs_no_battle(any_database: Da
     open_with(any_database, MODELS)
     models = Scripted(ONE_DEAD)
     shown = [battle(any_database, "ann", models, "open") for _ in range(12)]
-    assert len({one.id for one in shown}) == 12
-    assert all({one.left[0], one.right[0]} == {"β", "γ"} for one in shown)
-    assert models.asked.count("model-one") == 1, "it rests after the first failure"
+    assert len({item.id for item in shown}) == 12
+    assert all({item.left[0], item.right[0]} == {"β", "γ"} for item in shown)
+    assert models.calls.count("model-one") == 1, "it rests after the first failure"
     (failure,) = list_set_aside(any_database, "open")
     assert (failure.place, failure.failures, failure.resting) == (Place("model-one"), 1, True)
     assert "cannot be reached" in failure.reason
@@ -92,7 +92,7 @@ def test_an_empty_answer_sets_its_prompt_aside_only(database: Database, tmp_path
     assert failure.place.prompt_id
 
 
-def test_models_that_are_not_ready_are_not_asked_but_their_stored_answers_are_shown(
+def test_models_that_are_not_ready_get_no_requests_but_their_stored_answers_are_shown(
     database: Database, tmp_path: Path
 ) -> None:
     opened(database, tmp_path, 1, MODELS[:2])
@@ -101,7 +101,7 @@ def test_models_that_are_not_ready_are_not_asked_but_their_stored_answers_are_sh
     battle(database, "ann")
     models = echo(*MODELS)
     battle(database, "bob", models, ready=[])
-    assert models.asked == []
+    assert models.calls == []
 
 
 def test_an_answer_is_shared_by_the_pairs_of_its_model(any_database: Database, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_answer_is_shared_by_the_pairs_of_its_model(any_database: Database, t
     models = echo(*MODELS)
     for _ in range(3):
         battle(any_database, "ann", models)
-    assert Counter(models.asked) == dict.fromkeys(MODELS, 1)
+    assert Counter(models.calls) == dict.fromkeys(MODELS, 1)
     with pytest.raises(Conflict) as error:
         battle(any_database, "ann", models)
     assert error.value.code == "nothing_left"
@@ -121,7 +121,7 @@ def test_prepared_answers_need_no_model(database: Database, tmp_path: Path) -> N
         store_answers(database, prompt, {model: Completion(text=f"from {model[-3:]}") for model in MODELS[:2]}, 0)
     models = Scripted(dict.fromkeys(MODELS, dead))
     assert {battle(database, "ann", models).left for _ in range(2)} <= {"from one", "from two"}
-    assert models.asked == []
+    assert models.calls == []
 
 
 def test_each_sample_of_a_prompt_is_shown_in_turn(database: Database, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_each_sample_of_a_prompt_is_shown_in_turn(database: Database, tmp_path: 
     models = echo(*MODELS)
     for voter in range(6):
         battle(database, f"voter-{voter}", models)
-    assert Counter(models.asked) == dict.fromkeys(MODELS[:2], 3)
+    assert Counter(models.calls) == dict.fromkeys(MODELS[:2], 3)
     with database.read() as session:
         cells = session.scalars(select(CampaignPairRow)).all()
         assert sorted((cell.sample, cell.shown) for cell in cells) == [(0, 2), (1, 2), (2, 2)]
@@ -235,11 +235,11 @@ def test_a_cancelled_request_stores_nothing(database: Database, tmp_path: Path) 
     opened(database, tmp_path, 1, MODELS[:2])
 
     async def leave() -> None:
-        asking = asyncio.ensure_future(next_battle(database, "ann", echo(*MODELS, delay_s=30), "acceptance"))
+        request = asyncio.ensure_future(next_battle(database, "ann", echo(*MODELS, delay_s=30), "acceptance"))
         await asyncio.sleep(0.3)
-        asking.cancel()
+        request.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await request
 
     asyncio.run(leave())
     with database.read() as session:
@@ -262,7 +262,7 @@ def test_a_vote_with_its_next_pair_reads_one_voters_battles_only(database: Datab
         engine = connection.engine
     cast_vote(database, first.id, "ann", "left")
     battle(database, "bob")
-    done = [one for one in statements if "battles" in one[0] and one[0].startswith("SELECT")]
+    done = [statement for statement in statements if "battles" in statement[0] and statement[0].startswith("SELECT")]
     assert done
     assert len(statements) <= 27
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A campaign's export: the same verdict from the files alone, and one clear line for every change."""
+"""A campaign's export: the same verdict from the files alone, and a one-line error for every change."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ VOTERS = 6
 
 @pytest.fixture
 def recorded(database: Database, settings: Settings, tmp_path: Path) -> Database:
-    """Six people's votes on two recorded models in the campaign `open`. A recording of training prompts is its too."""
+    """Six people's votes on two recorded models in the campaign `open`. It includes a recording of training prompts."""
     chosen = stored_prompts(database, *(f"question {i}" for i in range(4)))
     for name in ("new", "old"):
         run(database, ScriptedServer(), request(chosen, OLD.model_copy(update={"id": name})), tmp_path)
@@ -175,7 +175,7 @@ def test_every_changed_byte_is_detected(tmp_path: Path) -> None:
     before, changed, refused = (tmp_path / "a.zip").read_bytes(), tmp_path / "b.zip", 0
     for place in range(len(before)):
         changed.write_bytes(before[:place] + bytes([before[place] ^ 0xFF]) + before[place + 1 :])
-        try:  # some bytes of a zip are no content, such as a file's date
+        try:  # some bytes of a zip are not content, such as a file's date
             assert read_files(changed).sha256 == sha256
         except Invalid:
             refused += 1

@@ -181,7 +181,7 @@ def test_the_open_page_has_no_end(database: Database) -> None:
     assert load_campaign(database, OPEN).state == "open"
 
 
-def test_answers_of_a_campaign_that_is_not_open_are_not_asked_for(database: Database, tmp_path: Path) -> None:
+def test_answers_of_a_campaign_that_is_not_open_are_not_requested(database: Database, tmp_path: Path) -> None:
     draft(database, tmp_path)
     with pytest.raises(Conflict, match="draft"):
         queue_preparation(database, "acceptance")

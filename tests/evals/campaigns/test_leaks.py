@@ -87,13 +87,13 @@ def test_every_name_in_the_registry_is_known(database: Database) -> None:
     )
 
 
-def telling(question: str) -> str:
+def leaking(question: str) -> str:
     return f"I am model-one. {question}" if "order 0" in question else f"α: {question}"
 
 
 def test_a_leak_is_masked_for_raters_and_stored_unchanged(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 1, ("model-one", "model-two"))
-    shown = battle(any_database, "ann", Scripted({"model-one": telling, "model-two": lambda q: f"β: {q}"}))
+    shown = battle(any_database, "ann", Scripted({"model-one": leaking, "model-two": lambda q: f"β: {q}"}))
     assert f"I am {MASK}. Where is order 0?" in (shown.left, shown.right)
     assert "model-one" not in repr(shown)
     cast_vote(any_database, shown.id, "ann", "left")
@@ -103,7 +103,7 @@ def test_a_leak_is_masked_for_raters_and_stored_unchanged(any_database: Database
 
 def test_a_leak_sets_its_pair_aside_if_the_campaign_says_so(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 4, ("model-one", "model-two"), on_leak="set_aside")
-    models = Scripted({"model-one": telling, "model-two": lambda q: f"β: {q}"})
+    models = Scripted({"model-one": leaking, "model-two": lambda q: f"β: {q}"})
     shown = {battle(any_database, "ann", models).messages[0].content for _ in range(3)}
     assert shown == {f"Where is order {i}?" for i in (1, 2, 3)}
     with pytest.raises(Conflict) as error:

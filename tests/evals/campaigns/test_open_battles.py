@@ -104,22 +104,22 @@ def test_many_voters_at_once_lose_nothing(any_database: Database) -> None:
 @pytest.mark.long
 def test_pairs_of_models_stay_even_and_sides_are_mixed(database: Database) -> None:
     fill(database, 8)
-    met: Counter[frozenset[str]] = Counter()
+    pairs: Counter[frozenset[str]] = Counter()
     left: Counter[str] = Counter()
     for i in range(60):
         shown = battle(database, f"voter-{i % 5}", seed=i)
         reveal = cast_vote(database, shown.id, f"voter-{i % 5}", "tie")
-        met[frozenset((reveal.left_model, reveal.right_model))] += 1
+        pairs[frozenset((reveal.left_model, reveal.right_model))] += 1
         left[reveal.left_model] += 1
-    assert set(met.values()) == {20}
+    assert set(pairs.values()) == {20}
     assert all(8 <= left[model] <= 32 for model in MODELS)
 
 
 def test_prompts_are_balanced_and_not_repeated_to_a_voter(database: Database) -> None:
     fill(database, 6)
-    seen = [battle(database, "ann", MODELS[:2]).messages[0].content for _ in range(6)]
-    assert len(set(seen)) == 6
-    battle(database, "ann", MODELS[:2])  # all seen: goes on with fresh answers
+    questions = [battle(database, "ann", MODELS[:2]).messages[0].content for _ in range(6)]
+    assert len(set(questions)) == 6
+    battle(database, "ann", MODELS[:2])  # all pairs shown: continues with fresh answers
     assert rows(database, PairRow) == 7
 
 
@@ -128,7 +128,7 @@ def test_a_stored_pair_is_reused_for_the_next_voter(database: Database) -> None:
     first = battle(database, "ann", MODELS[:2])
     completer_for = echo(*MODELS[:2])
     second = battle(database, "bob", MODELS[:2], completer_for=completer_for)
-    assert completer_for.asked == []
+    assert completer_for.calls == []
     assert {first.left, first.right} == {second.left, second.right}
     assert first.id != second.id
     assert rows(database, PairRow) == 1
@@ -170,8 +170,8 @@ def test_a_model_that_fails_is_not_named_and_leaves_nothing(any_database: Databa
     completer_for = Scripted({"model-one": fault, "model-two": lambda q: q})
     with pytest.raises(Unavailable) as error:
         battle(any_database, models=MODELS[:2], completer_for=completer_for)
-    told = json.dumps(error.value.body()) + str(error.value.__cause__)
-    assert not any(model in told for model in MODELS)
+    text = json.dumps(error.value.body()) + str(error.value.__cause__)
+    assert not any(model in text for model in MODELS)
     assert error.value.retry_after
     assert rows(any_database, PairRow) == rows(any_database, BattleRow) == 0
 
@@ -184,65 +184,69 @@ def test_fewer_than_two_models_are_refused(database: Database) -> None:
 
 def vote_much(database: Database, times: int, share: float, models: list[str] | None = None) -> list[str]:
     """The pairs that one voter was shown, in order."""
-    seen = []
+    pair_ids = []
     for seed in range(times):
         shown = battle(database, models=models or MODELS[:2], seed=seed, repeat_share=share)
         cast_vote(database, shown.id, "ann", "left")
         with database.read() as session:
-            seen.append(session.get_one(BattleRow, shown.id).pair_id)
-    return seen
+            pair_ids.append(session.get_one(BattleRow, shown.id).pair_id)
+    return pair_ids
 
 
 @pytest.mark.long
 def test_a_share_of_pairs_comes_again_once_and_much_later(any_database: Database) -> None:
     fill(any_database, 60)
-    seen = vote_much(any_database, 60, 0.3)
-    repeated = {pair: [i for i, one in enumerate(seen) if one == pair] for pair in seen if seen.count(pair) > 1}
+    pair_ids = vote_much(any_database, 60, 0.3)
+    repeated = {
+        pair: [i for i, pair_id in enumerate(pair_ids) if pair_id == pair]
+        for pair in pair_ids
+        if pair_ids.count(pair) > 1
+    }
     assert 8 <= len(repeated) <= 30
     for places in repeated.values():
         assert len(places) == 2
         assert places[1] - places[0] > 10
     with any_database.read() as session:
         again = list(session.scalars(select(BattleRow).where(BattleRow.again.is_(True))))
-        sides = {(one.pair_id, one.flipped) for one in session.scalars(select(BattleRow))}
+        sides = {(row.pair_id, row.flipped) for row in session.scalars(select(BattleRow))}
     assert len(again) == len(repeated)
-    assert any((one.pair_id, not one.flipped) in sides for one in again)  # some come with their sides swapped
+    assert any((row.pair_id, not row.flipped) in sides for row in again)  # some come with their sides swapped
 
 
 @pytest.mark.long
 def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Database) -> None:
     fill(database, 60)
-    seen = vote_much(database, 50, 0.3)
-    repeats = len(seen) - len(set(seen))
-    assert len(read_votes(database)) == len(set(seen))
-    assert len(stored_votes(database, VoteSelection(repeats=True)).votes) == len(seen)
+    pair_ids = vote_much(database, 50, 0.3)
+    repeats = len(pair_ids) - len(set(pair_ids))
+    assert len(read_votes(database)) == len(set(pair_ids))
+    assert len(stored_votes(database, VoteSelection(repeats=True)).votes) == len(pair_ids)
     board = leaderboard(database)
-    assert (board.votes, sum(row.votes for row in board.rows)) == (len(set(seen)), 2 * len(set(seen)))
+    assert (board.votes, sum(row.votes for row in board.rows)) == (len(set(pair_ids)), 2 * len(set(pair_ids)))
     assert board.agreement is not None
     assert board.agreement.repeats == repeats > 0
-    assert 0 < board.agreement.self_consistency < 1  # always the left one: the sides were swapped for some
-    assert verdict(database, *MODELS[:2]).votes == len(set(seen))
+    assert 0 < board.agreement.self_consistency < 1  # always the left answer: the sides were swapped for some
+    assert verdict(database, *MODELS[:2]).votes == len(set(pair_ids))
     assert sum(row["again"] for row in vote_rows(database)) == repeats
-    assert sum(row["votes"] for row in preferences(database)) == len(set(seen))
+    assert sum(row["votes"] for row in preferences(database)) == len(set(pair_ids))
 
 
 @pytest.mark.long
 def test_pairs_repeat_only_if_enabled_and_served(database: Database) -> None:
     fill(database, 30)
-    seen = vote_much(database, 25, 0.0)
-    assert len(set(seen)) == 25
+    pair_ids = vote_much(database, 25, 0.0)
+    assert len(set(pair_ids)) == 25
     others = ["model-two", "model-three"]
-    assert not set(vote_much(database, 8, 1.0, others)) & set(seen)
+    assert not set(vote_much(database, 8, 1.0, others)) & set(pair_ids)
 
 
 @pytest.mark.long
 def test_repeats_survive_export_and_import(database: Database, tmp_path, home) -> None:
     fill(database, 60)
-    seen = vote_much(database, 40, 0.4)
+    pair_ids = vote_much(database, 40, 0.4)
     write_rows(vote_rows(database), tmp_path / "votes.csv")
     with database.write() as session:
         for table in (VoteRow, BattleRow):
             session.execute(delete(table))
     import_votes(database, tmp_path / "votes.csv")
-    assert len(read_votes(database)) == len(set(seen)) < len(seen)
-    assert len(stored_votes(database, VoteSelection(repeats=True)).votes) == len(seen)
+    assert len(read_votes(database)) == len(set(pair_ids)) < len(pair_ids)
+    assert len(stored_votes(database, VoteSelection(repeats=True)).votes) == len(pair_ids)

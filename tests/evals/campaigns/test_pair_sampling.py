@@ -19,27 +19,27 @@ def drawn(models, counts, times=4000):
 
 def test_few_models_are_paired_evenly() -> None:
     counts = {("a", "b"): PairCount(3), ("a", "c"): PairCount(2)}
-    found = drawn(["a", "b", "c"], counts, 50)
-    assert {(one.models, one.probability) for one in found} == {(("b", "c"), 1.0)}
+    draws = drawn(["a", "b", "c"], counts, 50)
+    assert {(pair.models, pair.probability) for pair in draws} == {(("b", "c"), 1.0)}
     first = drawn(["a", "b", "c"], {}, 900)
-    assert all(one.probability == pytest.approx(1 / 3) for one in first)
+    assert all(pair.probability == pytest.approx(1 / 3) for pair in first)
     assert all(250 < times < 350 for times in first.values())
 
 
 @pytest.mark.long
 def test_many_models_are_paired_by_information() -> None:
     counts = {pair: PairCount(40, 40, 20.0) for pair in PAIRS if "f" not in pair}
-    found = drawn(SIX, counts)
-    new = sum(times for one, times in found.items() if "f" in one.models)
+    draws = drawn(SIX, counts)
+    new = sum(times for pair, times in draws.items() if "f" in pair.models)
     assert new / 4000 > 0.6, "5 of 15 pairs have the model that nobody has seen"
-    assert len(found) == 15
+    assert len(draws) == 15
 
 
 @pytest.mark.long
 def test_a_clear_result_is_compared_less() -> None:
     counts = {pair: PairCount(40, 40, 20.0) for pair in PAIRS}
     counts |= {pair: PairCount(40, 40, 0.5) for pair in PAIRS if "f" in pair}
-    probability = {one.models: one.probability for one in drawn(SIX, counts)}
+    probability = {pair.models: pair.probability for pair in drawn(SIX, counts)}
     assert min(probability[pair] for pair in PAIRS if "f" not in pair) > 1.2 * probability["a", "f"]
     assert min(probability.values()) >= 0.1 / 15
 
@@ -47,10 +47,10 @@ def test_a_clear_result_is_compared_less() -> None:
 @pytest.mark.long
 def test_the_stored_probability_is_the_true_one() -> None:
     counts = {pair: PairCount(5 * i, 5 * i, 2.0 * i) for i, pair in enumerate(PAIRS)}
-    found = drawn(SIX, counts, 4_000)
-    assert sum(one.probability for one in found) == pytest.approx(1.0)
-    for one, times in found.items():
-        assert times / 4_000 == pytest.approx(one.probability, abs=0.025)
+    draws = drawn(SIX, counts, 4_000)
+    assert sum(pair.probability for pair in draws) == pytest.approx(1.0)
+    for pair, times in draws.items():
+        assert times / 4_000 == pytest.approx(pair.probability, abs=0.025)
 
 
 def test_two_of_every_four_sides_are_swapped() -> None:

@@ -1,4 +1,4 @@
-"""Answers requested in advance: each once, bounded, resumable; recorded models are never asked."""
+"""Answers requested in advance: each once, bounded, resumable; recorded models get no requests."""
 
 import asyncio
 from collections import Counter
@@ -24,20 +24,20 @@ def prepare(database: Database, models: Scripted, report=None):
     return asyncio.run(prepare_campaign(database, models, "acceptance", report))
 
 
-def test_each_model_is_asked_each_prompt_once(database: Database, tmp_path: Path) -> None:
+def test_each_model_gets_each_prompt_once(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 8, samples=2)
     assert [each.answers for each in preparation(database, "acceptance")] == [0, 0, 0]
-    models, seen = echo(*MODELS, delay_s=0.01), []
-    prepared = prepare(database, models, lambda done, total, failed: seen.append((done, total, failed)))
-    assert Counter(models.asked) == dict.fromkeys(MODELS, 16)
+    models, progress = echo(*MODELS, delay_s=0.01), []
+    prepared = prepare(database, models, lambda done, total, failed: progress.append((done, total, failed)))
+    assert Counter(models.calls) == dict.fromkeys(MODELS, 16)
     assert models.most_at_once <= 3 * 16
     assert [(each.answers, each.wanted) for each in prepared] == [(16, 16)] * 3
-    assert seen[-1] == (48, 48, 0)
-    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert progress[-1] == (48, 48, 0)
+    assert [done for done, _, _ in progress] == sorted(done for done, _, _ in progress)
     prepare(database, models)
-    assert len(models.asked) == 48, "a second run asks nothing"
+    assert len(models.calls) == 48, "a second run asks nothing"
     battle(database, "ann", models, ready=[])
-    assert len(models.asked) == 48
+    assert len(models.calls) == 48
 
 
 def test_a_failed_model_is_requested_again_later(database: Database, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_failed_model_is_requested_again_later(database: Database, tmp_path: P
     queue_preparation(database, "acceptance")
     assert len(list_jobs(database, PREPARE)) == 2
     assert all(each.answers == 4 for each in prepare(database, models))
-    assert Counter(models.asked) == {"model-one": 4}
+    assert Counter(models.calls) == {"model-one": 4}
     assert load_campaign(database, "acceptance").state == "open"
 
 

@@ -22,7 +22,7 @@ PAIR = MODELS[:2]
 
 @pytest.fixture
 def voted(database: Database, tmp_path: Path) -> Database:
-    """6 people prefer the first model on 20 prompts, but for one vote of each."""
+    """6 people prefer the first model on 20 prompts, except in one vote each."""
     return voted_campaign(database, tmp_path)
 
 

@@ -41,15 +41,15 @@ def text(chance: random.Random) -> str:
 def test_a_signature_is_found_and_named() -> None:
     chance = random.Random(1)
     answers = [(f"{text(chance)}\n\nBest regards,", text(chance)) for _ in range(40)]
-    found = style_accuracy(("a", "b"), answers)
-    assert found.accuracy > 0.95
-    assert found.low > 0.5
-    assert (found.tells[0].mark, found.tells[0].share_1, found.tells[0].share_2) == (
+    style = style_accuracy(("a", "b"), answers)
+    assert style.accuracy > 0.95
+    assert style.low > 0.5
+    assert (style.tells[0].mark, style.tells[0].share_1, style.tells[0].share_2) == (
         "ends with “Best regards,”",
         1.0,
         0.0,
     )
-    assert "Best regards" in found.text
+    assert "Best regards" in style.text
 
 
 def test_equal_styles_are_classified_by_chance() -> None:
@@ -67,4 +67,4 @@ def test_progress_reports_style(database, tmp_path) -> None:
         cast_vote(database, battle(database, "ann", models).id, "ann", "left")
     (style,) = campaign_progress(database, "acceptance").style
     assert (style.model_1, style.model_2, style.prompts, style.accuracy) == ("model-one", "model-two", 12, 1.0)
-    assert any(tell.mark == "bold" for tell in style.tells)
+    assert any(mark.mark == "bold" for mark in style.tells)

@@ -1,1 +1,1 @@
-"""The commands, run as a user runs them."""
+"""The commands as a user runs them."""

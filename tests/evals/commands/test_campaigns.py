@@ -1,4 +1,4 @@
-"""`parley campaign` through the front door: from a draft to a checked export; links, people, models; mistakes."""
+"""`parley campaign` from a draft to a verified export; links, people, models; one-line errors."""
 
 import json
 from pathlib import Path

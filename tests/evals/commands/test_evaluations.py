@@ -1,4 +1,4 @@
-"""`parley eval` through the front door, over a real socket: run, list, show, diff, scorers; one line for a mistake."""
+"""`parley eval` over a real socket: run, list, show, diff, scorers; one-line errors."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def server() -> Iterator[AnsweringServer]:
 
 @pytest.fixture
 def parley(home: Path, database: Database, server: AnsweringServer, monkeypatch: pytest.MonkeyPatch) -> Callable:
-    """Runs `parley` in the test's home, its gateway the answering server; (exit code, output, the error's line)."""
+    """Runs `parley` with the answering server as its gateway; returns (exit code, output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("PARLEY_PORT", str(server.port))
     monkeypatch.setenv("COLUMNS", "160")
@@ -42,9 +42,9 @@ def parley(home: Path, database: Database, server: AnsweringServer, monkeypatch:
 
     def run(*arguments: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(build(), ["eval", *arguments])
-        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
-        assert result.exception is None or told or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.output, told
+        error = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        assert result.exception is None or error or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, result.output, error
 
     return run
 
@@ -63,26 +63,26 @@ def test_run_list_show_diff(parley, server: AnsweringServer, faq: str, tmp_path:
         "run", faq, "--models", "before,latest", "--scorers", "includes,length:1-9,regex:s,a", "--html", str(report)
     )
     assert code == 0
-    for said in ("includes", "first", "difference", "not enough evidence", "1 of 4 failed", "Worse:", "a toy"):
-        assert said in output
+    for expected in ("includes", "first", "difference", "not enough evidence", "1 of 4 failed", "Worse:", "a toy"):
+        assert expected in output
     assert "[bold]" in output
     assert "<svg" in report.read_text()
-    asked = len(server.asked)
+    before = len(server.asked)
     code, output, _ = parley("run", faq, "--models", "before,latest", "--scorers", "rouge-l,chrf", "--json")
-    found = json.loads(output)
-    assert len(server.asked) == asked + 2  # only what had failed
-    assert found["models"] == ["before", "after"]
-    assert found["answers"][0] | {"errors": 0} == {
+    result = json.loads(output)
+    assert len(server.asked) == before + 2  # only what had failed
+    assert result["models"] == ["before", "after"]
+    assert result["answers"][0] | {"errors": 0} == {
         "model": "before", "answered": 3, "failed": 1, "cut": 0, "errors": 0,
     }  # fmt: skip
-    assert {row["scorer"] for row in found["scores"]} == {"rouge-l", "chrf"}
+    assert {row["scorer"] for row in result["scores"]} == {"rouge-l", "chrf"}
     listed = json.loads(parley("list", "--json")[1])
     assert [row["task"] for row in listed] == ["faq", "faq"]
-    assert listed[0]["id"] == found["id"]
+    assert listed[0]["id"] == result["id"]
     assert "faq" in parley("list")[1]
     first = listed[1]["id"]
     shown = json.loads(parley("show", first, "--json")[1])
-    assert shown["diff"]["comparisons"] == 0  # three pairs are no evidence
+    assert shown["diff"]["comparisons"] == 0  # three pairs are not enough evidence
     assert "includes" in parley("show", first[-6:])[1]
     compared = json.loads(parley("diff", f"{first}:before", f"{first}:latest", "--json")[1])
     assert {row["scorer"] for row in compared["differences"]} == {"includes", "length:1-9", "regex:s,a"}
@@ -124,8 +124,8 @@ def test_bad_rows_are_listed_and_skipped_only_with_the_flag(parley, faq: str) ->
     assert "line 6" in output
     assert "2 of 6 rows" in line
     assert "--skip-bad" in line
-    found = json.loads(parley("run", faq, "--models", "before", "--scorers", "exact", "--skip-bad", "--json")[1])
-    assert (found["samples"], found["left_out"]) == (4, 2)
+    result = json.loads(parley("run", faq, "--models", "before", "--scorers", "exact", "--skip-bad", "--json")[1])
+    assert (result["samples"], result["left_out"]) == (4, 2)
 
 
 def test_the_task_is_compared_with_training_data(parley, faq: str, tmp_path: Path) -> None:
@@ -138,12 +138,12 @@ def test_the_task_is_compared_with_training_data(parley, faq: str, tmp_path: Pat
 
 
 def test_embeddings_come_from_the_gateway_or_the_error_says_why(parley, server: AnsweringServer, faq: str) -> None:
-    found = json.loads(parley("run", faq, "--models", "before", "--scorers", "embedding:e", "--json")[1])
-    assert 0 < found["scores"][0]["mean"] <= 1
+    result = json.loads(parley("run", faq, "--models", "before", "--scorers", "embedding:e", "--json")[1])
+    assert 0 < result["scores"][0]["mean"] <= 1
     server.embeddings = False
-    found = json.loads(parley("run", faq, "--models", "before", "--scorers", "embedding:e", "--json")[1])
-    assert found["scores"][0]["mean"] is None
-    assert "no /v1/embeddings" in found["scorer_errors"][0]["error"]
+    result = json.loads(parley("run", faq, "--models", "before", "--scorers", "embedding:e", "--json")[1])
+    assert result["scores"][0]["mean"] is None
+    assert "no /v1/embeddings" in result["scorer_errors"][0]["error"]
 
 
 def test_the_scorers_are_listed(parley) -> None:
@@ -154,7 +154,7 @@ def test_the_scorers_are_listed(parley) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["run", "none.jsonl", "--models", "before", "--scorers", "exact"], "no file"),
         (["run", "FAQ", "--models", "nobody", "--scorers", "exact"], "no model 'nobody'"),
@@ -168,10 +168,10 @@ def test_the_scorers_are_listed(parley) -> None:
         (["diff", "last", "last"], "no evaluations yet"),
     ],
 )
-def test_errors_are_one_line(parley, faq: str, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, faq: str, arguments: list[str], expected: str) -> None:
     code, _, line = parley(*(faq if argument == "FAQ" else argument for argument in arguments))
     assert code != 0
-    assert told in line
+    assert expected in line
     assert "\n" not in line
 
 

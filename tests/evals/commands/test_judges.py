@@ -1,4 +1,4 @@
-"""`parley judge` and `parley rubrics` through the front door, over a socket behind which a fake answers."""
+"""`parley judge` and `parley rubrics` against a fake server on a socket."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.evals.test_jobs import served  # noqa: F401 -- a fixture
 
 @pytest.fixture
 def parley(served: Settings, home: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811 -- the fixture
-    """Runs `parley` against the fake; returns (output, the error's line)."""
+    """Runs `parley` against the fake; returns (output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("PARLEY_PORT", str(served.port))
     monkeypatch.setenv("COLUMNS", "200")
@@ -29,8 +29,8 @@ def parley(served: Settings, home: Path, monkeypatch: pytest.MonkeyPatch):  # no
         result = CliRunner().invoke(build(), list(arguments))
         if result.exception and not isinstance(result.exception, ParleyError | SystemExit):
             raise result.exception
-        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
-        return " ".join(result.output.split()), told
+        error = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        return " ".join(result.output.split()), error
 
     return run
 
@@ -67,9 +67,9 @@ def test_results_by_another_rubric_are_separate(parley, database: Database, tmp_
 def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Database) -> None:
     assert "Nobody has voted" in parley("judge", "calibrate", "fair")[1]
     add_prompts(database, [{"prompt": f"Question {i}?", "category": "orders"} for i in range(4)], "test")
-    told = Scripted({name: lambda q, name=name: f"{name} says yes" for name in ("one", "two")})
+    models = Scripted({name: lambda q, name=name: f"{name} says yes" for name in ("one", "two")})
     for _ in range(4):
-        shown = asyncio.run(next_battle(database, "ann", told, ["one", "two"]))
+        shown = asyncio.run(next_battle(database, "ann", models, ["one", "two"]))
         cast_vote(database, shown.id, "ann", "left" if shown.left.startswith("two") else "right")
     assert "It has judged 0 of the 4 pairs" in parley("judge", "calibrate", "fair", "--stored")[0]
     output, _ = parley("judge", "calibrate", "fair", "--plot")
@@ -78,14 +78,14 @@ def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Databas
     assert "●" in output
     assert "not known whether" in output
     assert "at least 30 votes on 20 are needed" in output
-    found = json.loads(parley("judge", "calibrate", "fair", "--json")[0])
-    assert (found["voted"], found["judged"], found["groups"][0]["trusted"]) == (4, 4, "unknown")
-    assert found["words"].startswith("It is not known")
+    report = json.loads(parley("judge", "calibrate", "fair", "--json")[0])
+    assert (report["voted"], report["judged"], report["groups"][0]["trusted"]) == (4, 4, "unknown")
+    assert report["words"].startswith("It is not known")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["fair", "--models", "one,two", "--rubric", "none"], "no rubric 'none'"),
         (["fair", "--models", "one,two", "--samples", "99"], "1 to 32"),
@@ -93,10 +93,10 @@ def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Databas
         (["calibrate", "nobody"], "no model 'nobody'"),
     ],
 )
-def test_errors_are_one_line(parley, database: Database, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, database: Database, arguments: list[str], expected: str) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     _, line = parley("judge", *arguments)
-    assert told in line
+    assert expected in line
     assert "\n" not in line
 
 
@@ -121,7 +121,7 @@ def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tm
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--evaluation", "last"], "no evaluations yet"),
         (["--evaluation", "last", "--pointwise"], "judge:JUDGE@RUBRIC"),
@@ -130,5 +130,5 @@ def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tm
         ([], "Name two models"),
     ],
 )
-def test_conflicting_flags_are_refused(parley, arguments: list[str], told: str) -> None:
-    assert told in parley("judge", "fair", *arguments)[1]
+def test_conflicting_flags_are_refused(parley, arguments: list[str], expected: str) -> None:
+    assert expected in parley("judge", "fair", *arguments)[1]

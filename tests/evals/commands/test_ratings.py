@@ -1,4 +1,4 @@
-"""Votes in and out, leaderboard and verdict through the front door: tables, drawings, JSON, one line for a mistake."""
+"""Commands that import and export votes and show leaderboard and verdict: tables, charts, JSON, one-line errors."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ from parley import build
 
 @pytest.fixture
 def parley(home: Path, database, monkeypatch: pytest.MonkeyPatch):
-    """Runs `parley` in the test's home; returns (exit code, output, the error's line)."""
+    """Runs `parley` in the test's home; returns (exit code, output, error line)."""
     monkeypatch.setenv("PARLEY_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "160")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(build(), list(arguments))
-        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
-        return result.exit_code, result.output, told
+        error = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        return result.exit_code, result.output, error
 
     return run
 
@@ -94,7 +94,7 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["votes", "import", "none.csv"], "no file"),
         (["votes", "import", "VOTES", "--format", "xls"], "format"),
@@ -103,8 +103,8 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
         (["votes", "export", "v.csv", "--format", "xls"], "is unknown"),
     ],
 )
-def test_errors_are_one_line(parley, votes: Path, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, votes: Path, arguments: list[str], expected: str) -> None:
     code, _, line = parley(*(str(votes) if it == "VOTES" else it for it in arguments))
     assert code != 0
-    assert told in line
+    assert expected in line
     assert "\n" not in line

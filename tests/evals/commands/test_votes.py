@@ -42,15 +42,15 @@ def test_a_partial_import_says_so_first(
 def test_overlap_undo_exclude_and_merge(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
-    one.write_text(HEADER + "a,b,left,Why?,ann\n")
-    two.write_text(HEADER + "a,b,left,Why?,ann\nA,b,left,How?,ann\n")
-    assert run(monkeypatch, capsys, "import", str(one))[0] == 0
-    status, _, error = run(monkeypatch, capsys, "import", str(two))
+    first, second = tmp_path / "one.csv", tmp_path / "two.csv"
+    first.write_text(HEADER + "a,b,left,Why?,ann\n")
+    second.write_text(HEADER + "a,b,left,Why?,ann\nA,b,left,How?,ann\n")
+    assert run(monkeypatch, capsys, "import", str(first))[0] == 0
+    status, _, error = run(monkeypatch, capsys, "import", str(second))
     assert status == 1
     assert len(error.splitlines()) == 1
     assert "--overlap drop" in error
-    status, out, _ = run(monkeypatch, capsys, "import", str(two), "--overlap", "drop")
+    status, out, _ = run(monkeypatch, capsys, "import", str(second), "--overlap", "drop")
     assert status == 0
     assert "1 new votes from two.csv (csv), 1 left out as votes of an earlier file." in out
     assert "parley votes merge 'a' 'A'" in out

@@ -1,4 +1,4 @@
-"""Scores weighted by the probabilities of what the judge might have written, in several tokenisations."""
+"""Scores weighted by the probabilities of each possible grade, in several tokenisations."""
 
 from math import log
 
@@ -13,13 +13,13 @@ WEIGHTED = Rubric("r", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Crit
 
 
 def token(text: str, **others: float) -> Token:
-    """A token that leaves to others what it does not take itself."""
+    """A token with the remaining probability on others."""
     likeliest = [(text, log(1 - sum(others.values()))), *((other, log(share)) for other, share in others.items())]
     return Token(text=text, likeliest=likeliest)
 
 
 def spelt(text: str, at: int, length: int, **others: float) -> list[Token]:
-    """A text as single letters, but for one token of `length` at `at`."""
+    """A text as single letters, except for one token of `length` at `at`."""
     letters = [token(letter) for letter in text[:at]]
     return [*letters, token(text[at : at + length], **others), *(token(letter) for letter in text[at + length :])]
 

@@ -1,4 +1,4 @@
-"""A judge against people: agreement, chance, the ceiling, the rule that trusts, and the words for it."""
+"""A judge compared with people: agreement, chance, the ceiling, the trust rule and its text."""
 
 import random
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 def world(
     n: int, judge_right: float, people_right: float, voters: int = 3, seed: int = 0, category: str | None = "orders"
 ) -> list[LabelledPair]:
-    """n prompts with a truth that judge and people each see with their own chance, and else guess."""
+    """n prompts with a true winner, which judge and people see with a probability each; otherwise they guess."""
     rng = random.Random(seed)
 
-    def seen(truth: Choice, right: float) -> Choice:
+    def vote(truth: Choice, right: float) -> Choice:
         return truth if rng.random() < right else rng.choice(CHOICES)
 
     return [
         LabelledPair(
             prompt=f"{category}{i}",
             category=category,
-            judge=seen(truth := rng.choice(("a", "b")), judge_right),
-            votes=tuple((f"voter {v}", seen(truth, people_right)) for v in range(voters)),
+            judge=vote(truth := rng.choice(("a", "b")), judge_right),
+            votes=tuple((f"voter {v}", vote(truth, people_right)) for v in range(voters)),
         )
         for i in range(n)
     ]
@@ -47,24 +47,24 @@ def test_agreement_is_counted_by_hand() -> None:
         LabelledPair("r", None, "b", (("ann", "b"),)),
         LabelledPair("s", None, "b", ()),
     ]
-    (found,) = agreement_by_category(opinions)
-    assert (found.pairs, found.votes, found.prompts, found.voters) == (3, 5, 3, 2)
-    assert found.with_ties.value == pytest.approx(3 / 5)
-    assert found.without_ties is not None
-    assert (found.without_ties.value, found.without_ties.n) == (pytest.approx(2 / 3), 3)
-    assert found.people is not None
-    assert (found.people.value, found.people.n) == (0.0, 2)
-    assert found.kappa is not None
+    (agreement,) = agreement_by_category(opinions)
+    assert (agreement.pairs, agreement.votes, agreement.prompts, agreement.voters) == (3, 5, 3, 2)
+    assert agreement.with_ties.value == pytest.approx(3 / 5)
+    assert agreement.without_ties is not None
+    assert (agreement.without_ties.value, agreement.without_ties.n) == (pytest.approx(2 / 3), 3)
+    assert agreement.people is not None
+    assert (agreement.people.value, agreement.people.n) == (0.0, 2)
+    assert agreement.kappa is not None
     # Judge: a a tie tie b; people: a b tie a b. By chance (2·2 + 2·1 + 1·2) / 25.
-    assert found.kappa.value == pytest.approx((3 / 5 - 8 / 25) / (1 - 8 / 25))
+    assert agreement.kappa.value == pytest.approx((3 / 5 - 8 / 25) / (1 - 8 / 25))
     assert agreement_by_category([opinions[-1]]) == ()
 
 
 def test_kappa_sees_through_a_judge_that_always_names_the_favourite() -> None:
     rows = [("a", "a" if i % 10 else "b", i) for i in range(100)]
-    found = kappa(rows)
-    assert found is not None
-    assert found.value == pytest.approx(0.0, abs=1e-12)
+    agreement = kappa(rows)
+    assert agreement is not None
+    assert agreement.value == pytest.approx(0.0, abs=1e-12)
     assert kappa([("a", "a", i) for i in range(10)]) is None
     perfect = kappa([(CHOICES[i % 2], CHOICES[i % 2], i) for i in range(30)])
     assert perfect is not None
@@ -72,40 +72,40 @@ def test_kappa_sees_through_a_judge_that_always_names_the_favourite() -> None:
 
 
 def test_a_judge_as_good_as_people_is_trusted() -> None:
-    found = human_agreement(world(150, 0.7, 0.7), None)
-    assert found.trusted == "yes", found.why
-    assert found.alt_test is not None
-    assert found.alt_test.passed
-    assert (found.alt_test.voters, found.alt_test.won) == (3, 2)
-    assert found.gap is not None
-    assert found.gap.low > -0.1
+    agreement = human_agreement(world(150, 0.7, 0.7), None)
+    assert agreement.trusted == "yes", agreement.why
+    assert agreement.alt_test is not None
+    assert agreement.alt_test.passed
+    assert (agreement.alt_test.voters, agreement.alt_test.won) == (3, 2)
+    assert agreement.gap is not None
+    assert agreement.gap.low > -0.1
 
 
 def test_a_judge_far_below_people_is_not() -> None:
-    found = human_agreement(world(150, 0.4, 0.95), None)
-    assert found.trusted == "no"
-    assert "too low" in found.why
-    assert found.alt_test is not None
-    assert not found.alt_test.passed
+    agreement = human_agreement(world(150, 0.4, 0.95), None)
+    assert agreement.trusted == "no"
+    assert "too low" in agreement.why
+    assert agreement.alt_test is not None
+    assert not agreement.alt_test.passed
 
 
 def test_a_judge_that_guesses_is_not_shown_to_be_above_chance() -> None:
-    found = human_agreement(world(200, 0.0, 0.9), None)
-    assert found.trusted != "yes"
-    assert "may be chance" in found.why
+    agreement = human_agreement(world(200, 0.0, 0.9), None)
+    assert agreement.trusted != "yes"
+    assert "may be chance" in agreement.why
 
 
 def test_a_judge_that_says_the_opposite_is_not_trusted() -> None:
     turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
-    opinions = [replace(one, judge=turn[one.judge]) for one in world(200, 0.9, 0.9)]
+    opinions = [replace(opinion, judge=turn[opinion.judge]) for opinion in world(200, 0.9, 0.9)]
     assert human_agreement(opinions, None).trusted == "no"
 
 
 def test_few_votes_are_never_enough_to_trust_a_judge() -> None:
-    found = human_agreement(world(19, 1.0, 1.0), None)
-    assert found.trusted == "unknown"
-    assert "57 votes on 19 prompts" in found.why
-    repeated = [replace(one, prompt=f"p{i % 10}") for i, one in enumerate(world(100, 1.0, 1.0))]
+    agreement = human_agreement(world(19, 1.0, 1.0), None)
+    assert agreement.trusted == "unknown"
+    assert "57 votes on 19 prompts" in agreement.why
+    repeated = [replace(opinion, prompt=f"p{i % 10}") for i, opinion in enumerate(world(100, 1.0, 1.0))]
     assert human_agreement(repeated, None).trusted == "unknown"  # many votes, ten prompts
 
 
@@ -123,9 +123,9 @@ def test_the_summary_names_categories_by_trust() -> None:
         *world(150, 0.4, 0.95, seed=1, category="refunds"),
         *world(5, 1.0, 1.0, category="other"),
     ]
-    found = agreement_by_category(opinions)
-    assert [one.category for one in found] == [None, "orders", "refunds", "other"]
-    words = describe_trust("judge", found)
+    groups = agreement_by_category(opinions)
+    assert [group.category for group in groups] == [None, "orders", "refunds", "other"]
+    words = describe_trust("judge", groups)
     assert words.startswith("Trust judge for orders. Do not trust judge for refunds.")
     assert "not known whether to trust judge for other" in words
     assert "people agree with each other in" in words
@@ -138,7 +138,7 @@ opinion = st.builds(
     category=st.sampled_from([None, "x", "y"]),
     judge=st.sampled_from(CHOICES),
     votes=st.lists(st.sampled_from(CHOICES), max_size=4).map(
-        lambda said: tuple((f"v{i}", c) for i, c in enumerate(said))
+        lambda votes: tuple((f"v{i}", c) for i, c in enumerate(votes))
     ),
 )
 
@@ -148,14 +148,20 @@ opinion = st.builds(
 def test_sides_names_and_order_do_not_matter(opinions: Sequence[LabelledPair], shuffle) -> None:
     turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
     turned = [
-        replace(one, judge=turn[one.judge], votes=tuple((voter, turn[choice]) for voter, choice in one.votes))
-        for one in opinions
+        replace(
+            opinion, judge=turn[opinion.judge], votes=tuple((voter, turn[choice]) for voter, choice in opinion.votes)
+        )
+        for opinion in opinions
     ]
     shuffle.shuffle(turned)
-    for one, other in zip(agreement_by_category(opinions), agreement_by_category(turned), strict=True):
-        assert one.trusted == other.trusted
-        assert one.with_ties.value == pytest.approx(other.with_ties.value)
-        for a, b in ((one.kappa, other.kappa), (one.people_kappa, other.people_kappa), (one.people, other.people)):
+    for first, second in zip(agreement_by_category(opinions), agreement_by_category(turned), strict=True):
+        assert first.trusted == second.trusted
+        assert first.with_ties.value == pytest.approx(second.with_ties.value)
+        for a, b in (
+            (first.kappa, second.kappa),
+            (first.people_kappa, second.people_kappa),
+            (first.people, second.people),
+        ):
             assert (a is None) == (b is None)
             if a and b:
                 assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high))

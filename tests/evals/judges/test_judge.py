@@ -1,4 +1,4 @@
-"""One question to a judge: what it is sent, how probabilities and samples make one verdict, and what refuses them."""
+"""One question to a judge: the request, one verdict from probabilities or samples, and refused options."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,23 +20,23 @@ PAIR = AnswerPair("p", Prompt("q", (Message(role="user", content="Why?"),), None
 
 
 class Model:
-    """Says these texts in turn, the last one for ever; refuses an option where told to."""
+    """Answers with these texts in turn, and then always with the last; can refuse an option."""
 
     def __init__(self, *texts: str, refuses: str = "", tokens: Sequence[Token] = ()) -> None:
         self.texts = list(texts)
         self.refuses = refuses
         self.tokens = tuple(tokens)
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
 
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
-        self.asked.append(options | {"messages": list(messages)})
+        self.requests.append(options | {"messages": list(messages)})
         if self.refuses and self.refuses in options:
             raise Invalid(f"{self.refuses} is not supported by this model.")
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
         return Completion(text=text, tokens=self.tokens)
 
 
-def ask(judge: Model, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Judgment:
+def judgment(judge: Model, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Judgment:
     return asyncio.run(Judge("judge", judge, rubric, samples).judge(PAIR, shown))
 
 
@@ -51,13 +51,13 @@ def tokens(text: str, at: int, **others: float) -> list[Token]:
 def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: float) -> None:
     text = pairwise_answer("so", GRADES, GRADES, "A")
     judge = Model(text, tokens=tokens(text, len(text) - 3, B=0.25))
-    said = ask(judge, shown)
-    assert said.expected == pytest.approx(share)
-    assert said.verdict == (1 if shown == "12" else 2)
-    assert judge.asked[0]["logprobs"] is True
-    assert judge.asked[0]["temperature"] == 0.0
+    judged = judgment(judge, shown)
+    assert judged.expected == pytest.approx(share)
+    assert judged.verdict == (1 if shown == "12" else 2)
+    assert judge.requests[0]["logprobs"] is True
+    assert judge.requests[0]["temperature"] == 0.0
     answers = ("one", "two") if shown == "12" else ("two", "one")
-    assert f"[Answer A]\n{answers[0]}\n\n[Answer B]\n{answers[1]}" in judge.asked[0]["messages"][1].content
+    assert f"[Answer A]\n{answers[0]}\n\n[Answer B]\n{answers[1]}" in judge.requests[0]["messages"][1].content
 
 
 def test_log_probabilities_are_dropped_after_one_refusal() -> None:
@@ -65,31 +65,31 @@ def test_log_probabilities_are_dropped_after_one_refusal() -> None:
     instrument = Judge("judge", judge, DEFAULT_RUBRIC)
     assert asyncio.run(instrument.judge(PAIR, "12")).expected is None
     asyncio.run(instrument.judge(PAIR, "21"))
-    assert ["logprobs" in options for options in judge.asked] == [True, False, False]
+    assert ["logprobs" in options for options in judge.requests] == [True, False, False]
 
 
 def test_another_refusal_is_the_servers_own_word() -> None:
     judge = Model("", refuses="temperature")
     with pytest.raises(Invalid, match="temperature"):
-        ask(judge)
+        judgment(judge)
 
 
 def test_a_grade_by_weights_is_the_criterias_mean() -> None:
-    said = ask(Model(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
-    assert (said.verdict, said.expected) == (2, 4.0)
-    assert said.scores == {"1": {"tone": 5, "care": 1}}
+    judged = judgment(Model(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
+    assert (judged.verdict, judged.expected) == (2, 4.0)
+    assert judged.scores == {"1": {"tone": 5, "care": 1}}
 
 
 def test_samples_are_the_most_frequent_verdict_and_the_mean() -> None:
     texts = [pairwise_answer("so", GRADES, GRADES, verdict) for verdict in ("A", "B", "A")]
     judge = Model(*texts, "hm", "hm")
-    said = ask(judge, samples=4)
-    assert (said.verdict, said.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
-    assert all(options["temperature"] == 0.7 for options in judge.asked)
-    assert ask(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
-    assert ask(Model("hm"), samples=3).verdict is None
+    judged = judgment(judge, samples=4)
+    assert (judged.verdict, judged.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
+    assert all(options["temperature"] == 0.7 for options in judge.requests)
+    assert judgment(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
+    assert judgment(Model("hm"), samples=3).verdict is None
     grades = [pointwise_answer("so", GRADES, grade) for grade in (5, 4)]
-    assert ask(Model(*grades), "2", samples=2).expected == 4.5
+    assert judgment(Model(*grades), "2", samples=2).expected == 4.5
 
 
 def test_more_criteria_raise_the_token_limit() -> None:

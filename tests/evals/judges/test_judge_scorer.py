@@ -1,4 +1,4 @@
-"""A judge as a scorer: one grade an answer, kept, with the conversation and the reference; what is unread is null."""
+"""A judge as a scorer: one stored grade per answer, from conversation and reference; an unreadable one is null."""
 
 import asyncio
 
@@ -19,9 +19,9 @@ WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Crit
 
 
 class Grader:
-    """Grades 5 what says yes, 2 what says no, else 1 (or `worthless`); cannot read `odd`, refuses `long`.
+    """Grades an answer with yes 5, with no 2, others 1 (or `worthless`); `odd` gets no grade, `long` a refusal.
 
-    `shown` has what it was asked about the models' own answers, `baits` the rest. Everybody else says yes or no.
+    `shown` has the judge's questions about the models' own answers, `baits` the others. Other models answer yes or no.
     """
 
     def __init__(self, worthless: int = 1) -> None:
@@ -31,16 +31,16 @@ class Grader:
 
     def __call__(self, model: str) -> Completer:
         async def complete(messages: list[Message], **options: object) -> Completion:
-            asked = last_question(messages)
+            question = last_question(messages)
             if model != "judge":
-                return Completion(text=f"{'yes' if model == 'b' else 'no'} to {asked}")
-            answer = asked.partition("[Answer]\n")[2].partition("\n\nHow good")[0]
+                return Completion(text=f"{'yes' if model == 'b' else 'no'} to {question}")
+            answer = question.partition("[Answer]\n")[2].partition("\n\nHow good")[0]
             real = answer.startswith(("yes to", "no to"))
             own = real and "once more" not in answer
             (self.shown if own else self.baits).append("\n".join(message.content for message in messages))
-            if "long" in asked:
+            if "long" in question:
                 raise Invalid("too long for this judge")
-            if "odd" in asked:
+            if "odd" in question:
                 return Completion(text="I like it.")
             score = self.worthless if not real else 5 if answer.startswith("yes") else 2
             criteria = WEIGHTED.criteria if "care" in messages[0].content else DEFAULT_RUBRIC.criteria
@@ -67,19 +67,19 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
     name = f"judge:judge@support#{DEFAULT_RUBRIC.hash[:6]}"
     parts = [f"{name} · {criterion}" for criterion in DEFAULT_RUBRIC.criteria]
     assert [(facts.name, facts.low, facts.high) for facts in evaluation.scorers] == [
-        (one, 1.0, 5.0) for one in (name, *parts)
+        (scorer, 1.0, 5.0) for scorer in (name, *parts)
     ]
     assert list_evaluations(any_database)[0].scorers == (name,)
-    found = overview(evaluation)
+    summary = overview(evaluation)
     for model, grade in ("a", 2.0), ("b", 5.0):
-        mean = found.of(model, name)
+        mean = summary.of(model, name)
         assert (mean.mean, mean.n, mean.missing) == (pytest.approx(grade), 40, 2)
-        assert 1.0 <= mean.low < mean.high <= 5.0  # forty equal grades in twenty groups are no certainty
-    assert {said: count for _, said, count in found.scorer_errors} == {
+        assert 1.0 <= mean.low < mean.high <= 5.0  # forty equal grades in twenty groups do not make the mean certain
+    assert {error: count for _, error, count in summary.scorer_errors} == {
         "the judge did not answer: too long for this judge": 2,
         "the judge's answer could not be parsed": 2,
     }
-    assert (found.of("b", parts[0]).mean, found.of("b", parts[0]).n) == (pytest.approx(5.0), 40)
+    assert (summary.of("b", parts[0]).mean, summary.of("b", parts[0]).n) == (pytest.approx(5.0), 40)
     (row,) = [row for row in diff(against_first(evaluation)).differences if row.category is None]
     assert (row.finding, row.summary.mean) == ("better", pytest.approx(3.0))
     assert "a toy" in evaluation.notes
@@ -116,18 +116,18 @@ def test_an_answer_is_judged_against_each_reference(database: Database) -> None:
 
 
 def test_progress_runs_once_over_the_answers_of_all_models(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ran from 0 to 1 for each model, so that a bar stood at 100 % while all models but the first were judged."""
+    """Progress ran from 0 to 1 for each model: the bar stood at 100 % during all models but the first."""
     monkeypatch.setattr("evals.request_pool._MIN_INTERVAL_S", 0.0)
-    told: list[float] = []
+    shares: list[float] = []
     players = Grader()
     scorer = judge_scorer(
-        database, ("judge", players("judge")), DEFAULT_RUBRIC, report=lambda share, _: told.append(share)
+        database, ("judge", players("judge")), DEFAULT_RUBRIC, report=lambda share, _: shares.append(share)
     )
     task = make_task("t", "t", [(str(i), {"input": f"q{i}"}) for i in range(5)])
     asyncio.run(run_task(database, players, TaskRun(task, ["a", "b", "c"], [scorer], {"temperature": 0.0})))
-    assert told == sorted(told)
-    assert told.count(1.0) == 1
-    assert len(told) == 3 * 5 + 8 + 2  # three models' answers, the canaries, and the start of both
+    assert shares == sorted(shares)
+    assert shares.count(1.0) == 1
+    assert len(shares) == 3 * 5 + 8 + 2  # three models' answers, the canaries, and the start of both
 
 
 def test_a_later_turn_is_judged_in_the_models_own_conversation(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""An outside judge's verdicts from a file: stored pairs are recognised, flips are counted, people are compared with."""
+"""An outside judge's verdicts from a file: stored pairs are recognised, flips counted, and people compared."""
 
 import json
 from dataclasses import replace
@@ -51,9 +51,9 @@ def test_an_imported_judge_is_compared_with_people(voted: Database, tmp_path: Pa
         people = "new" if p % 4 else "old"
         judged += [verdict(p, "new", "old", people), verdict(p, "old", "new", people if p % 10 else "old")]
     judged.append(verdict(99, "new", "old", "new"))  # nobody voted on it
-    found = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
-    assert (found.new, found.known, found.unknown, found.pairs, found.one_order) == (80, 0, 1, 40, 0)
-    assert (found.flips, found.flip_rate) == (2, 0.05)  # of 0, 10, 20 and 30 people prefer "new" on 10 and 30
+    imported = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
+    assert (imported.new, imported.known, imported.unknown, imported.pairs, imported.one_order) == (80, 0, 1, 40, 0)
+    assert (imported.flips, imported.flip_rate) == (2, 0.05)  # of 0, 10, 20 and 30 people prefer "new" on 10 and 30
     calibration = calibrate_stored(voted, CalibrationRequest("outside", find_rubric("imported")))
     assert (calibration.voted, calibration.judged) == (40, 40)
     assert calibration.groups[0].pairs == 40
@@ -63,8 +63,8 @@ def test_an_imported_judge_is_compared_with_people(voted: Database, tmp_path: Pa
 
 def test_the_order_shown_is_kept_and_ties_are_ties(voted: Database, tmp_path: Path) -> None:
     judged = [verdict(1, "old", "new", "tie"), verdict(1, "new", "old", "model_b"), verdict(2, "old", "new", "model_b")]
-    found = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
-    assert (found.pairs, found.flips, found.one_order) == (1, 1, 1)
+    imported = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
+    assert (imported.pairs, imported.flips, imported.one_order) == (1, 1, 1)
 
 
 def test_rows_about_other_answers_are_refused(voted: Database, tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_a_judge_is_compared_with_one_campaigns_votes(voted: Database, tmp_path:
     import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
     request = CalibrationRequest("outside", find_rubric("imported"))
     for campaign, pairs, agrees in (("open", 40, 0.75), ("acceptance", 10, 0.0)):
-        found = calibrate_stored(voted, replace(request, campaign=campaign))
-        assert (found.campaign, found.voted, found.groups[0].pairs) == (campaign, pairs, pairs)
-        assert found.groups[0].with_ties is not None
-        assert found.groups[0].with_ties.value == pytest.approx(agrees)
+        calibration = calibrate_stored(voted, replace(request, campaign=campaign))
+        assert (calibration.campaign, calibration.voted, calibration.groups[0].pairs) == (campaign, pairs, pairs)
+        assert calibration.groups[0].with_ties is not None
+        assert calibration.groups[0].with_ties.value == pytest.approx(agrees)
     with pytest.raises(NotFound, match="no campaign 'summer'"):
         calibrate_stored(voted, replace(request, campaign="summer"))

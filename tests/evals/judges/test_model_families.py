@@ -1,4 +1,4 @@
-"""Who is kin to whom: one base, one maker, and names that say nothing."""
+"""Which models belong to one family: the same base, the same maker, and names without a clue."""
 
 import pytest
 

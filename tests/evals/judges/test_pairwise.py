@@ -25,30 +25,30 @@ BEFORE, AFTER, JUDGE = "a-before", "b-after", "judge"
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
 
 
-def answers_of(asked: str) -> tuple[str, str]:
-    _, _, rest = asked.partition("[Answer A]\n")
+def answers_of(question: str) -> tuple[str, str]:
+    _, _, rest = question.partition("[Answer A]\n")
     first, _, rest = rest.partition("\n\n[Answer B]\n")
     return first, rest.rpartition("\n\nWhich answer")[0]
 
 
 def says(verdict: Callable[[str, str], str]) -> Callable[[str], str]:
-    return lambda asked: pairwise_answer("because", GRADES | {"tone": 5}, GRADES, verdict(*answers_of(asked)))
+    return lambda question: pairwise_answer("because", GRADES | {"tone": 5}, GRADES, verdict(*answers_of(question)))
 
 
 def longer(first: str, second: str) -> str:
-    """Takes the longer answer, whatever it says: only the empty canary loses to real answers as short as these."""
+    """Prefers the longer answer, whatever its text: only the empty canary loses to answers as short as these."""
     return "tie" if len(first) == len(second) else "A" if len(first) > len(second) else "B"
 
 
 def sound(first: str, second: str) -> str:
-    """Likes real answers, which begin with stars, and among them the one with more."""
+    """Prefers real answers, which begin with stars, and among them the one with more."""
     stars = [len(answer) - len(answer.lstrip("*")) for answer in (first, second)]
     return "tie" if stars[0] == stars[1] else "A" if stars[0] > stars[1] else "B"
 
 
 def script(judge: Callable[[str], str], **others: Callable[[str], str]) -> Scripted:
-    told = {BEFORE: lambda q: f"* Have a look at {q}", AFTER: lambda q: f"** It is about {q}, dear customer"}
-    return Scripted(told | {name.replace("_", "-"): answer for name, answer in others.items()} | {JUDGE: judge})
+    answers = {BEFORE: lambda q: f"* Have a look at {q}", AFTER: lambda q: f"** It is about {q}, dear customer"}
+    return Scripted(answers | {name.replace("_", "-"): answer for name, answer in others.items()} | {JUDGE: judge})
 
 
 def fill(database: Database, n: int = 6) -> None:
@@ -63,11 +63,11 @@ def run(database: Database, completer_for, models: tuple[str, str] = (BEFORE, AF
 
 def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     fill(any_database)
-    told: list[tuple[float, str]] = []
-    report = run(any_database, script(says(sound)), report=lambda *it: told.append(it))
+    progress: list[tuple[float, str]] = []
+    report = run(any_database, script(says(sound)), report=lambda *it: progress.append(it))
     assert (report.judged, report.wins_b, report.wins_a, report.ties) == (6, 6, 0, 0)
     assert report.win_rate == 1.0
-    assert 0.4 < report.low < 0.8  # six of six is no certainty
+    assert 0.4 < report.low < 0.8  # six of six is not certain
     assert report.high == 1.0
     assert (report.flip_rate, report.first_rate, report.unparsed, report.failed) == (0.0, 0.5, 0, 0)
     assert report.trusted
@@ -80,23 +80,23 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     ]
     assert report.agreement is None
     assert report.scores[BEFORE]["tone"] == 4.0  # 5 when shown first, 3 when second
-    assert told[-1][0] == 1.0
-    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    assert progress[-1][0] == 1.0
+    assert [share for share, _ in progress] == sorted(share for share, _ in progress)
     assert JudgeReport.from_json(json.loads(json.dumps(report.to_json()))) == report
     assert f"prefers {AFTER} to {BEFORE}" in report.summary
     assert "of the verdicts" not in report.summary
     assert (report.flip_rate, report.unparsed, report.failed) == (0, 0, 0)
 
 
-def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Database) -> None:
+def test_the_reverse_order_is_the_mirror_and_repeats_no_request(database: Database) -> None:
     fill(database)
     run(database, script(says(sound)))
     again = script(says(sound))
     report = run(database, again, models=(AFTER, BEFORE))
     assert (report.win_rate, report.wins_a, report.model_a) == (0.0, 6, AFTER)
     assert report.rows[0].answer_a.startswith("**")
-    assert set(again.asked) == {JUDGE}
-    assert len(again.asked) == PAIRWISE_CALLS
+    assert set(again.calls) == {JUDGE}
+    assert len(again.calls) == PAIRWISE_CALLS
 
 
 def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: Database) -> None:
@@ -125,8 +125,8 @@ def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:
 def test_unparsed_verdicts_are_counted_and_are_not_ties(database: Database) -> None:
     fill(database)
 
-    def judge(asked: str) -> str:
-        return "I like both" if answers_of(asked)[0].startswith("**") else says(sound)(asked)
+    def judge(question: str) -> str:
+        return "I like both" if answers_of(question)[0].startswith("**") else says(sound)(question)
 
     report = run(database, script(judge))
     assert (report.judged, report.unparsed, report.ties, report.win_rate) == (0, 6, 0, None)
@@ -140,53 +140,57 @@ def test_only_unparsed_verdicts_are_requested_again(any_database: Database) -> N
     fill(any_database)
     mute = {"order 0?", "order 3?"}
 
-    def judge(asked: str) -> str:
-        return "hm" if any(f"[Question]\n{one}" in asked for one in mute) else says(sound)(asked)
+    def judge(question: str) -> str:
+        return "hm" if any(f"[Question]\n{text}" in question for text in mute) else says(sound)(question)
 
     assert run(any_database, script(judge)).unparsed == 4
     again = script(says(sound))
     report = run(any_database, again)
     assert (report.judged, report.unparsed) == (6, 0)
-    assert again.asked.count(JUDGE) == 4 + PAIRWISE_CALLS
-    assert run(any_database, script(judge)).unparsed == 0  # what was read stays
+    assert again.calls.count(JUDGE) == 4 + PAIRWISE_CALLS
+    assert run(any_database, script(judge)).unparsed == 0  # verdicts that were read stay
 
 
 def test_the_judge_sees_the_conversation_and_the_reference(database: Database) -> None:
     turns = [("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi!"), ("user", "And order 7?")]
     rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}, {"prompt": "order 8?"}]
     add_prompts(database, rows, "test")
-    seen: list[str] = []
+    questions: list[str] = []
 
-    def judge(asked: str) -> str:
-        seen.append(asked)
-        return says(sound)(asked)
+    def judge(question: str) -> str:
+        questions.append(question)
+        return says(sound)(question)
 
-    told = {prompts(database)[1].id: "It left on Monday."}
-    run(database, script(judge), references=told, wanted=[prompt.id for prompt in prompts(database)])
+    references = {prompts(database)[1].id: "It left on Monday."}
+    run(database, script(judge), references=references, wanted=[prompt.id for prompt in prompts(database)])
     start = "[Conversation so far]\nInstructions: Be kind.\n\nUser: Hello\n\nAssistant: Hi!\n\n[Question]\nAnd order 7?"
-    longer_ones = [asked for asked in seen if "order 7?" in asked]
-    plain = [asked for asked in seen if "order 8?" in asked]
-    assert all(asked.startswith(start) for asked in longer_ones)
-    assert all(asked.startswith("[Question]\norder 8?\n\n[Reference answer]\nIt left on Monday.") for asked in plain)
-    seen.clear()
+    longer_ones = [question for question in questions if "order 7?" in question]
+    plain = [question for question in questions if "order 8?" in question]
+    assert all(question.startswith(start) for question in longer_ones)
+    assert all(
+        question.startswith("[Question]\norder 8?\n\n[Reference answer]\nIt left on Monday.") for question in plain
+    )
+    questions.clear()
     run(database, script(judge), wanted=[prompt.id for prompt in prompts(database)])
-    # Without the reference it is another question; the other one's verdicts are there.
-    assert next(asked for asked in seen if "order 8?" in asked).startswith("[Question]\norder 8?\n\n[Answer A]")
+    # Without the reference it is another question; the verdicts with it stay stored.
+    assert next(question for question in questions if "order 8?" in question).startswith(
+        "[Question]\norder 8?\n\n[Answer A]"
+    )
 
 
 def test_several_samples_combine_into_one_verdict(database: Database) -> None:
     fill(database, 1)
-    said = iter("ABA BBtie".replace("tie", "T"))
-    heard: list[str] = []
+    verdicts = iter("ABA BBtie".replace("tie", "T"))
+    drawn: list[str] = []
 
-    def judge(asked: str) -> str:
-        if "Have a look" in answers_of(asked)[0] and "dear customer" in answers_of(asked)[1]:
-            heard.append(next(said))
-            return pairwise_answer("so", GRADES, GRADES, {"A": "A", "B": "B"}.get(heard[-1], "tie"))  # type: ignore[arg-type]
-        return says(sound)(asked)
+    def judge(question: str) -> str:
+        if "Have a look" in answers_of(question)[0] and "dear customer" in answers_of(question)[1]:
+            drawn.append(next(verdicts))
+            return pairwise_answer("so", GRADES, GRADES, {"A": "A", "B": "B"}.get(drawn[-1], "tie"))  # type: ignore[arg-type]
+        return says(sound)(question)
 
     report = run(database, script(judge), samples=3)
-    assert heard == ["A", "B", "A"]
+    assert drawn == ["A", "B", "A"]
     assert report.rows[0].a_first == "a"
     assert report.rows[0].b_first == "b"
     assert report.rows[0].share == pytest.approx((1 / 3 + 1) / 2)
@@ -199,23 +203,23 @@ def test_a_run_that_was_stopped_continues(any_database: Database) -> None:
     fill(any_database)
     calls = 0
 
-    def dies(asked: str) -> str:
+    def dies(question: str) -> str:
         nonlocal calls
         calls += 1
         if calls > 4:
             raise KeyError("a fault of ours")
-        return says(sound)(asked)
+        return says(sound)(question)
 
     with pytest.raises(KeyError):
         run(any_database, script(dies), concurrency=1)
     rest = script(says(sound))
     assert run(any_database, rest).judged == 6
-    assert rest.asked.count(JUDGE) == 12 - 4 + PAIRWISE_CALLS
-    assert BEFORE not in rest.asked
+    assert rest.calls.count(JUDGE) == 12 - 4 + PAIRWISE_CALLS
+    assert BEFORE not in rest.calls
     other = Rubric("short", "Shorter is better.", DEFAULT_RUBRIC.criteria)
-    asked = script(says(sound))
-    assert run(any_database, asked, rubric=other).judged == 6
-    assert asked.asked.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
+    completer_for = script(says(sound))
+    assert run(any_database, completer_for, rubric=other).judged == 6
+    assert completer_for.calls.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
 
 
 def test_a_failed_question_is_counted_and_the_rest_continues(database: Database) -> None:
@@ -258,7 +262,7 @@ def test_a_cancelled_job_stops_everything(database: Database) -> None:
     completer_for.delay_s = 0.01
     with pytest.raises(Cancelled):
         run(database, completer_for, report=stop, concurrency=2)
-    assert len(completer_for.asked) < 20
+    assert len(completer_for.calls) < 20
 
 
 @pytest.mark.long
@@ -267,7 +271,7 @@ def test_concurrency_limits_requests_in_flight(database: Database) -> None:
     completer_for = script(says(sound))
     completer_for.delay_s = 0.01
     run(database, completer_for, concurrency=3)
-    assert completer_for.most_at_once <= 6  # a prompt asks two models at once
+    assert completer_for.most_at_once <= 6  # each prompt sends requests to two models at once
 
 
 def test_held_out_prompts_come_first_and_given_ids_keep_their_order(database: Database) -> None:
@@ -286,10 +290,10 @@ def test_the_judge_is_compared_with_people(any_database: Database) -> None:
         better = "left" if shown.left.startswith("**") else "right"
         worse = "right" if better == "left" else "left"
         cast_vote(any_database, shown.id, "ann", [better, better, worse, "tie"][i])
-    found = run(any_database, completer_for).agreement
-    assert found is not None
-    assert (found.n, found.with_ties, found.decisive) == (4, 0.5, 3)
-    assert found.without_ties == pytest.approx(2 / 3)
+    agreement = run(any_database, completer_for).agreement
+    assert agreement is not None
+    assert (agreement.n, agreement.with_ties, agreement.decisive) == (4, 0.5, 3)
+    assert agreement.without_ties == pytest.approx(2 / 3)
 
 
 def test_agreement_is_corrected_for_chance() -> None:
@@ -314,12 +318,12 @@ def test_orders_are_combined() -> None:
 def test_grades(any_database: Database) -> None:
     fill(any_database)
 
-    def grade(asked: str) -> str:
-        stars = min(asked.count("*"), 5)
-        return "no idea" if "order 1?" in asked else pointwise_answer("fine", GRADES, stars)
+    def grade(question: str) -> str:
+        stars = min(question.count("*"), 5)
+        return "no idea" if "order 1?" in question else pointwise_answer("fine", GRADES, stars)
 
-    ask: Any = script(grade)
-    before, after = asyncio.run(grade_models(any_database, ask, JudgeRequest(JUDGE, (BEFORE, AFTER))))
+    completer_for: Any = script(grade)
+    before, after = asyncio.run(grade_models(any_database, completer_for, JudgeRequest(JUDGE, (BEFORE, AFTER))))
     assert (before.mean, after.mean) == (1.0, 2.0)
     assert (before.graded, before.unparsed) == (5, 1)
     assert after.scores == dict.fromkeys(DEFAULT_RUBRIC.criteria, 3.0)
@@ -329,7 +333,7 @@ def test_grades(any_database: Database) -> None:
 
 def test_requests_constrain_the_judge_to_the_json_schema(database: Database) -> None:
     fill(database, 1)
-    seen: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     inner = script(says(sound))
 
     def completer_for(model: str) -> Completer:
@@ -337,12 +341,12 @@ def test_requests_constrain_the_judge_to_the_json_schema(database: Database) -> 
 
         async def recorded(messages, **options):
             if model == JUDGE:
-                seen.append(options)
+                requests.append(options)
             return await complete(messages, **options)
 
         return recorded
 
     run(database, completer_for)
-    assert seen
-    assert all(options["response_format"]["type"] == "json_schema" for options in seen)
-    assert all(options["temperature"] == 0.0 for options in seen)
+    assert requests
+    assert all(options["response_format"]["type"] == "json_schema" for options in requests)
+    assert all(options["temperature"] == 0.0 for options in requests)

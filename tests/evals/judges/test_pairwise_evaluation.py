@@ -31,7 +31,7 @@ TASK = make_task(
 
 
 class Players:
-    """Models that say which turn it is; `b` cannot answer `first 3`. The judge takes the side called `better`."""
+    """Models that answer with the turn's number; `b` fails on `first 3`. The judge prefers the side called `better`."""
 
     def __init__(self, judge: Callable[[str], str]) -> None:
         self.judge = judge
@@ -51,8 +51,8 @@ class Players:
         return complete
 
 
-def better_is_b(asked: str) -> str:
-    answer_a = asked.partition("[Answer A]")[2].partition("[Answer B]")[0]
+def better_is_b(question: str) -> str:
+    answer_a = question.partition("[Answer A]")[2].partition("[Answer B]")[0]
     return pairwise_answer("so", GRADES, GRADES, "A" if "b's turn" in answer_a else "B")
 
 
@@ -89,14 +89,14 @@ def test_missing_answers_are_nulls_with_reasons_by_group(database: Database) -> 
     assert (groups["odd"].judged, groups["odd"].nulls) == (2, 2)
     assert (groups["turn 2"].judged, groups["turn 2"].nulls, groups["even"].nulls) == (3, 1, 0)
     assert groups["everything"].rate is not None
-    assert groups["everything"].rate.low < 0.5  # six of six in three conversations is no certainty
+    assert groups["everything"].rate.low < 0.5  # six of six in three conversations is not certain
     reasons = dict(null_reasons(report))
     assert reasons == {
         "no answer from b: This model's context is 100 tokens.": 1,
         "no answer from b: The previous turn has no answer: This model's context is 100 tokens.": 1,
     }
-    said = report_json(report)
-    assert json.loads(json.dumps(said))["nulls"] == reasons
+    written = report_json(report)
+    assert json.loads(json.dumps(written))["nulls"] == reasons
     assert JudgeReport.from_json(report.to_json()) == report
 
 
@@ -104,7 +104,7 @@ def test_a_question_with_two_references_is_judged_against_each(any_database: Dat
     """The same text twice, with another expected answer each: the answers are the same rows, the verdicts are not."""
     rows = [("1", {"input": "capital?", "expected": "Bonn"}), ("2", {"input": "capital?", "expected": "Berlin"})]
     task = make_task("twice", "twice.jsonl", rows)
-    players = Players(lambda asked: pairwise_answer("so", GRADES, GRADES, "A" if "Bonn" in asked else "B"))
+    players = Players(lambda question: pairwise_answer("so", GRADES, GRADES, "A" if "Bonn" in question else "B"))
 
     def judging() -> JudgeReport:
         return asyncio.run(
@@ -117,10 +117,10 @@ def test_a_question_with_two_references_is_judged_against_each(any_database: Dat
     evaluation = load_evaluation(any_database, made.id)
     report = judging()
     assert [(row.a_first, row.b_first) for row in report.rows] == [("a", "b"), ("b", "a")]
-    asked = sum("capital?" in shown for shown in players.shown)
+    before = sum("capital?" in shown for shown in players.shown)
     assert judging().rows == report.rows
-    # What was judged is not judged again; the worthless answers of the canaries are asked about each time.
-    assert sum("capital?" in shown for shown in players.shown) == asked + (asked - 4)
+    # Stored verdicts are not requested again; the canaries are judged each time.
+    assert sum("capital?" in shown for shown in players.shown) == before + (before - 4)
 
 
 def test_the_report_as_html_has_every_pair_and_escapes_it(database: Database) -> None:
@@ -135,7 +135,7 @@ def test_the_report_as_html_has_every_pair_and_escapes_it(database: Database) ->
 
 
 def test_a_second_run_requests_only_unparsed_judgments(database: Database) -> None:
-    unread = Players(lambda asked: "no JSON" if "second 0" in asked else better_is_b(asked))
+    unread = Players(lambda question: "no JSON" if "second 0" in question else better_is_b(question))
     report = judged(database, unread)
     assert (report.judged, report.unparsed) == (5, 2)
     assert dict(null_reasons(report))["the judge's answer could not be parsed"] == 1
@@ -150,10 +150,10 @@ def test_a_second_run_requests_only_unparsed_judgments(database: Database) -> No
 def test_too_long_questions_give_nulls_and_an_unreachable_judge_raises(
     database: Database,
 ) -> None:
-    def short(asked: str) -> str:
+    def short(question: str) -> str:
         raise Invalid("This model's context is 10 tokens.")
 
-    def away(asked: str) -> str:
+    def away(question: str) -> str:
         raise Unavailable("The server cannot be reached.")
 
     report = judged(database, Players(short))
@@ -165,8 +165,8 @@ def test_too_long_questions_give_nulls_and_an_unreachable_judge_raises(
 
 def test_only_models_of_the_evaluation_can_be_judged(database: Database) -> None:
     evaluation = evaluated(database, Players(better_is_b))
-    for models, told in (("a", "c"), "not in the evaluation"), (("a", "a"), "two different ones"):
-        with pytest.raises(Invalid, match=told):
+    for models, message in (("a", "c"), "not in the evaluation"), (("a", "a"), "two different ones"):
+        with pytest.raises(Invalid, match=message):
             asyncio.run(
                 judge_evaluation(database, Players(better_is_b), JudgeRequest("judge", models), evaluation=evaluation)
             )

@@ -27,10 +27,10 @@ values = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=40)
     ],
 )
 def test_estimates_match_ppi_python(weight: float, mean: float, low: float, high: float) -> None:
-    found = powered_mean(_HUMAN, _JUDGE, _ALONE, weight=weight)
-    assert found.mean == pytest.approx(mean, abs=1e-12)
+    result = powered_mean(_HUMAN, _JUDGE, _ALONE, weight=weight)
+    assert result.mean == pytest.approx(mean, abs=1e-12)
     # Theirs takes the normal quantile and divides by n; ours Student's and n - 1, which few votes need.
-    error = (found.high - found.mean) / student.ppf(0.975, 39)
+    error = (result.high - result.mean) / student.ppf(0.975, 39)
     people = 39 / 40
     plain = np.var(_HUMAN - weight * _JUDGE) / 40
     alone = weight**2 * np.var(_ALONE) / 300
@@ -40,26 +40,28 @@ def test_estimates_match_ppi_python(weight: float, mean: float, low: float, high
 
 def test_the_weight_makes_the_interval_least() -> None:
     judge = np.clip(0.3 + 0.2 * _HUMAN + 0.3 * np.sin(np.arange(40) * 1.7), 0, 1)
-    found = powered_mean(_HUMAN, judge, _ALONE)
-    assert 0 < found.weight < 1
-    widths = [(one := powered_mean(_HUMAN, judge, _ALONE, weight=w)).high - one.low for w in np.linspace(0, 1, 21)]
-    assert found.high - found.low <= min(widths) + 1e-12
-    assert 1 < found.times <= 1 / (1 - found.correlation**2) + 0.05
+    result = powered_mean(_HUMAN, judge, _ALONE)
+    assert 0 < result.weight < 1
+    widths = [
+        (narrower := powered_mean(_HUMAN, judge, _ALONE, weight=w)).high - narrower.low for w in np.linspace(0, 1, 21)
+    ]
+    assert result.high - result.low <= min(widths) + 1e-12
+    assert 1 < result.times <= 1 / (1 - result.correlation**2) + 0.05
 
 
 def test_an_uninformative_judge_changes_nothing() -> None:
-    found = powered_mean(_HUMAN, np.ones(40), np.zeros(300))
-    assert (found.weight, found.mean, found.times) == (0.0, found.people, 1.0)
-    assert (found.low, found.high) == (found.people_low, found.people_high)
+    result = powered_mean(_HUMAN, np.ones(40), np.zeros(300))
+    assert (result.weight, result.mean, result.times) == (0.0, result.people, 1.0)
+    assert (result.low, result.high) == (result.people_low, result.people_high)
 
 
 def test_a_judge_that_errs_to_one_side_is_corrected() -> None:
     rng = np.random.default_rng(0)
     human = rng.random(2_000) < 0.4
     judge = np.where(human, 1.0, rng.random(2_000) < 0.5)
-    found = powered_mean(human[:200], judge[:200], judge[200:])
+    result = powered_mean(human[:200], judge[:200], judge[200:])
     assert judge.mean() > 0.65
-    assert found.low < 0.4 < found.high
+    assert result.low < 0.4 < result.high
 
 
 def test_clusters_widen_and_too_few_say_nothing() -> None:
@@ -68,8 +70,8 @@ def test_clusters_widen_and_too_few_say_nothing() -> None:
         powered_mean(np.sort(_HUMAN), _JUDGE, _ALONE, prompts.tolist()).high
         > powered_mean(np.sort(_HUMAN), _JUDGE, _ALONE).high
     )
-    one = powered_mean([1.0, 0.0], [1.0, 0.0], [1.0], ["p", "p"], ["q"])
-    assert (one.low, one.high) == (-inf, inf)
+    result = powered_mean([1.0, 0.0], [1.0, 0.0], [1.0], ["p", "p"], ["q"])
+    assert (result.low, result.high) == (-inf, inf)
     assert powered_if_enough([1.0] * 19, [1.0] * 19, [1.0] * 30, range(19), range(30)) is None
     assert powered_if_enough([1.0] * 20, [1.0] * 20, [1.0] * 30, range(20), range(30)) is not None
 
@@ -85,14 +87,14 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 @given(values, values, st.randoms(use_true_random=False))
 def test_the_order_of_items_and_the_side_do_not_matter(human: list[float], alone: list[float], shuffle) -> None:
     judge = [1 - value if i % 3 == 0 else value for i, value in enumerate(human)]
-    found = powered_mean(human, judge, alone)
+    result = powered_mean(human, judge, alone)
     order = list(range(len(human)))
     shuffle.shuffle(order)
     again = powered_mean([human[i] for i in order], [judge[i] for i in order], alone)
-    assert again.mean == pytest.approx(found.mean)
-    assert again.high == pytest.approx(found.high)
+    assert again.mean == pytest.approx(result.mean)
+    assert again.high == pytest.approx(result.high)
     turned = powered_mean([1 - y for y in human], [1 - f for f in judge], [1 - g for g in alone])
-    assert turned.mean == pytest.approx(1 - found.mean)
-    assert turned.high == pytest.approx(1 - found.low)
-    assert found.low <= found.mean <= found.high
-    assert found.high - found.low <= found.people_high - found.people_low + 1e-9
+    assert turned.mean == pytest.approx(1 - result.mean)
+    assert turned.high == pytest.approx(1 - result.low)
+    assert result.low <= result.mean <= result.high
+    assert result.high - result.low <= result.people_high - result.people_low + 1e-9

@@ -1,4 +1,4 @@
-"""Rubrics as Markdown: what is read, what is refused, what is kept, and that the taught one is the shipped one."""
+"""Rubrics as Markdown: parsed, refused and stored; the rubric in the training data is the shipped one."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_the_hash_covers_everything_in_the_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("Judge.", "front matter"),
         (GOOD.replace("name: mine", "name: Mine!"), "`name`"),
@@ -76,10 +76,10 @@ def test_the_hash_covers_everything_in_the_prompt() -> None:
         ("---\nname: a\n---\nText", "`criteria`"),
     ],
 )
-def test_an_invalid_rubric_is_a_one_line_error(content: str, told: str) -> None:
+def test_an_invalid_rubric_is_a_one_line_error(content: str, message: str) -> None:
     with pytest.raises(Invalid, match=r"mine\.md") as caught:
         parse_rubric(content, "mine.md")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -95,11 +95,11 @@ def test_used_rubrics_are_stored_and_an_unversioned_change_warns(any_database: D
     assert store_rubric(any_database, rubric) is None
     assert store_rubric(any_database, rubric) is None
     changed = parse_rubric(GOOD.replace("kind", "warm"), "x")
-    told = store_rubric(any_database, changed)
-    assert told is not None
-    assert "Raise its version" in told
+    warning = store_rubric(any_database, changed)
+    assert warning is not None
+    assert "Raise its version" in warning
     assert find_rubric(rubric.hash, any_database) == rubric
-    assert [one.hash for one in used_rubrics(any_database)] == [rubric.hash, changed.hash]
+    assert [used.hash for used in used_rubrics(any_database)] == [rubric.hash, changed.hash]
 
 
 def test_references_are_matched_by_their_prompt(tmp_path: Path, database: Database) -> None:
@@ -116,16 +116,16 @@ def test_references_are_matched_by_their_prompt(tmp_path: Path, database: Databa
 
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20)
-anchors = st.dictionaries(st.integers(1, 5), words).map(lambda found: tuple(sorted(found.items())))
+anchors = st.dictionaries(st.integers(1, 5), words).map(lambda levels: tuple(sorted(levels.items())))
 criteria = st.lists(
     st.builds(Criterion, name=words, weight=st.floats(0.1, 100), anchors=anchors),
-    min_size=1, max_size=4, unique_by=lambda one: one.name,
+    min_size=1, max_size=4, unique_by=lambda criterion: criterion.name,
 )  # fmt: skip
 
 
 @pytest.mark.long
 @given(criteria, words)
 def test_written_rubrics_parse_back_to_the_same(details: list[Criterion], text: str) -> None:
-    plain = all(one == Criterion(one.name) for one in details)
-    rubric = Rubric("mine", text, tuple(one.name for one in details), () if plain else tuple(details), "3")
+    plain = all(criterion == Criterion(criterion.name) for criterion in details)
+    rubric = Rubric("mine", text, tuple(criterion.name for criterion in details), () if plain else tuple(details), "3")
     assert parse_rubric(write_rubric(rubric), "x") == rubric

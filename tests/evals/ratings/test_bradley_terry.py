@@ -32,10 +32,10 @@ def by_model(rows: list[Row], **options) -> dict[str, tuple[float, float, float,
     return {model: tuple(float(column[i]) for column in columns) for i, model in enumerate(rated.models)}
 
 
-def assert_same(one: dict, other: dict) -> None:
-    assert one.keys() == other.keys()
-    for model in one:
-        assert one[model] == pytest.approx(other[model], abs=1e-5)
+def assert_same(left: dict, right: dict) -> None:
+    assert left.keys() == right.keys()
+    for model in left:
+        assert left[model] == pytest.approx(right[model], abs=1e-5)
 
 
 def simulated(seed: int, models: int = 5, n: int = 2_000) -> list[Row]:
@@ -78,10 +78,11 @@ def test_published_scores_by_our_methods(name: str) -> None:
     )
     points = count(from_rows(rows)).points
     assert dict(zip(rated.models, points.sum(axis=1), strict=True)) == pytest.approx(golden["counting"], abs=1e-6)
-    met = points + points.T
-    rates = np.divide(points, met, out=np.zeros_like(points), where=met > 0)
+    compared = points + points.T
+    rates = np.divide(points, compared, out=np.zeros_like(points), where=compared > 0)
     average = {
-        model: float(rates[i][met[i] > 0].mean()) if (met[i] > 0).any() else 0.0 for i, model in enumerate(rated.models)
+        model: float(rates[i][compared[i] > 0].mean()) if (compared[i] > 0).any() else 0.0
+        for i, model in enumerate(rated.models)
     }
     assert average == pytest.approx(golden["average_win_rate"], abs=1e-6)
 
@@ -154,8 +155,8 @@ def test_unconnected_models_change_nothing_and_are_marked() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(rows_of_votes, st.integers(1, 5))
-def test_an_unconnected_pair_changes_nobody(rows: list[Row], met: int) -> None:
-    before, after = by_model(rows, cluster=None), by_model([*rows, *([("x", "y", 1.0, 0, 0)] * met)], cluster=None)
+def test_an_unconnected_pair_changes_nobody(rows: list[Row], votes: int) -> None:
+    before, after = by_model(rows, cluster=None), by_model([*rows, *([("x", "y", 1.0, 0, 0)] * votes)], cluster=None)
     for model in before:
         assert after[model][0] == pytest.approx(before[model][0], abs=1e-5)
 
@@ -173,10 +174,10 @@ def test_a_model_that_beats_all_others_has_a_finite_rating(rows: list[Row], wins
 @settings(max_examples=30, deadline=None)
 @given(rows_of_votes)
 def test_columns_are_rows(rows: list[Row]) -> None:
-    one, other = rate(from_rows(rows)), rate(from_columns(*zip(*rows, strict=True)))
-    assert one.models == other.models
-    assert one.rating == pytest.approx(other.rating, abs=1e-9)
-    assert one.high == pytest.approx(other.high, abs=1e-9)
+    by_row, by_column = rate(from_rows(rows)), rate(from_columns(*zip(*rows, strict=True)))
+    assert by_row.models == by_column.models
+    assert by_row.rating == pytest.approx(by_column.rating, abs=1e-9)
+    assert by_row.high == pytest.approx(by_column.high, abs=1e-9)
 
 
 def test_a_model_that_won_everything_is_first_and_not_certain() -> None:
@@ -199,9 +200,9 @@ def test_a_newcomer_that_won_everything_moves_nobody_else_far() -> None:
 
 
 def test_one_vote_and_no_vote() -> None:
-    one = by_model([("a", "b", 1.0, 0, 0)])
-    assert one["a"][0] > one["b"][0]
-    assert all(value[3:] == (1, 2) for value in one.values())
+    rating = by_model([("a", "b", 1.0, 0, 0)])
+    assert rating["a"][0] > rating["b"][0]
+    assert all(value[3:] == (1, 2) for value in rating.values())
     assert rate(from_rows([])).models == ()
     alone = rate(from_rows([], models=["a"]))
     assert alone.rating.tolist() == [MEAN]
@@ -256,4 +257,4 @@ def test_two_million_votes_need_no_loop_over_votes() -> None:
     votes = Votes(tuple(map(str, range(m))), first, second, rng.integers(0, 3, n) / 2, rng.integers(0, 500, n), zeros)
     rated = rate(votes)
     assert rated.votes.sum() == 2 * n
-    assert np.abs(rated.rating - MEAN).max() < 60  # nobody is better here
+    assert np.abs(rated.rating - MEAN).max() < 60  # no model is better here

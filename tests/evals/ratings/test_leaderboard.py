@@ -1,4 +1,4 @@
-"""From stored votes to a leaderboard: the right winner on either side, and "not enough evidence"."""
+"""From stored votes to a leaderboard: the right winner from either side, and "not enough evidence"."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ def test_few_votes_are_not_enough(database: Database) -> None:
     assert len(read_votes(database)) == 9
 
 
-def test_models_that_never_met_are_not_ranked() -> None:
+def test_models_that_were_never_compared_are_not_ranked() -> None:
     rows = [(*pair, float(i % 3 > 0), i, i) for i in range(60) for pair in (("a", "b"), ("c", "d"))]
     board = rank(from_rows(rows))
     assert not board.enough

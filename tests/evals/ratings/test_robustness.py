@@ -1,4 +1,4 @@
-"""Votes that would turn an order: as many as brute force finds, checked by refitting, and none if none do."""
+"""Votes that would reverse an order: as many as brute force finds, verified by refitting; none where none do."""
 
 from itertools import combinations
 
@@ -21,16 +21,16 @@ def leads(rows, leader: str, rival: str) -> bool:
 
 def test_two_models_by_hand() -> None:
     rows = [("a", "b", float(i < 60), i, i) for i in range(100)] + [("a", "b", 0.5, i, i) for i in range(9)]
-    found = turn_rating(from_rows(rows), "a", "b")
-    assert (found.votes, found.drop, found.change) == (109, 20, 10)
+    turning = turn_rating(from_rows(rows), "a", "b")
+    assert (turning.votes, turning.drop, turning.change) == (109, 20, 10)
 
 
 def test_robustness_without_a_lead_or_a_connection() -> None:
     rows = [("a", "b", 1.0, 0, 0), ("a", "b", 0.0, 1, 1), ("c", "d", 1.0, 2, 2)]
     votes = from_rows(rows)
     assert turn_rating(votes, "a", "b").drop == 0
-    found = turn_rating(votes, "a", "c")
-    assert (found.drop, found.change) == (None, None)
+    turning = turn_rating(votes, "a", "c")
+    assert (turning.drop, turning.change) == (None, None)
 
 
 @settings(max_examples=25, deadline=None)
@@ -47,7 +47,7 @@ def test_brute_force_finds_no_fewer_votes(drawn) -> None:
     leader, rival = (rated.models[i] for i in order[:2])
     if not leads(rows, leader, rival) or not rated.connected or rated.corrected.any():
         return
-    found = turn_rating(from_rows(rows, models=["a", "b", "c"]), leader, rival)
+    turning = turn_rating(from_rows(rows, models=["a", "b", "c"]), leader, rival)
     fewest = next(
         (
             k
@@ -57,24 +57,24 @@ def test_brute_force_finds_no_fewer_votes(drawn) -> None:
         ),
         None,
     )
-    if found.drop is not None:
-        assert found.drop == fewest if fewest else found.drop > 3
+    if turning.drop is not None:
+        assert turning.drop == fewest if fewest else turning.drop > 3
 
 
 def test_votes_between_others_count_too() -> None:
-    # a and b never met: all that orders them are their votes against c.
+    # a and b were never compared: only their votes against c order them.
     rows = [("a", "c", float(i % 10 < 7), i, i) for i in range(100)]
     rows += [("b", "c", float(i % 10 < 6), i, i) for i in range(100)]
-    found = turn_rating(from_rows(rows), "a", "b")
-    assert found.change == 10
-    assert found.drop is not None
-    assert 12 <= found.drop <= 17
+    turning = turn_rating(from_rows(rows), "a", "b")
+    assert turning.change == 10
+    assert turning.drop is not None
+    assert 12 <= turning.drop <= 17
 
 
 @pytest.mark.parametrize("n", [20_000])
 def test_many_votes_are_quick(n: int) -> None:
     rng = np.random.default_rng(0)
     rows = [("a", "b", float(rng.random() < 0.52), i, i) for i in range(n)]
-    found = turn_rating(from_rows(rows), "a", "b")
+    turning = turn_rating(from_rows(rows), "a", "b")
     wins = sum(row[2] for row in rows)
-    assert found.drop == abs(2 * wins - n)
+    assert turning.drop == abs(2 * wins - n)

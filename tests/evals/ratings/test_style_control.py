@@ -1,4 +1,4 @@
-"""Style control: Markdown counted, a bias for length taken out, the raw rating where style says nothing; mirrored."""
+"""Style control: counts Markdown, removes a length bias, keeps the raw rating where style has no effect; mirrored."""
 
 import numpy as np
 import pytest
@@ -69,8 +69,8 @@ def test_the_interval_holds_the_truth() -> None:
     held = []
     for seed in range(60):
         votes, x = world(400, seed=seed)
-        found = control(votes, x)
-        held.append(((found.low <= 1000) & (found.high >= 1000)).mean())
+        rated = control(votes, x)
+        held.append(((rated.low <= 1000) & (rated.high >= 1000)).mean())
     assert 0.9 <= np.mean(held) <= 1.0
 
 
@@ -90,9 +90,9 @@ def test_sides_do_not_matter_and_numbers_are_finite(drawn) -> None:
     turned = np.array([flip for *_, flip in drawn], dtype=bool)
     swapped = [(b, a, 1 - s, p, v) if flip else (a, b, s, p, v) for (a, b, s, p, v), flip in zip(rows, turned)]  # noqa: B905 -- the same length
     models = ["a", "b", "c"]
-    one = control(from_rows(rows, models), x)
+    rated = control(from_rows(rows, models), x)
     other = control(from_rows(swapped, models), np.where(turned[:, None], -x, x))
-    assert np.isfinite(one.rating).all()
-    assert one.rating == pytest.approx(other.rating, abs=1e-3)
-    assert one.effect == pytest.approx(other.effect, abs=1e-3)
-    assert (one.low <= one.rating).all()
+    assert np.isfinite(rated.rating).all()
+    assert rated.rating == pytest.approx(other.rating, abs=1e-3)
+    assert rated.effect == pytest.approx(other.effect, abs=1e-3)
+    assert (rated.low <= rated.rating).all()

@@ -1,4 +1,4 @@
-"""A against B: the states and their order, for whom they hold, a test that may be read at any time, the forecast."""
+"""A against B: the states and their order, their scope, a test that may be read at any time, the forecast."""
 
 import numpy as np
 import pytest
@@ -39,54 +39,54 @@ def team(rates: list[float], prompts: int = 40, seed: int = 0) -> Votes:
         (votes(29, 0), "not enough evidence"),
         (votes(300, 0, prompts=19), "not enough evidence"),
         (team([0.7, 0.65, 0.75, 0.7, 0.68, 0.72, 0.7, 0.74]), "better"),
-        (team([0.9, 0.85, 0.95, 0.9]), "not enough evidence"),  # four people say nothing of others
+        (team([0.9, 0.85, 0.95, 0.9]), "not enough evidence"),  # four people are too few to speak for others
         (team([0.9, 0.1, 0.8, 0.3, 0.95, 0.2, 0.9, 0.85]), "not enough evidence"),  # people differ
     ],
 )
 def test_states(data: Votes, state: str) -> None:
-    found = compare(data, "a", "b")
-    assert found.state == state
-    assert (found.votes_needed == 0) == (state != "not enough evidence")
-    assert found.at_least_as_good == (state in ("better", "no difference worth having", "at least as good"))
+    verdict = compare(data, "a", "b")
+    assert verdict.state == state
+    assert (verdict.votes_needed == 0) == (state != "not enough evidence")
+    assert verdict.at_least_as_good == (state in ("better", "no difference worth having", "at least as good"))
 
 
 def test_a_small_difference_is_named_as_small() -> None:
-    found = compare(votes(10_450, 9_550, prompts=400), "a", "b")
-    assert (found.state, found.within_margin, found.at_least_as_good) == ("better", True, True)
-    assert "not by more than 5 points" in found.text
+    verdict = compare(votes(10_450, 9_550, prompts=400), "a", "b")
+    assert (verdict.state, verdict.within_margin, verdict.at_least_as_good) == ("better", True, True)
+    assert "not by more than 5 points" in verdict.text
     other = compare(votes(10_450, 9_550, prompts=400), "b", "a")
     assert (other.state, other.within_margin, other.at_least_as_good) == ("worse", True, True)
 
 
 def test_the_other_side_is_the_mirror() -> None:
-    one, other = compare(votes(70, 40, 10), "a", "b"), compare(votes(70, 40, 10), "b", "a")
-    assert one.win_rate == pytest.approx(1 - (other.win_rate or 0))
-    assert (one.low, one.high) == pytest.approx((1 - other.high, 1 - other.low))
-    assert (one.wins, one.losses) == (other.losses, other.wins)
-    assert (one.state, other.state) == ("at least as good", "not enough evidence")
-    one, other = compare(votes(90, 30), "a", "b"), compare(votes(90, 30), "b", "a")
-    assert (one.state, other.state) == ("better", "worse")
-    assert one.e_value == pytest.approx(other.e_value)
+    forth, back = compare(votes(70, 40, 10), "a", "b"), compare(votes(70, 40, 10), "b", "a")
+    assert forth.win_rate == pytest.approx(1 - (back.win_rate or 0))
+    assert (forth.low, forth.high) == pytest.approx((1 - back.high, 1 - back.low))
+    assert (forth.wins, forth.losses) == (back.losses, back.wins)
+    assert (forth.state, back.state) == ("at least as good", "not enough evidence")
+    forth, back = compare(votes(90, 30), "a", "b"), compare(votes(90, 30), "b", "a")
+    assert (forth.state, back.state) == ("better", "worse")
+    assert forth.e_value == pytest.approx(back.e_value)
 
 
 def test_a_frequent_voter_has_the_same_weight() -> None:
     rows = [("a", "b", 1.0, p, "diligent") for p in range(200)]
     rows += [("a", "b", 0.0, p, f"v{v}") for v in range(9) for p in range(v, v + 5)]
-    found = compare(from_rows(rows), "a", "b")
-    assert found.win_rate == pytest.approx(0.1)
-    (first,) = [voter for voter in found.decisive_voters if voter.share >= 0.5]
+    verdict = compare(from_rows(rows), "a", "b")
+    assert verdict.win_rate == pytest.approx(0.1)
+    (first,) = [voter for voter in verdict.decisive_voters if voter.share >= 0.5]
     assert first.voter == "diligent"
-    assert "diligent cast 82% of the votes" in found.text
+    assert "diligent cast 82% of the votes" in verdict.text
 
 
 def test_few_voters_speak_for_themselves_only() -> None:
-    found = compare(team([0.8, 0.75, 0.85]), "a", "b")
-    assert (found.state, found.scope, found.voters_missing) == ("not enough evidence", "these people", 2)
-    assert found.people_like_them is None
-    assert found.these_people.state == "better"
-    assert "For these 3 people, a is better than b" in found.text
-    assert "2 more voters are needed" in found.text
-    assert "Not enough evidence" not in found.text
+    verdict = compare(team([0.8, 0.75, 0.85]), "a", "b")
+    assert (verdict.state, verdict.scope, verdict.voters_missing) == ("not enough evidence", "these people", 2)
+    assert verdict.people_like_them is None
+    assert verdict.these_people.state == "better"
+    assert "For these 3 people, a is better than b" in verdict.text
+    assert "2 more voters are needed" in verdict.text
+    assert "Not enough evidence" not in verdict.text
     more = compare(team([0.8, 0.75, 0.85, 0.7, 0.9, 0.8, 0.75, 0.85]), "a", "b")
     assert (more.state, more.scope, more.voters_missing) == ("better", "people like them", 0)
 
@@ -96,36 +96,36 @@ def test_no_interval_has_zero_width() -> None:
     assert two_of_three.low < 0.63
     assert two_of_three.high > 0.71
     for voters in (1, 2, 5, 8):
-        found = compare(team([1.0] * voters, prompts=20), "a", "b")
-        assert found.low < found.high == 1.0
-        assert found.these_people.low == pytest.approx(0.025 ** (1 / 20))
-    # Five who always agree: each may as well be of the half of people who always do.
+        verdict = compare(team([1.0] * voters, prompts=20), "a", "b")
+        assert verdict.low < verdict.high == 1.0
+        assert verdict.these_people.low == pytest.approx(0.025 ** (1 / 20))
+    # Five who always agree may all come from a half of people who always do.
     assert compare(team([1.0] * 5, prompts=20), "a", "b").low == pytest.approx(0.025 ** (1 / 5))
     assert compare(team([1.0] * 5, prompts=20), "a", "b").state == "not enough evidence"
     assert compare(team([1.0] * 7, prompts=20), "a", "b").state == "better"
 
 
 def test_results_by_voter() -> None:
-    found = compare(team([0.9, 0.5, 0.2]), "a", "b")
-    assert {row.voter: (row.prefers, row.votes) for row in found.by_voter} == {
+    verdict = compare(team([0.9, 0.5, 0.2]), "a", "b")
+    assert {row.voter: (row.prefers, row.votes) for row in verdict.by_voter} == {
         "voter 0": ("a", 40), "voter 1": (None, 40), "voter 2": ("b", 40),
     }  # fmt: skip
-    assert sum(row.share for row in found.by_voter) == pytest.approx(1.0)
-    assert found.to_json()["by_voter"][0]["voter"] == "voter 0"
+    assert sum(row.share for row in verdict.by_voter) == pytest.approx(1.0)
+    assert verdict.to_json()["by_voter"][0]["voter"] == "voter 0"
 
 
 def test_a_decisive_voter_is_named() -> None:
-    found = compare(team([0.95, 0.55, 0.6], seed=1), "a", "b")
-    assert found.these_people.state == "better"
-    turning = {voter.voter: voter.without for voter in found.decisive_voters if voter.turns}
+    verdict = compare(team([0.95, 0.55, 0.6], seed=1), "a", "b")
+    assert verdict.these_people.state == "better"
+    turning = {voter.voter: voter.without for voter in verdict.decisive_voters if voter.turns}
     assert turning == {"voter 0": "not enough evidence"}
-    assert "Without voter 0, the result would be: not enough evidence." in found.text
+    assert "Without voter 0, the result would be: not enough evidence." in verdict.text
 
 
 def test_votes_without_a_voter_are_reported() -> None:
-    found = compare(from_rows([("a", "b", float(p % 3 > 0), p, "unknown") for p in range(40)]), "a", "b")
-    assert found.unknown_voters == 40
-    assert "40 votes without a voter's name count as one person's" in found.text
+    verdict = compare(from_rows([("a", "b", float(p % 3 > 0), p, "unknown") for p in range(40)]), "a", "b")
+    assert verdict.unknown_voters == 40
+    assert "40 votes without a voter's name count as one person's" in verdict.text
 
 
 def test_a_campaign_that_is_over_waits_for_nothing() -> None:
@@ -139,13 +139,13 @@ def test_a_campaign_that_is_over_waits_for_nothing() -> None:
 def test_the_planned_look_finds_more() -> None:
     data = team([0.62, 0.6, 0.65, 0.58, 0.66, 0.6, 0.62, 0.6])
     assert compare(data, "a", "b").state != "better"
-    found = planned_verdict(data, "a", "b", PlannedLook(margin=0.05, votes=320))
-    assert (found.state, found.look, found.at_least_as_good) == ("better", "planned", True)
-    assert "planned votes" not in found.text
+    verdict = planned_verdict(data, "a", "b", PlannedLook(margin=0.05, votes=320))
+    assert (verdict.state, verdict.look, verdict.at_least_as_good) == ("better", "planned", True)
+    assert "planned votes" not in verdict.text
     assert "Only 320 of 400 planned votes" in planned_verdict(data, "a", "b", PlannedLook(votes=400)).text
 
 
-def test_a_wider_margin_is_met_sooner() -> None:
+def test_a_wider_margin_needs_fewer_votes() -> None:
     data = team([0.5, 0.52, 0.48, 0.5, 0.55, 0.45, 0.5, 0.5])
     states = [planned_verdict(data, "a", "b", PlannedLook(margin=margin)).state for margin in (0.02, 0.1)]
     assert states == ["not enough evidence", "no difference worth having"]
@@ -156,11 +156,11 @@ def test_votes_for_power_are_the_published_ones() -> None:
 
 
 def test_no_vote_and_unknown_models() -> None:
-    found = compare(from_rows([]), "a", "b")
-    assert found.win_rate is None
-    assert (found.low, found.high) == (0.0, 1.0)
-    assert found.votes_needed == 194
-    assert "Nobody" in found.text
+    verdict = compare(from_rows([]), "a", "b")
+    assert verdict.win_rate is None
+    assert (verdict.low, verdict.high) == (0.0, 1.0)
+    assert verdict.votes_needed == 194
+    assert "Nobody" in verdict.text
 
 
 def test_one_vote_is_counted_not_made_a_percentage() -> None:
@@ -183,21 +183,21 @@ def test_votes_needed_are_about_right() -> None:
 
 def test_votes_to_undo_change_the_state() -> None:
     data = team([0.75] * 10)
-    found = compare(data, "a", "b")
-    assert found.state == "better"
-    assert found.undone_by_change is not None
-    assert found.undone_by_drop is not None
-    assert 0 < found.undone_by_change <= found.undone_by_drop
-    won = np.flatnonzero((data.score == 1) & (data.voter == 0))[: found.undone_by_change]
+    verdict = compare(data, "a", "b")
+    assert verdict.state == "better"
+    assert verdict.undone_by_change is not None
+    assert verdict.undone_by_drop is not None
+    assert 0 < verdict.undone_by_change <= verdict.undone_by_drop
+    won = np.flatnonzero((data.score == 1) & (data.voter == 0))[: verdict.undone_by_change]
     data.score[won] = 0.0
     assert compare(data, "a", "b").state != "better"
 
 
 def test_repeated_votes_of_one_person_are_no_new_evidence() -> None:
     rows = [("a", "b", 1.0, prompt, 0) for prompt in range(20)]
-    found = compare(from_rows(rows * 10), "a", "b")
-    assert found.state == found.these_people.state == "not enough evidence"
-    assert found.votes_needed >= 10  # 30 that count are the least, and 20 have been cast
+    verdict = compare(from_rows(rows * 10), "a", "b")
+    assert verdict.state == verdict.these_people.state == "not enough evidence"
+    assert verdict.votes_needed >= 10  # 30 that count are the least, and 20 have been cast
 
 
 @settings(max_examples=100, deadline=None)
@@ -211,7 +211,7 @@ def test_the_mixture_is_symmetric_and_fair(wins: int, losses: int) -> None:
 
 
 def state_at(data: Votes) -> str:
-    """What `compare` would say, without its forecast."""
+    """The state that `compare` would return, without its forecast."""
     cells = cells_of(data.score, data.prompt, data.voter)
     return scoped_verdict(voter_mean(cells), len(cells), "people like them", Rule()).state
 

@@ -1,4 +1,4 @@
-"""Voter agreement: alpha as evalica and as the textbook have it, kappas by hand, repeated votes, any order."""
+"""Voter agreement: alpha as in evalica and the textbook, kappas by hand, repeated votes, any order."""
 
 from dataclasses import replace
 
@@ -48,17 +48,17 @@ def test_alpha_of_krippendorffs_example() -> None:
 
 def test_full_agreement_is_one_and_chance_is_none() -> None:
     alike = [(unit, voter, float(unit % 2)) for unit in range(30) for voter in range(3)]
-    found = agreement(votes(alike))
-    assert (found.alpha, found.observed, found.decisive, found.units) == (1.0, 1.0, 1.0, 30)
-    assert {pair.kappa for pair in found.kappas} == {1.0}
+    agreed = agreement(votes(alike))
+    assert (agreed.alpha, agreed.observed, agreed.decisive, agreed.units) == (1.0, 1.0, 1.0, 30)
+    assert {pair.kappa for pair in agreed.kappas} == {1.0}
     rng = np.random.default_rng(0)
     blind = [(unit, voter, float(rng.integers(0, 3)) / 2) for unit in range(400) for voter in range(3)]
-    found = agreement(votes(blind))
-    assert abs(found.alpha or 1) < 0.08
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < (found.alpha or 1) < found.high
-    assert abs((found.observed or 1) - 1 / 3) < 0.06
+    agreed = agreement(votes(blind))
+    assert abs(agreed.alpha or 1) < 0.08
+    assert agreed.low is not None
+    assert agreed.high is not None
+    assert agreed.low < (agreed.alpha or 1) < agreed.high
+    assert abs((agreed.observed or 1) - 1 / 3) < 0.06
 
 
 def test_kappa_by_hand() -> None:
@@ -71,19 +71,19 @@ def test_kappa_by_hand() -> None:
     assert agreement(votes(rows), shared=21).kappas == ()
 
 
-def test_asked_twice() -> None:
+def test_repeated_votes() -> None:
     rows = [(unit, 0, 1.0) for unit in range(10)] + [(unit, 0, float(unit < 8)) for unit in range(10)]
-    found = agreement(votes(rows))
-    assert (found.repeats, found.self_consistency) == (10, 0.8)
-    assert found.units == 0
-    assert found.alpha is None
+    agreed = agreement(votes(rows))
+    assert (agreed.repeats, agreed.self_consistency) == (10, 0.8)
+    assert agreed.units == 0
+    assert agreed.alpha is None
 
 
 def test_one_vote_and_no_vote() -> None:
     for rows in ([], [(0, 0, 1.0)]):
-        found = agreement(votes(rows))
-        assert (found.alpha, found.low, found.observed, found.units, found.repeats) == (None, None, None, 0, 0)
-        assert found.kappas == ()
+        agreed = agreement(votes(rows))
+        assert (agreed.alpha, agreed.low, agreed.observed, agreed.units, agreed.repeats) == (None, None, None, 0, 0)
+        assert agreed.kappas == ()
 
 
 @settings(max_examples=40, deadline=None)
@@ -92,10 +92,10 @@ def test_the_order_of_voters_and_sides_does_not_matter(rows, chance) -> None:
     rows = list({(unit, voter): (unit, voter, score) for unit, voter, score in rows}.values())
     other = [(unit, voter, 1 - score) for unit, voter, score in rows]
     chance.shuffle(other)
-    one, two = agreement(votes(rows), shared=1), agreement(votes(other), shared=1)
-    assert one.alpha == (None if two.alpha is None else pytest.approx(two.alpha))
-    assert one.units == two.units
-    assert sorted(pair.agreed for pair in one.kappas) == pytest.approx(sorted(pair.agreed for pair in two.kappas))
+    first, second = agreement(votes(rows), shared=1), agreement(votes(other), shared=1)
+    assert first.alpha == (None if second.alpha is None else pytest.approx(second.alpha))
+    assert first.units == second.units
+    assert sorted(pair.agreed for pair in first.kappas) == pytest.approx(sorted(pair.agreed for pair in second.kappas))
 
 
 def test_swapped_sides_change_nothing() -> None:
@@ -104,9 +104,9 @@ def test_swapped_sides_change_nothing() -> None:
     for prompt in range(20):
         score = float(prompt % 2)
         rows += [("a", "b", score, prompt, "anna"), ("b", "a", 1 - score, prompt, "bert")]
-    found = agreement(from_rows(rows))
-    assert (found.alpha, found.fleiss, found.observed, found.units) == (1.0, 1.0, 1.0, 20)
-    (pair,) = found.kappas
+    agreed = agreement(from_rows(rows))
+    assert (agreed.alpha, agreed.fleiss, agreed.observed, agreed.units) == (1.0, 1.0, 1.0, 20)
+    (pair,) = agreed.kappas
     assert (pair.first, pair.second, pair.kappa) == ("anna", "bert", 1.0)
     assert (pair.kappa_error or 0) > 0.05
 
@@ -119,19 +119,19 @@ def test_fleiss_example() -> None:
         for unit, row in enumerate(counts)
         for voter, score in enumerate(s for s, times in zip((0.0, 0.5, 1.0), row, strict=True) for _ in range(times))
     ]
-    found = agreement(votes(rows))
+    result = agreement(votes(rows))
     agreed, chance = (1 + 1 / 3 + 1 / 3 + 1) / 4, (4**2 + 3**2 + 5**2) / 12**2
-    assert found.fleiss == pytest.approx((agreed - chance) / (1 - chance))
-    assert (found.fleiss_error or 0) > 0.1
-    assert (found.alpha_error or 0) > 0.1
+    assert result.fleiss == pytest.approx((agreed - chance) / (1 - chance))
+    assert (result.fleiss_error or 0) > 0.1
+    assert (result.alpha_error or 0) > 0.1
 
 
 def test_left_rate_is_of_the_side_not_of_the_model() -> None:
     data = from_rows([("a", "b", float(unit % 4 > 0), unit, unit % 5) for unit in range(40)])
     assert agreement(data).left_rate is None
     always_left = replace(data, first_left=data.score == 1)
-    found = agreement(always_left)
-    assert found.left_rate == 1.0
-    assert (found.left_error or 0) > 0
+    agreed = agreement(always_left)
+    assert agreed.left_rate == 1.0
+    assert (agreed.left_error or 0) > 0
     sides = replace(data, first_left=np.arange(40) // 4 % 2 == 0)
     assert agreement(sides).left_rate == pytest.approx(0.5)

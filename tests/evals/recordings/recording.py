@@ -1,4 +1,4 @@
-"""What the tests of recordings share: prompts, requests, and a run against a server."""
+"""Prompts, requests and runs against a server for the tests of recordings."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ def run(
 
 
 class ScriptedServer:
-    """Answers with the number of the request, without log-probabilities; `model` is who answered."""
+    """Answers with the number of the request, without log-probabilities; `model`: the one that answered."""
 
     def __init__(self, model: str | None = None) -> None:
         self.model = model

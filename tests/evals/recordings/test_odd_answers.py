@@ -1,4 +1,4 @@
-"""Answers that no well-behaved server gives: one of them costs its own sample at most."""
+"""Answers that no well-behaved server gives: each costs its own sample at most."""
 
 import json
 from collections.abc import Mapping

@@ -87,8 +87,8 @@ def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
             cast_vote(database, battle.id, "ann", "left" if battle.left.startswith("new") else "right")
 
     run_with_completers(settings, database, vote)
-    found = verdict(database, "new", OLD_AT_ITS_END)
-    assert (found.wins, found.losses, found.prompts) == (4, 0, 4)
+    result = verdict(database, "new", OLD_AT_ITS_END)
+    assert (result.wins, result.losses, result.prompts) == (4, 0, 4)
     for command in (("verdict", "new", OLD_AT_ITS_END), ("leaderboard",)):
         assert "old@recorded: recorded on 20" in parley(*command)[1]
         printed = json.loads(parley(*command, "--json")[1])
@@ -130,11 +130,11 @@ def test_the_gateway_does_not_serve_a_recording(recorded: tuple[Settings, Servin
 
 
 def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Database, tmp_path, settings) -> None:
-    one, two = stored_prompts(database, "one", "two")
+    first, second = stored_prompts(database, "one", "two")
     server = ScriptedServer()
-    run(database, server, request((one, two)), tmp_path)
-    run(database, server, request((two,), training=True), tmp_path)
-    run(database, server, request((one, two), OLD.model_copy(update={"id": "next"})), tmp_path)
+    run(database, server, request((first, second)), tmp_path)
+    run(database, server, request((second,), training=True), tmp_path)
+    run(database, server, request((first, second), OLD.model_copy(update={"id": "next"})), tmp_path)
     names = ["next@recorded", OLD_AT_ITS_END]
 
     async def vote(completers: Completers) -> None:
@@ -144,7 +144,7 @@ def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Da
 
     asyncio.run(vote(Completers(settings, database)))
     with database.read() as session:
-        assert set(session.scalars(select(PairRow.prompt_id))) == {one.id, two.id}
+        assert set(session.scalars(select(PairRow.prompt_id))) == {first.id, second.id}
     assert verdict(database, *names).prompts == 1
 
 
@@ -168,11 +168,11 @@ def test_a_killed_recording_resumes_without_repeating_requests(
         (begun,) = list_recordings(database)
         assert begun.finished is None
         assert len(upstream.asked) - begun.answers <= 2, "only requests in flight are lost"
-        asked = len(upstream.asked)
+        before = len(upstream.asked)
         code, output, error = parley(*command, "--json")
         assert code == 0, error or output
         assert json.loads(output)["complete"] == 30
-        assert len(upstream.asked) - asked == 30 - begun.answers
+        assert len(upstream.asked) - before == 30 - begun.answers
 
 
 def test_a_campaign_of_recorded_models_is_exported_with_their_records(database: Database, tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_record_that_lacks_prompts_is_named_when_the_campaign_opens(
     run(database, ScriptedServer(), request(chosen[:4], samples=1), tmp_path)
     source = PromptSource(stored="held-out")
     create_campaign(database, NewCampaign("gap", ("old@recorded", "new"), source), tmp_path)
-    said = "old@recorded has 4 of 6 answers on record"
-    assert said in " ".join(parley("campaign", "open", "gap")[1].split())
-    assert said in " ".join(parley("campaign", "show", "gap")[1].split())
+    warning = "old@recorded has 4 of 6 answers on record"
+    assert warning in " ".join(parley("campaign", "open", "gap")[1].split())
+    assert warning in " ".join(parley("campaign", "show", "gap")[1].split())
     assert [each.gap is None for each in preparation(database, "gap")] == [False, True]
 
 

@@ -22,7 +22,7 @@ from models.spec import ModelSpec
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 
 
-def ask(database: Database, name: str, prompt: Prompt, **options: int) -> str:
+def recorded_answer(database: Database, name: str, prompt: Prompt, **options: int) -> str:
     parsed = parse_recorded_name(name)
     assert parsed
     return asyncio.run(RecordedCompleter(database, parsed)(prompt.messages, **options)).text
@@ -37,38 +37,45 @@ def test_names() -> None:
 
 
 def test_seeds_walk_through_the_samples_and_other_prompts_are_refused(any_database: Database, tmp_path: Path) -> None:
-    one, two, other = stored_prompts(any_database, "one", "two", "other")
-    run(any_database, ScriptedServer(), request((one, two)), tmp_path)
-    texts = [ask(any_database, "old@recorded", one, seed=seed) for seed in range(3)]
+    first, second, other = stored_prompts(any_database, "one", "two", "other")
+    run(any_database, ScriptedServer(), request((first, second)), tmp_path)
+    texts = [recorded_answer(any_database, "old@recorded", first, seed=seed) for seed in range(3)]
     assert len(set(texts)) == 3
-    assert ask(any_database, "old@recorded", one) == texts[0] == ask(any_database, "old@recorded", one, seed=3)
+    assert (
+        recorded_answer(any_database, "old@recorded", first)
+        == texts[0]
+        == recorded_answer(any_database, "old@recorded", first, seed=3)
+    )
     with pytest.raises(NotFound, match="old@recorded has no recorded answer to 'other'"):
-        ask(any_database, "old@recorded", other)
+        recorded_answer(any_database, "old@recorded", other)
 
 
 def test_the_newest_recording_with_the_prompt_is_used(database: Database, tmp_path: Path) -> None:
-    one, two = stored_prompts(database, "one", "two")
+    first_prompt, second_prompt = stored_prompts(database, "one", "two")
     server = ScriptedServer()
-    first = run(database, server, request((one, two), samples=1, concurrency=1), tmp_path).recording
-    second = run(database, server, request((one,), samples=1), tmp_path).recording
-    assert (ask(database, "old@recorded", one), ask(database, "old@recorded", two)) == ("answer 3", "answer 2")
-    assert ask(database, f"old@recorded:{first.id}", one) == "answer 1"
+    first = run(database, server, request((first_prompt, second_prompt), samples=1, concurrency=1), tmp_path).recording
+    second = run(database, server, request((first_prompt,), samples=1), tmp_path).recording
+    assert (
+        recorded_answer(database, "old@recorded", first_prompt),
+        recorded_answer(database, "old@recorded", second_prompt),
+    ) == ("answer 3", "answer 2")
+    assert recorded_answer(database, f"old@recorded:{first.id}", first_prompt) == "answer 1"
     with pytest.raises(NotFound):
-        ask(database, f"old@recorded:{second.id}", two)
-    assert recorded_prompt_ids(database, [RecordedName("old"), RecordedName("old", second.id)]) == [one.id]
+        recorded_answer(database, f"old@recorded:{second.id}", second_prompt)
+    assert recorded_prompt_ids(database, [RecordedName("old"), RecordedName("old", second.id)]) == [first_prompt.id]
 
 
 def test_recorded_training_prompts_need_the_recordings_id(database: Database, tmp_path: Path) -> None:
-    (one,) = stored_prompts(database, "one")
-    taught = run(database, ScriptedServer(), request((one,), training=True), tmp_path).recording
+    (prompt,) = stored_prompts(database, "one")
+    taught = run(database, ScriptedServer(), request((prompt,), training=True), tmp_path).recording
     assert taught.training
     assert taught.parameters == {"max_tokens": 16}
     registry = Registry(database)
     with pytest.raises(NotFound, match="There is no finished recording for old@recorded"):
         resolve_recorded(database, registry, RecordedName("old"))
     with pytest.raises(NotFound):
-        ask(database, "old@recorded", one)
-    assert ask(database, f"old@recorded:{taught.id}", one)
+        recorded_answer(database, "old@recorded", prompt)
+    assert recorded_answer(database, f"old@recorded:{taught.id}", prompt)
     spec = resolve_recorded(database, registry, RecordedName("old", taught.id))
     (note,) = recording_notes(database, [spec])
     assert "training data" in note

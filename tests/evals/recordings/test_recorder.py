@@ -1,4 +1,4 @@
-"""The recorder against a server on a real socket: every answer once, failures again, the cost limit, kills."""
+"""The recorder against a server on a real socket: each answer requested once, failures again, the cost limit, kills."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def test_every_prompt_is_recorded_once_with_logprobs_and_a_hash(any_database: Da
 
 
 @pytest.mark.long
-def test_failed_samples_are_reported_and_asked_for_again(database: Database, tmp_path: Path) -> None:
+def test_failed_samples_are_reported_and_requested_again(database: Database, tmp_path: Path) -> None:
     wanted = request(stored_prompts(database, "broken now", "busy first", "fine"), samples=2)
     with AnsweringServer() as server:
         first = run(database, server.address, wanted, tmp_path)
@@ -56,10 +56,10 @@ def test_failed_samples_are_reported_and_asked_for_again(database: Database, tmp
         assert "cannot: broken" in first.first_error
         assert first.recording.finished, "a prompt that always fails does not make the rest useless"
         again = run(database, server.address, wanted, tmp_path)
-        asked = Counter(question for _, question in server.asked)
+        requests = Counter(question for _, question in server.asked)
     assert (again.asked, again.failed) == (2, 2)
-    assert asked["fine"] == 2
-    assert asked["broken now"] == 4
+    assert requests["fine"] == 2
+    assert requests["broken now"] == 4
     healed = run(database, ScriptedServer(), wanted, tmp_path)
     assert (healed.asked, healed.failed, healed.recording.complete) == (2, 0, 3)
     assert is_intact(database, healed.recording.id)
@@ -122,7 +122,7 @@ def test_an_answer_of_a_fallback_is_not_recorded(database: Database, tmp_path: P
     assert done.recording.finished is None
 
 
-def test_a_server_without_logprobs_is_asked_without_them(database: Database, tmp_path: Path) -> None:
+def test_a_server_without_logprobs_gets_requests_without_them(database: Database, tmp_path: Path) -> None:
     class Plain(ScriptedServer):
         async def send(self, path: str, body: Mapping[str, Any]) -> ServerAnswer:
             answer = await super().send(path, body)

@@ -56,9 +56,9 @@ class _Tags(HTMLParser):
 
 
 def test_the_report_is_one_file_without_scripts_or_resources(tmp_path: Path) -> None:
-    found = evaluation()
+    stored = evaluation()
     path = tmp_path / "deep" / "report.html"
-    write_report(path, found, overview(found), diff(against_first(found)))
+    write_report(path, stored, overview(stored), diff(against_first(stored)))
     text = path.read_text("utf-8")
     tags = _Tags()
     tags.feed(text)
@@ -70,15 +70,15 @@ def test_the_report_is_one_file_without_scripts_or_resources(tmp_path: Path) -> 
 
 
 def test_the_report_has_numbers_answers_and_failures() -> None:
-    found = evaluation()
-    text = report_html(found, overview(found), diff(against_first(found)))
-    for said in (
+    stored = evaluation()
+    text = report_html(stored, overview(stored), diff(against_first(stored)))
+    for expected in (
         "2 rows left out", "comparisons were made", "Regressions", "What failed", "refused: ", "no idea", "<svg",
         "1.00 → 0.00", TASK.hash[:16], "lower is better", "cut at max_tokens",
     ):  # fmt: skip
-        assert said in text
+        assert expected in text
     assert text.count("<details>") == 35 + 2  # 35 lower scores, two scorers by category
-    alone = report_html(found, overview(found))
+    alone = report_html(stored, overview(stored))
     assert "Regressions" not in alone
 
 
@@ -90,6 +90,6 @@ def test_numbers_are_short_and_a_missing_one_is_a_dash() -> None:
 
 
 def test_an_unwritable_file_is_a_one_line_error() -> None:
-    found = evaluation()
+    stored = evaluation()
     with pytest.raises(Invalid, match="cannot be written"):
-        write_report(Path("/dev/null/report.html"), found, overview(found), None)
+        write_report(Path("/dev/null/report.html"), stored, overview(stored), None)

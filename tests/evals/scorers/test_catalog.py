@@ -1,4 +1,4 @@
-"""Scorers by name: each line of the catalogue works as it is typed, own functions are loaded, mistakes are told."""
+"""Scorers by name: each line of the catalogue works as typed, a user's functions are loaded, mistakes are reported."""
 
 from importlib.metadata import EntryPoint
 from math import isfinite
@@ -28,7 +28,7 @@ def judge(model: str, rubric: str | None) -> NamedScorer:
 TOOLS = ScorerContext(embedder=lambda model: lambda texts: [[1.0, float(len(text))] for text in texts], judge=judge)
 
 
-def one(name: str, sample: Sample = SAMPLE, answer: Answer = ANSWER) -> Score:
+def score(name: str, sample: Sample = SAMPLE, answer: Answer = ANSWER) -> Score:
     return named_scorer(name, TOOLS).score([sample], [answer])[0]
 
 
@@ -71,11 +71,11 @@ def test_a_comma_separates_only_before_a_scorers_name() -> None:
 
 
 def test_cost_latency_and_tokens_come_from_the_answer() -> None:
-    assert one("cost:1/2").value == pytest.approx(0.005)
-    assert one("cost:mine=10/0;other=1/1").value == pytest.approx(0.01)
-    assert one("cost:other=1/1").value is None
-    assert one("cost:1/2", answer=Answer("x")).value is None
-    assert (one("latency").value, one("tokens").value) == (0.5, 2000.0)
+    assert score("cost:1/2").value == pytest.approx(0.005)
+    assert score("cost:mine=10/0;other=1/1").value == pytest.approx(0.01)
+    assert score("cost:other=1/1").value is None
+    assert score("cost:1/2", answer=Answer("x")).value is None
+    assert (score("latency").value, score("tokens").value) == (0.5, 2000.0)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_ones_own_function_by_path(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     path.write_text(OWN)
     scorer = named_scorer(f"{path}:polite")
-    found = scorer.score([Sample()] * 6, [Answer(text) for text in ("raise", "none", "text", "nan", "true", "four")])
-    assert [score.value for score in found] == [None, None, None, None, 1.0, 4.0]
-    assert [bool(score.error) for score in found] == [True, False, True, True, False, False]
-    assert "KeyError" in str(found[0].error)
+    scores = scorer.score([Sample()] * 6, [Answer(text) for text in ("raise", "none", "text", "nan", "true", "four")])
+    assert [score.value for score in scores] == [None, None, None, None, 1.0, 4.0]
+    assert [bool(score.error) for score in scores] == [True, False, True, True, False, False]
+    assert "KeyError" in str(scores[0].error)
     for wrong in ("none", "not_callable"):
         with pytest.raises((NotFound, Invalid)):
             named_scorer(f"{path}:{wrong}")
@@ -119,7 +119,7 @@ def test_ones_own_function_by_path(tmp_path: Path) -> None:
 
 
 def test_ones_own_function_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed package is a folder with its metadata on the path: that is what is made here."""
+    """Creates what an installed package is: a folder with its metadata on the path."""
     (tmp_path / "ownpack.py").write_text("def kind(sample, answer):\n    return 'please' in answer\n")
     info = tmp_path / "ownpack-1.0.dist-info"
     info.mkdir()
@@ -141,7 +141,7 @@ def test_an_unreachable_embedding_model_is_reported_and_other_scorers_run() -> N
 
         return embed
 
-    found = named_scorer("embedding:e", ScorerContext(embedder)).score([SAMPLE], [ANSWER])
-    assert found == [Score(None, "no embeddings here")]
+    scores = named_scorer("embedding:e", ScorerContext(embedder)).score([SAMPLE], [ANSWER])
+    assert scores == [Score(None, "no embeddings here")]
     with pytest.raises(Invalid, match="running gateway"):
         named_scorer("embedding:e")

@@ -1,4 +1,4 @@
-"""Scorers of overlap: against published figures, in their range on any text, embeddings in few questions."""
+"""Scorers of overlap: compared with published figures, in range on any text, embeddings in few requests."""
 
 from collections.abc import Sequence
 
@@ -45,20 +45,20 @@ def test_any_text_gives_a_share(answer: str, accepted: list[str]) -> None:
 
 
 def test_each_text_is_embedded_once_in_batches() -> None:
-    asked: list[Sequence[str]] = []
+    batches: list[Sequence[str]] = []
 
     def embed(texts: Sequence[str]) -> list[list[float]]:
-        asked.append(texts)
+        batches.append(texts)
         return [[1.0, 0.0] if "sun" in text else [0.0, 1.0] if "moon" in text else [0.0, 0.0] for text in texts]
 
     samples = [Sample(expected="sun"), Sample(expected="sun"), Sample(expected="sun", also=("moon",)), Sample()]
     score = embedding_similarity(embed)
     assert score(samples, ["the sun", "the moon", "the moon", "the sun"]) == [1.0, 0.0, 1.0, None]
-    assert [sorted(texts) for texts in asked] == [["moon", "sun", "the moon", "the sun"]]
+    assert [sorted(texts) for texts in batches] == [["moon", "sun", "the moon", "the sun"]]
     assert score(samples[:2], ["", "neither"]) == [None, None]
-    asked.clear()
+    batches.clear()
     assert score([Sample(expected="sun")] * 100, [f"sun {i}" for i in range(100)]) == [1.0] * 100
-    assert [len(texts) for texts in asked] == [64, 37]
+    assert [len(texts) for texts in batches] == [64, 37]
 
 
 def test_a_text_that_cannot_be_embedded_takes_no_others_along() -> None:
@@ -68,7 +68,7 @@ def test_a_text_that_cannot_be_embedded_takes_no_others_along() -> None:
         return [[1.0, float(len(text))] for text in texts]
 
     samples = [Sample(expected=f"e{i}") for i in range(5)]
-    found = embedding_similarity(embed)(samples, ["a", "b", "too long", "d", "f"])
-    assert [value is None for value in found] == [False, False, True, False, False]
+    scores = embedding_similarity(embed)(samples, ["a", "b", "too long", "d", "f"])
+    assert [value is None for value in scores] == [False, False, True, False, False]
     with pytest.raises(Invalid, match="at most 5"):
         embedding_similarity(embed)([Sample(expected="long")], ["long too"])

@@ -1,4 +1,4 @@
-"""The scorers' definitions by example, and what sums them up."""
+"""The scorers' definitions by example, and their summaries."""
 
 import pytest
 from hypothesis import given
@@ -41,19 +41,19 @@ def test_scorers(scorer, sample: Sample, answer: str, expected: float | None) ->
 def test_a_summary_has_its_interval_and_counts_what_is_missing() -> None:
     samples = [Sample(prompt=f"p{i}", expected="yes") for i in range(20)]
     answers = ["yes"] * 15 + ["no"] * 4 + [None]
-    found = score(samples, answers, exact())
-    assert (found.mean, found.n, found.missing) == (pytest.approx(15 / 19), 19, 1)
-    assert found.low is not None
-    assert found.high is not None
-    assert 0.5 < found.low < 15 / 19 < found.high < 1
+    summary = score(samples, answers, exact())
+    assert (summary.mean, summary.n, summary.missing) == (pytest.approx(15 / 19), 19, 1)
+    assert summary.low is not None
+    assert summary.high is not None
+    assert 0.5 < summary.low < 15 / 19 < summary.high < 1
     nothing = score(samples, [None] * 20, exact())
     assert (nothing.mean, nothing.low, nothing.n, nothing.missing) == (None, None, 0, 20)
     assert set(score_all(samples, answers, {"exact": exact(), "words": word_count()})) == {"exact", "words"}
 
 
 def test_the_same_prompt_many_times_is_one_cluster() -> None:
-    one = score([Sample(prompt="p", expected="yes")] * 50, ["yes"] * 50, exact())
-    assert (one.mean, one.low, one.high) == (1.0, None, None)
+    summary = score([Sample(prompt="p", expected="yes")] * 50, ["yes"] * 50, exact())
+    assert (summary.mean, summary.low, summary.high) == (1.0, None, None)
 
 
 def test_a_paired_difference_is_surer_than_two_means() -> None:
@@ -61,13 +61,13 @@ def test_a_paired_difference_is_surer_than_two_means() -> None:
     worse = ["yes please" if i % 2 else "no" for i in range(40)]
     better = ["yes please" if i % 2 or i % 8 == 0 else "no" for i in range(40)]
     apart = [score(samples, answers, topic_coverage()) for answers in (worse, better)]
-    found = paired_difference(samples, worse, better, topic_coverage())
-    assert found.mean == pytest.approx(5 / 40)
-    assert (found.low or 0) > 0
-    assert (found.high or 0) - (found.low or 0) < (apart[0].high or 0) - (apart[0].low or 0)
+    difference = paired_difference(samples, worse, better, topic_coverage())
+    assert difference.mean == pytest.approx(5 / 40)
+    assert (difference.low or 0) > 0
+    assert (difference.high or 0) - (difference.low or 0) < (apart[0].high or 0) - (apart[0].low or 0)
     same = paired_difference(samples, worse, worse, topic_coverage())
     assert same.mean == 0.0
-    assert (same.low or 0) < 0 < (same.high or 0)  # forty zeros are no certainty
+    assert (same.low or 0) < 0 < (same.high or 0)  # forty zeros are not certain
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 5)), min_size=1, max_size=50))
@@ -88,11 +88,11 @@ def test_observations_of_one_cluster_count_as_fewer() -> None:
 
 def test_equal_answers_are_no_certainty_and_no_coin_either() -> None:
     samples = [Sample(prompt=f"p{i}", expected="yes") for i in range(80)]
-    found = paired_difference(samples, ["yes"] * 80, ["yes"] * 80, exact())
-    assert found.mean == 0.0
-    assert found.high == pytest.approx(3 / 80, rel=0.05)  # the rule of three
-    assert found.low == -found.high
+    difference = paired_difference(samples, ["yes"] * 80, ["yes"] * 80, exact())
+    assert difference.mean == 0.0
+    assert difference.high == pytest.approx(3 / 80, rel=0.05)  # the rule of three
+    assert difference.low == -difference.high
     grouped = paired_difference([Sample(prompt=f"p{i // 8}", expected="yes") for i in range(80)], ["yes"] * 80,
                                 ["yes"] * 80, exact())  # fmt: skip
-    assert grouped.high > 5 * found.high  # ten groups say less than eighty
+    assert grouped.high > 5 * difference.high  # ten groups are weaker evidence than eighty
     assert paired_difference(samples[:1], ["yes"], ["yes"], exact()).high is None

@@ -1,1 +1,1 @@
-"""Tasks: reading, asking, storing, comparing."""
+"""Tasks: files, requests, storage, comparison."""

@@ -1,4 +1,4 @@
-"""Contamination: copies and near copies are found with their place, other questions are not, any chat file is read."""
+"""Contamination: copies and near copies are located, other questions are not reported, any chat file is read."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from evals.tasks.contamination import contamination, read_taught
 from evals.tasks.task_rows import make_task
 from models.errors import Invalid, NotFound
 
-ASKED, ANSWERED = {"role": "user", "content": "Q now?"}, {"role": "assistant", "content": "A"}
+QUESTION, ANSWER = {"role": "user", "content": "Q now?"}, {"role": "assistant", "content": "A"}
 LONG = "My parcel with the blue lamp was sent on Monday and has not come until today, where can it be now"
 
 
@@ -34,13 +34,13 @@ def test_copies_and_near_copies_are_located(tmp_path: Path) -> None:
         {"input": "today " + " ".join(reversed(LONG.split()))},
         {"input": "What is the weather like in the north this week"},
     ).samples
-    found = contamination(samples, read_taught(path))
-    assert [(o.sample.id, o.place, o.exact, o.answer_too) for o in found.found] == [
+    overlaps = contamination(samples, read_taught(path))
+    assert [(o.sample.id, o.place, o.exact, o.answer_too) for o in overlaps.found] == [
         ("1", "line 1", True, True), ("2", "line 1", True, False), ("3", "line 3", False, False),
     ]  # fmt: skip
-    assert 0.8 <= found.found[2].overlap < 1
-    assert found.taught == 5  # four turns, and the first conversation's two together
-    assert "3 of 5 questions are in the training data: 2 copied exactly, 1 nearly the same, 1 with" in found.summary
+    assert 0.8 <= overlaps.found[2].overlap < 1
+    assert overlaps.taught == 5  # four turns, and the first conversation's two together
+    assert "3 of 5 questions are in the training data: 2 copied exactly, 1 nearly the same, 1 with" in overlaps.summary
     assert "None of 5" in contamination(samples, []).summary
 
 
@@ -56,8 +56,8 @@ def test_near_copies_among_many_match_and_others_do_not() -> None:
     far = [text() for _ in range(60)]
     lessons = read_lessons([" ".join(t) for t in texts])
     samples = task(*({"input": " ".join(t)} for t in (*near, *far))).samples
-    found = contamination(samples, lessons)
-    assert {overlap.sample.id for overlap in found.found} == {str(i) for i in range(1, 61)}
+    overlaps = contamination(samples, lessons)
+    assert {overlap.sample.id for overlap in overlaps.found} == {str(i) for i in range(1, 61)}
 
 
 def read_lessons(texts: list[str]):
@@ -69,10 +69,10 @@ def read_lessons(texts: list[str]):
 @pytest.mark.parametrize(
     "row",
     [
-        {"prompt": [ASKED], "chosen": [ANSWERED], "rejected": []},
-        {"input": {"messages": [ASKED]}, "preferred_output": [ANSWERED], "non_preferred_output": []},
+        {"prompt": [QUESTION], "chosen": [ANSWER], "rejected": []},
+        {"input": {"messages": [QUESTION]}, "preferred_output": [ANSWER], "non_preferred_output": []},
         {"prompt": "Q now?", "completion": "A"},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q now?"}]}, ANSWERED]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q now?"}]}, ANSWER]},
     ],
 )
 def test_every_form_of_training_file_is_read(row: dict, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ TASK = make_task(
 
 
 def scripted(right: dict[str, int]) -> Scripted:
-    """Models that say yes to the first so many questions."""
+    """Models that answer yes to that many first questions."""
     return Scripted({m: lambda q, n=n: "yes" if int(q[1:]) < n else "no" for m, n in right.items()})
 
 
@@ -36,11 +36,11 @@ def evaluated(database: Database, answers, task: Task = TASK, scorers=("exact", 
 
 def test_an_evaluation_is_stored_and_loaded_whole(any_database: Database) -> None:
     key = evaluated(any_database, scripted({"a": 20, "b": 36}))
-    found = load_evaluation(any_database, "last")
-    assert (found.id, found.task_hash, found.models) == (key, TASK.hash, ("a", "b"))
-    assert found.samples == TASK.samples
-    assert [result.scores["exact"] for result in found.results["a"]] == [1.0] * 20 + [0.0] * 20
-    assert load_evaluation(any_database, key[-6:].lower()) == found
+    loaded = load_evaluation(any_database, "last")
+    assert (loaded.id, loaded.task_hash, loaded.models) == (key, TASK.hash, ("a", "b"))
+    assert loaded.samples == TASK.samples
+    assert [result.scores["exact"] for result in loaded.results["a"]] == [1.0] * 20 + [0.0] * 20
+    assert load_evaluation(any_database, key[-6:].lower()) == loaded
     (listed,) = list_evaluations(any_database)
     assert (listed.task, listed.samples, listed.scorers, listed.failed) == ("faq", 40, ("exact", "words"), 0)
     assert list_evaluations(any_database, "other") == []
@@ -49,7 +49,7 @@ def test_an_evaluation_is_stored_and_loaded_whole(any_database: Database) -> Non
 
 
 def test_two_runs_at_once_with_other_scorers_are_two_evaluations(any_database: Database) -> None:
-    """The second took the first one's row, and left its own scorers' names beside the first one's scores."""
+    """The second run took the first one's row, and left its own scorers' names beside the first one's scores."""
     inner: list[str] = []
 
     def slow(samples, answers) -> list[Score]:
@@ -58,22 +58,22 @@ def test_two_runs_at_once_with_other_scorers_are_two_evaluations(any_database: D
 
     outer = evaluated(any_database, scripted({"a": 20, "b": 36}), scorers=("exact", NamedScorer("slow", slow)))
     first, second = load_evaluation(any_database, outer), load_evaluation(any_database, inner[0])
-    for found, names in (first, ["exact", "slow"]), (second, ["words"]):
-        assert [facts.name for facts in found.scorers] == names
-        assert all(list(result.scores) == names for result in found.results["a"])
-        assert overview(found).of("b", names[0]).n == 40
+    for loaded, names in (first, ["exact", "slow"]), (second, ["words"]):
+        assert [facts.name for facts in loaded.scorers] == names
+        assert all(list(result.scores) == names for result in loaded.results["a"])
+        assert overview(loaded).of("b", names[0]).n == 40
 
 
 def test_means_and_differences_have_intervals_by_category_and_regressions(database: Database) -> None:
     evaluated(database, scripted({"a": 20, "b": 36, "c": 20}), models=("a", "b", "c"))
-    found = load_evaluation(database, "last")
-    seen = overview(found)
-    assert seen.categories == ("even", "odd")
-    mean = seen.of("b", "exact")
+    loaded = load_evaluation(database, "last")
+    summary = overview(loaded)
+    assert summary.categories == ("even", "odd")
+    mean = summary.of("b", "exact")
     assert (mean.mean, mean.n, mean.missing) == (0.9, 40, 0)
     assert mean.low < 0.9 < mean.high <= 1
-    assert seen.of("b", "exact", "odd").n == 20
-    compared = diff(against_first(found))
+    assert summary.of("b", "exact", "odd").n == 20
+    compared = diff(against_first(loaded))
     assert compared.comparisons == 2 * 2 * 3  # pairs, scorers, all and two categories
     by = {(row.model_b, row.scorer, row.category): row for row in compared.differences}
     better = by["b", "exact", None]
@@ -82,12 +82,12 @@ def test_means_and_differences_have_intervals_by_category_and_regressions(databa
     assert by["c", "exact", None].finding == by["c", "words", None].finding == "not clear"
     assert (len(compared.regressions), compared.improvements) == (0, 16)
     assert "12 comparisons" in compared.summary
-    back = diff([(Side(found, "b"), Side(found, "a"))])
+    back = diff([(Side(loaded, "b"), Side(loaded, "a"))])
     assert back.differences[0].finding == "worse"
     assert len(back.regressions) == 16
     assert (back.regressions[0].text_a, back.regressions[0].text_b) == ("yes", "no")
     assert diff_json(back)["regressions"][0]["sample"]["id"] == "21"
-    assert overview_json(found, seen, compared)["diff"]["comparisons"] == 12
+    assert overview_json(loaded, summary, compared)["diff"]["comparisons"] == 12
 
 
 def test_a_failed_answer_is_counted_and_has_no_score(database: Database) -> None:
@@ -100,20 +100,20 @@ def test_a_failed_answer_is_counted_and_has_no_score(database: Database) -> None
         return [Score(None, "no idea") if i == 0 else Score(1.0) for i in range(len(answers))]
 
     evaluated(database, Scripted({"a": fails, "b": lambda q: "yes"}), scorers=("exact", NamedScorer("own", some)))
-    found = load_evaluation(database, "last")
-    assert found.results["a"][0] == Result(None, "too long for this model", {}, {})
-    seen = overview(found)
-    assert (seen.of("a", "exact").mean, seen.of("a", "exact").n, seen.of("a", "exact").missing) == (1.0, 39, 1)
-    assert (seen.facts[0].failed, seen.facts[0].errors) == (1, (("too long for this model", 1),))
-    assert seen.scorer_errors == (("own", "no idea", 1),)  # a scorer gets all models' answers at once
-    (row, *_) = diff(against_first(found)).differences
+    loaded = load_evaluation(database, "last")
+    assert loaded.results["a"][0] == Result(None, "too long for this model", {}, {})
+    summary = overview(loaded)
+    assert (summary.of("a", "exact").mean, summary.of("a", "exact").n, summary.of("a", "exact").missing) == (1.0, 39, 1)
+    assert (summary.facts[0].failed, summary.facts[0].errors) == (1, (("too long for this model", 1),))
+    assert summary.scorer_errors == (("own", "no idea", 1),)  # a scorer gets all models' answers at once
+    (row, *_) = diff(against_first(loaded)).differences
     assert (row.summary.n, row.summary.mean) == (39, 0.0)
     with pytest.raises(Unavailable, match="too long"):
         evaluated(database, Scripted({"a": fails}), make_task("one", "one", [("", {"input": "q0"})]), models=("a",))
 
 
 def test_a_run_that_was_not_finished_continues_under_its_id(database: Database) -> None:
-    asked = scripted({"a": 20, "b": 20})
+    completer_for = scripted({"a": 20, "b": 20})
 
     def stopped(question: str) -> str:
         if question == "q30":
@@ -126,18 +126,18 @@ def test_a_run_that_was_not_finished_continues_under_its_id(database: Database) 
     assert unfinished.finished is None
     with pytest.raises(NotFound):
         load_evaluation(database, "last")
-    assert evaluated(database, asked) == unfinished.id
-    assert evaluated(database, asked) != unfinished.id  # a finished one stands; new scores are a new evaluation
+    assert evaluated(database, completer_for) == unfinished.id
+    assert evaluated(database, completer_for) != unfinished.id  # a finished one stands; new scores are a new evaluation
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(EvaluationRow)) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"models": ()}, {"models": ("a", "a")}, {"scorers": ()}])
 def test_invalid_requests_are_refused_before_any_request(wrong: dict, database: Database) -> None:
-    asked = scripted({"a": 20})
+    completer_for = scripted({"a": 20})
     with pytest.raises(Invalid):
-        evaluated(database, asked, **wrong)
-    assert asked.asked == []
+        evaluated(database, completer_for, **wrong)
+    assert completer_for.calls == []
 
 
 def evaluation(
@@ -164,7 +164,7 @@ VALUES = st.lists(
 @given(VALUES)
 def test_swapping_the_sides_turns_the_difference_round(drawn: list) -> None:
     both = evaluation({"a": [a for a, _ in drawn], "b": [b for _, b in drawn]})
-    there, back = (diff([(Side(both, one), Side(both, other))]) for one, other in (("a", "b"), ("b", "a")))
+    there, back = (diff([(Side(both, left), Side(both, right))]) for left, right in (("a", "b"), ("b", "a")))
     for forth, turned in zip(there.differences, back.differences, strict=True):
         assert forth.summary.n == turned.summary.n
         if forth.summary.mean is None:
@@ -184,22 +184,22 @@ def test_the_good_end_is_the_scorers() -> None:
     low = evaluation({"a": [1.0] * 40, "b": [0.0] * 40}, better="lower")
     assert diff(against_first(low)).differences[0].finding == "better"
     neither = evaluation({"a": [9.0] * 39 + [8.0], "b": [2.0] * 39 + [3.0]}, better="neither", high=None)
-    found = diff(against_first(neither))
-    assert found.differences[0].finding == "less"
-    assert found.regressions == ()
+    result = diff(against_first(neither))
+    assert result.differences[0].finding == "less"
+    assert result.regressions == ()
 
 
 def test_incomparable_evaluations_are_refused() -> None:
-    one = evaluation({"a": [1.0] * 4, "b": [0.0] * 4})
+    first = evaluation({"a": [1.0] * 4, "b": [0.0] * 4})
     other = evaluation({"a": [1.0] * 4}, task=make_task("x", "x", [("", {"input": f"z{i}"}) for i in range(4)]))
-    for sides, said in (
-        ((Side(one, "a"), Side(other, "a")), "different tasks"),
-        ((Side(one, "a"), Side(one, "a")), "different models"),
+    for sides, message in (
+        ((Side(first, "a"), Side(other, "a")), "different tasks"),
+        ((Side(first, "a"), Side(first, "a")), "different models"),
     ):
-        with pytest.raises(Invalid, match=said):
+        with pytest.raises(Invalid, match=message):
             diff([sides])
     with pytest.raises(Invalid, match="not in this evaluation"):
-        against_first(one, ["nobody"])
+        against_first(first, ["nobody"])
 
 
 def test_samples_of_one_group_are_one_cluster() -> None:

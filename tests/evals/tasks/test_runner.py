@@ -1,4 +1,4 @@
-"""The runner over a real socket: always full, each answer asked for once, killed and resumed, failures are rows."""
+"""The runner over a real socket: kept full, each answer requested once, killed and resumed, failures as rows."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def questions(*texts: str) -> tuple[TaskSample, ...]:
     return make_task("t", "t", [(text, {"input": text}) for text in texts]).samples
 
 
-def asked(database: Database, server: AnsweringServer, samples: tuple[TaskSample, ...], **options: object) -> Run:
+def run_of(database: Database, server: AnsweringServer, samples: tuple[TaskSample, ...], **options: object) -> Run:
     models = options.pop("models", ("one",))
     parameters, progress = options.pop("parameters", PARAMETERS), options.pop("progress", None)
 
@@ -55,16 +55,16 @@ def stored(database: Database) -> int:
 
 def test_answers_are_requested_once_per_model_prompt_and_parameters(any_database: Database) -> None:
     with AnsweringServer() as server:
-        samples = questions("a", "b", "a", "c")  # the same question twice is asked once
-        run = asked(any_database, server, samples, models=("one", "two"))
+        samples = questions("a", "b", "a", "c")  # a repeated question is sent once
+        run = run_of(any_database, server, samples, models=("one", "two"))
         texts = [outcome.answer.text for outcome in run.outcomes["two"] if outcome.answer]
         assert texts == [f"two says: {text}" for text in ("a", "b", "a", "c")]
         assert (run.asked, run.cached, len(server.asked), stored(any_database)) == (6, 0, 6, 6)
-        again = asked(any_database, server, questions("c", "d"), models=("one",))
+        again = run_of(any_database, server, questions("c", "d"), models=("one",))
         assert (again.asked, again.cached) == (1, 1)
         assert again.outcomes["one"][0] == run.outcomes["one"][3]
         assert again.outcomes["one"][0].answer.completion_tokens == 3
-        other = asked(any_database, server, samples, models=("one",), parameters={**PARAMETERS, "max_tokens": 17})
+        other = run_of(any_database, server, samples, models=("one",), parameters={**PARAMETERS, "max_tokens": 17})
         assert other.cached == 0
 
 
@@ -72,10 +72,10 @@ def test_answers_are_requested_once_per_model_prompt_and_parameters(any_database
 def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> None:
     latency, n, c = 0.1, 60, 12
     with AnsweringServer(latency_s=latency) as server:
-        asked(database, server, questions("warm"))  # the SDK's import and the first connection
-        run = asked(database, server, questions(*(f"q{i}" for i in range(n))), concurrency=c)
+        run_of(database, server, questions("warm"))  # the SDK's import and the first connection
+        run = run_of(database, server, questions(*(f"q{i}" for i in range(n))), concurrency=c)
         assert server.most_at_once == c
-        # The figure is bench.runner's, on its own; here other work may take the cores.
+        # bench.runner measures this on an idle machine; here other work may take the cores.
         assert ceil(n / c) * latency <= run.seconds < 0.5 * n * latency
 
 
@@ -83,38 +83,38 @@ def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> Non
 def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_continues(database: Database) -> None:
     with AnsweringServer() as server:
         samples = questions("good", "refuse this", "broken now", "drop me", "odd one", "busy once", "starting up")
-        seen: list[Progress] = []
-        run = asked(database, server, samples, progress=seen.append)
+        progress: list[Progress] = []
+        run = run_of(database, server, samples, progress=progress.append)
         answered = [outcome.answer is not None for outcome in run.outcomes["one"]]
         assert answered == [True, False, False, False, False, True, True]
         assert all((outcome.answer is None) == (outcome.error is not None) for outcome in run.outcomes["one"])
         assert "cannot: refuse" in str(run.outcomes["one"][1].error)
         times = {text: sum(question == text for _, question in server.asked) for _, text in server.asked}
-        # What was not done is asked again; what may have been done and paid for is not.
+        # A request that was not processed is repeated; one that may have been processed and billed is not.
         assert times == {
             "good": 1, "refuse this": 1, "broken now": 1, "drop me": 1, "odd one": 1, "busy once": 2, "starting up": 2,
         }  # fmt: skip
-        assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (7, 7, 4)
-        assert stored(database) == 3  # a failure is not kept: the next run asks again
+        assert (progress[-1].done, progress[-1].total, progress[-1].failed) == (7, 7, 4)
+        assert stored(database) == 3  # a failure is not stored: the next run repeats the request
 
 
 def test_later_turns_follow_the_models_own_answers_and_are_cached(any_database: Database) -> None:
-    rows = [{"turns": [f"hello {i % 2}", "and then?"]} for i in range(3)]  # the third asks what the first does
+    rows = [{"turns": [f"hello {i % 2}", "and then?"]} for i in range(3)]  # the third sends the first one's question
     samples = make_task("t", "t", [(str(i), row) for i, row in enumerate(rows)]).samples
     with AnsweringServer() as server:
-        seen: list[Progress] = []
-        run = asked(any_database, server, samples, models=("one", "two"), progress=seen.append)
+        progress: list[Progress] = []
+        run = run_of(any_database, server, samples, models=("one", "two"), progress=progress.append)
         assert (run.asked, run.cached, len(server.asked)) == (8, 0, 8)
-        assert (seen[0].total, seen[-1].done, seen[-1].failed) == (8, 8, 0)
+        assert (progress[0].total, progress[-1].done, progress[-1].failed) == (8, 8, 0)
         assert run.outcomes["one"][4:] == run.outcomes["one"][:2]
         assert all(outcome.answer is not None for outcome in run.outcomes["two"])
         second = [body["messages"] for body in server.bodies if body["messages"][-1]["content"] == "and then?"]
         assert len(second) == 4
         for messages in second:
-            first, said = messages[0]["content"], messages[1]["content"]
+            first, answer = messages[0]["content"], messages[1]["content"]
             assert [message["role"] for message in messages] == ["user", "assistant", "user"]
-            assert said in (f"one says: {first}", f"two says: {first}")
-        again = asked(any_database, server, samples, models=("one", "two"))
+            assert answer in (f"one says: {first}", f"two says: {first}")
+        again = run_of(any_database, server, samples, models=("one", "two"))
         assert (again.asked, again.cached, again.outcomes) == (0, 8, run.outcomes)
 
 
@@ -122,8 +122,8 @@ def test_a_run_that_was_killed_between_two_turns_continues_after_the_first(datab
     first = make_task("t", "t", [("", {"turns": ["hello"]})]).samples
     both = make_task("t", "t", [("", {"turns": ["hello", "and then?"]})]).samples
     with AnsweringServer() as server:
-        asked(database, server, first)
-        run = asked(database, server, both)
+        run_of(database, server, first)
+        run = run_of(database, server, both)
         assert (run.asked, run.cached) == (1, 1)
         assert [question for _, question in server.asked] == ["hello", "and then?"]
 
@@ -131,21 +131,21 @@ def test_a_run_that_was_killed_between_two_turns_continues_after_the_first(datab
 def test_turns_after_a_failed_turn_are_failed_rows(database: Database) -> None:
     samples = make_task("t", "t", [("", {"turns": ["refuse", "two", "three"]}), ("", {"input": "good"})]).samples
     with AnsweringServer() as server:
-        seen: list[Progress] = []
-        run = asked(database, server, samples, progress=seen.append)
+        progress: list[Progress] = []
+        run = run_of(database, server, samples, progress=progress.append)
         assert [question for _, question in server.asked] in (["refuse", "good"], ["good", "refuse"])
         errors = [outcome.error for outcome in run.outcomes["one"]]
         assert errors[0] == "cannot: refuse"
         assert errors[1] == errors[2] == "The previous turn has no answer: cannot: refuse"
         assert errors[3] is None
-        assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (4, 4, 3)
+        assert (progress[-1].done, progress[-1].total, progress[-1].failed) == (4, 4, 3)
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.errors._FIRST_DELAY_S", 0.001)
     with AnsweringServer() as server:
         pass
-    run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)
+    run = run_of(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)
     assert all("cannot be reached" in str(outcome.error) for outcome in run.outcomes["one"])
 
 
@@ -205,13 +205,13 @@ def test_a_killed_run_continues_where_it_was(database: Database, home: Path) -> 
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait(10)
-        before, asked_before = stored(database), len(server.asked)
+        before, requests_before = stored(database), len(server.asked)
         assert 20 <= before < 400
-        assert asked_before - before < 120  # at most what was in flight and what waited a moment to be written
+        assert requests_before - before < 120  # at most what was in flight and what waited a moment to be written
         server.latency_s = 0.0
-        run = asked(database, server, questions(*(f"q{i}" for i in range(400))), parameters={})
+        run = run_of(database, server, questions(*(f"q{i}" for i in range(400))), parameters={})
         assert (run.cached, run.asked) == (before, 400 - before)
-        assert len(server.asked) - asked_before == 400 - before
+        assert len(server.asked) - requests_before == 400 - before
 
 
 def _until(true: Callable[[], bool], within_s: float = 60.0) -> None:

@@ -1,4 +1,4 @@
-"""Tasks: rows of every form become samples with a stable hash; each bad row is told, none is dropped."""
+"""Tasks: rows of every form become samples with a stable hash; each bad row is reported, none is dropped."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,12 @@ from models.errors import Invalid, NotFound
 QUESTION = {"role": "user", "content": "Where is it?"}
 
 
-def rows(*found: object) -> list[tuple[str, object]]:
-    return [(f"line {number}", row) for number, row in enumerate(found, start=1)]
+def rows(*values: object) -> list[tuple[str, object]]:
+    return [(f"line {number}", row) for number, row in enumerate(values, start=1)]
 
 
-def made(*found: object, **options: object) -> Task:
-    return make_task("mine", "mine.jsonl", rows(*found), **options)
+def made(*values: object, **options: object) -> Task:
+    return make_task("mine", "mine.jsonl", rows(*values), **options)
 
 
 def test_a_row_may_have_its_input_in_many_forms() -> None:
@@ -32,15 +32,15 @@ def test_a_row_may_have_its_input_in_many_forms() -> None:
         {"messages": [QUESTION, {"role": "assistant", "content": "In the post."}]},
         {"question": "Why?", "metadata": {"schema": {"type": "object"}}},
     )
-    one, two, three, four = task.samples
-    assert (one.id, one.sample.expected, one.sample.category) == ("a", "12", "orders")
-    assert one.sample.metadata == {"level": 3}
-    assert two.sample.accepted == ("Here", "There")
-    assert (two.sample.prompt, two.sample.topics) == ("one", (("refund",), ("late", "delay")))
-    assert ([m.role for m in three.messages], three.sample.expected) == (["user"], "In the post.")
-    assert (three.id, one.sample.prompt) == ("3", three.sample.prompt)  # the same question is one cluster
-    assert four.sample.accepted == ()
-    assert four.sample.metadata["schema"] == {"type": "object"}
+    first, second, third, fourth = task.samples
+    assert (first.id, first.sample.expected, first.sample.category) == ("a", "12", "orders")
+    assert first.sample.metadata == {"level": 3}
+    assert second.sample.accepted == ("Here", "There")
+    assert (second.sample.prompt, second.sample.topics) == ("one", (("refund",), ("late", "delay")))
+    assert ([m.role for m in third.messages], third.sample.expected) == (["user"], "In the post.")
+    assert (third.id, first.sample.prompt) == ("3", third.sample.prompt)  # the same question is one cluster
+    assert fourth.sample.accepted == ()
+    assert fourth.sample.metadata["schema"] == {"type": "object"}
 
 
 @pytest.mark.parametrize(
@@ -96,16 +96,16 @@ def test_nothing_that_is_a_sample_is_an_error() -> None:
         max_size=8,
     )
 )
-def test_every_row_is_a_sample_or_a_bad_row_and_the_hash_covers_the_content(found: list[dict]) -> None:
+def test_every_row_is_a_sample_or_a_bad_row_and_the_hash_covers_the_content(values: list[dict]) -> None:
     try:
-        task = made({"input": "one"}, *found)
+        task = made({"input": "one"}, *values)
     except Invalid:
         return
-    assert len(task.samples) + len(task.bad) == len(found) + 1
-    again = made({"input": "one"}, *json.loads(json.dumps(found)))
+    assert len(task.samples) + len(task.bad) == len(values) + 1
+    again = made({"input": "one"}, *json.loads(json.dumps(values)))
     assert again.hash == task.hash
     assert [TaskSample.from_json(json.loads(json.dumps(s.to_json()))) for s in task.samples] == list(task.samples)
-    other = made({"input": "two"}, *found)
+    other = made({"input": "two"}, *values)
     assert other.hash != task.hash
 
 
@@ -128,10 +128,10 @@ def test_files_are_read(tmp_path: Path, database: Database) -> None:
         table.write_text(
             f'input{mark}expected{mark}topics\n"Where?\nNow?"{mark}here{mark}refund|money back\na{mark}{mark}\n'
         )
-        one, two = open_task(str(table), database, tmp_path, name="called").samples
-        assert (one.question, one.sample.expected) == ("Where?\nNow?", "here")
-        assert one.sample.topics == (("refund", "money back"),) if mark == "," else one.sample.topics
-        assert two.sample.expected is None
+        first, second = open_task(str(table), database, tmp_path, name="called").samples
+        assert (first.question, first.sample.expected) == ("Where?\nNow?", "here")
+        assert first.sample.topics == (("refund", "money back"),) if mark == "," else first.sample.topics
+        assert second.sample.expected is None
     table.write_text("input,expected\na,b,c\nd,e\n")
     assert "more cells" in str(open_task(str(table), database, tmp_path).bad[0])
     assert len(open_task(str(lines), database, tmp_path).first(1).samples) == 1
@@ -195,8 +195,8 @@ def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
     assert group_turns(task.samples) == [[0, 1], [2], [3, 4, 5]]
     assert [TaskSample.from_json(json.loads(json.dumps(s.to_json()))) for s in task.samples] == list(task.samples)
     assert [sample.id for sample in task.first(2).samples] == ["r/1", "r/2", "2"]
-    said = request_messages(task.samples, [None, None, None, "one", "two", None], 5)
-    assert [(m.role, m.content) for m in said] == [
+    messages = request_messages(task.samples, [None, None, None, "one", "two", None], 5)
+    assert [(m.role, m.content) for m in messages] == [
         ("user", "One?"), ("assistant", "one"), ("user", "Two?"), ("assistant", "two"), ("user", "Three?"),
     ]  # fmt: skip
 

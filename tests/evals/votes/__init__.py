@@ -1,1 +1,1 @@
-"""Votes: prompts, blind battles, imports, exports."""
+"""Votes: prompts, blind battles, imports and exports."""

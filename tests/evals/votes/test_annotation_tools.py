@@ -41,21 +41,21 @@ def test_label_studio(database: Database, tmp_path: Path) -> None:
         ]},
         {"id": 3, "data": TEXTS, "annotations": []},
     ]  # fmt: skip
-    found = read(tmp_path, tasks)
-    assert [(vote.choice, vote.voter, vote.left_answer) for vote in found.votes] == [
+    imported = read(tmp_path, tasks)
+    assert [(vote.choice, vote.voter, vote.left_answer) for vote in imported.votes] == [
         ("left", "annotator-1", "Because."), ("right", "annotator-0", "Because."), ("tie", "annotator-1", "Because.")
     ]  # fmt: skip
-    assert found.skipped == {"an annotation that was cancelled": 1, "a task without annotations": 1}
-    assert [row.line for row in found.bad] == [2]
-    assert "--columns winner=YOURS" in found.bad[0].reason
+    assert imported.skipped == {"an annotation that was cancelled": 1, "a task without annotations": 1}
+    assert [row.line for row in imported.bad] == [2]
+    assert "--columns winner=YOURS" in imported.bad[0].reason
     assert import_votes(database, tmp_path / "export.json").format == "labelstudio"
     assert len(read_votes(database)) == 3
 
 
 def test_label_studio_without_models(tmp_path: Path) -> None:
     data = {name: value for name, value in TEXTS.items() if not name.startswith("model")}
-    found = read(tmp_path, [{"data": data | {"left_bot": "new"}, "annotations": [annotation(1, pairwise("left"))]}])
-    assert "name the column with --columns" in found.bad[0].reason
+    imported = read(tmp_path, [{"data": data | {"left_bot": "new"}, "annotations": [annotation(1, pairwise("left"))]}])
+    assert "name the column with --columns" in imported.bad[0].reason
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -68,12 +68,12 @@ def test_argilla(tmp_path: Path, flat: bool) -> None:
         record = {"id": "r1", **FIELDS, **MODELS, "preference.responses": ["response_a", "tie", "response_b"],
                   "preference.responses.users": ["u1", "u2", "u3"],
                   "preference.responses.status": ["submitted", "submitted", "draft"]}  # fmt: skip
-    found = read(tmp_path, [record])
-    assert [(vote.choice, vote.voter, vote.right_answer) for vote in found.votes] == [
+    imported = read(tmp_path, [record])
+    assert [(vote.choice, vote.voter, vote.right_answer) for vote in imported.votes] == [
         ("left", "u1", "No idea."), ("tie", "u2", "No idea.")
     ]  # fmt: skip
-    assert not found.bad
-    assert found.skipped == ({"a response that is a draft": 1} if flat else {})
+    assert not imported.bad
+    assert imported.skipped == ({"a response that is a draft": 1} if flat else {})
 
 
 def test_argilla_rankings_and_several_questions(tmp_path: Path) -> None:

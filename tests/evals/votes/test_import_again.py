@@ -36,9 +36,9 @@ def table(path: Path, rows: list[str], header: str = HEADER) -> Path:
 
 def test_the_same_bytes_under_another_name(any_database: Database, tmp_path: Path) -> None:
     import_votes(any_database, table(tmp_path / "one.csv", ROWS))
-    found = import_votes(any_database, table(tmp_path / "two.csv", ROWS))
-    assert (found.new, found.known, found.import_id) == (0, 4, None)
-    assert "imported as one.csv" in found.notes[-1]
+    imported = import_votes(any_database, table(tmp_path / "two.csv", ROWS))
+    assert (imported.new, imported.known, imported.import_id) == (0, 4, None)
+    assert "imported as one.csv" in imported.notes[-1]
     bare = ["a,b,left\n"] * 3
     options = ImportOptions(each_its_own_prompt=True)
     assert import_votes(any_database, table(tmp_path / "x.csv", bare, "model_a,model_b,winner\n"), options).new == 3
@@ -54,8 +54,8 @@ def test_a_file_that_overlaps_an_earlier_one(
     with pytest.raises(Overlap, match=r"2 of the 4 votes in april.csv equal votes of march.csv .*--overlap keep"):
         import_votes(any_database, path)
     assert count_votes(any_database) == 3
-    found = import_votes(any_database, path, ImportOptions(overlap=overlap))
-    assert (found.new, found.dropped) == (new, dropped)
+    imported = import_votes(any_database, path, ImportOptions(overlap=overlap))
+    assert (imported.new, imported.dropped) == (new, dropped)
     assert import_votes(any_database, path).new == 0
     assert count_votes(any_database) == 3 + new
 
@@ -71,8 +71,8 @@ def test_a_killed_import_continues(any_database: Database, tmp_path: Path, monke
         import_votes(any_database, path, report=killed)
     (stopped,) = list_imports(any_database)
     assert (stopped.complete, stopped.votes) == (False, 2)
-    found = import_votes(any_database, path)
-    assert (found.new, found.known, found.import_id) == (6, 2, stopped.id)
+    imported = import_votes(any_database, path)
+    assert (imported.new, imported.known, imported.import_id) == (6, 2, stopped.id)
     (finished,) = list_imports(any_database)
     assert (finished.complete, finished.votes) == (True, 8)
     assert import_votes(any_database, path).new == 0
@@ -107,7 +107,7 @@ def test_an_import_is_undone(any_database: Database, tmp_path: Path) -> None:
         undo_import(any_database, first)
     with pytest.raises(NotFound, match="parley votes imports"):
         undo_import(any_database, "nothing")
-    assert [(one.id, bool(one.undone), one.votes) for one in list_imports(any_database)] == [
+    assert [(item.id, bool(item.undone), item.votes) for item in list_imports(any_database)] == [
         (first, True, 4), (kept, False, 1),
     ]  # fmt: skip
     assert import_votes(any_database, path).new == 4
@@ -120,7 +120,7 @@ def test_an_excluded_voter_counts_nowhere(any_database: Database, tmp_path: Path
     assert {row["voters"][0] for row in preferences(any_database)} == {"bob"}
     assert sum(row.votes for row in leaderboard(any_database).rows) == 4  # two votes, each on two models
     assert [row["excluded"] for row in vote_rows(any_database)] == [True, False, True, False]
-    assert [(one.voter, one.votes, one.reason) for one in excluded_voters(any_database)] == [
+    assert [(voter.voter, voter.votes, voter.reason) for voter in excluded_voters(any_database)] == [
         ("ann", 2, "clicked at random")
     ]
     with pytest.raises(Conflict):
@@ -140,10 +140,10 @@ def test_names_that_were_compared_are_not_hinted_at(database: Database, tmp_path
 
 def test_two_names_of_a_model_become_one(any_database: Database, tmp_path: Path) -> None:
     rows = ["A,b,left,Why?,from A,from b,ann\n", "zeta,b,left,Why?,from zeta,from b,ann\n", "b,c,left,Why?,x,y,ann\n"]
-    found = import_votes(any_database, table(tmp_path / "v.csv", rows))
-    assert not [note for note in found.notes if "one model" in note]
-    found = import_votes(any_database, table(tmp_path / "w.csv", ["a,b,right,Why?,from a,from b,bob\n"]))
-    assert "\"A\" and \"a\" may be one model: if so, merge them with `parley votes merge 'a' 'A'`." in found.notes
+    imported = import_votes(any_database, table(tmp_path / "v.csv", rows))
+    assert not [note for note in imported.notes if "one model" in note]
+    imported = import_votes(any_database, table(tmp_path / "w.csv", ["a,b,right,Why?,from a,from b,bob\n"]))
+    assert "\"A\" and \"a\" may be one model: if so, merge them with `parley votes merge 'a' 'A'`." in imported.notes
     before = read_votes(any_database).between("b", "zeta").score.tolist()
     with any_database.write() as session:
         (pair,) = session.query(PairRow).filter_by(model_2="zeta")
@@ -196,7 +196,7 @@ def test_imported_votes_count_where_their_pair_is_shown(any_database: Database, 
         session.add(CampaignPairRow(**cell, sample=0, shown=1, voted=1, points=1.0))
         session.add(CampaignPairRow(**cell, sample=1, pair_id=pair_id, shown=0))
     other = [f"b,a,left,Question 0?,{answers},{voter}\n" for answers, voter in [("x,y", "bob"), ("two,one", "cem")]]
-    found = import_votes(any_database, table(tmp_path / "second.csv", [*other, ROWS[1]]))
+    imported = import_votes(any_database, table(tmp_path / "second.csv", [*other, ROWS[1]]))
 
     def counters() -> list[tuple[int, float]]:
         with any_database.read() as session:
@@ -204,5 +204,5 @@ def test_imported_votes_count_where_their_pair_is_shown(any_database: Database, 
             return [(cell.voted, cell.points) for cell in session.scalars(query)]
 
     assert counters() == [(1, 0.0), (2, 1.0)]
-    undo_import(any_database, str(found.import_id))
+    undo_import(any_database, str(imported.import_id))
     assert counters() == [(0, 0.0), (1, 1.0)]

@@ -1,4 +1,4 @@
-"""Files of votes as other tools write them: each shape is read, or refused in one line that says what to do."""
+"""Files of votes as other tools write them: each shape is read, or refused with a one-line cure."""
 
 import json
 from pathlib import Path
@@ -84,8 +84,8 @@ def test_a_conversation_as_pythons_text_of_a_list(database: Database, tmp_path: 
 
 
 def test_one_hot_winners_with_lists_of_turns(database: Database, tmp_path: Path) -> None:
-    found = import_votes(database, written(tmp_path, "train.csv", KAGGLE))
-    assert (found.new, [bad.line for bad in found.bad]) == (3, [5])
+    imported = import_votes(database, written(tmp_path, "train.csv", KAGGLE))
+    assert (imported.new, [bad.line for bad in imported.bad]) == (3, [5])
     assert winners(database) == ["gpt-4", "tie", "claude"]
     several, single, _ = vote_rows(database)
     assert [message["content"] for message in several["messages"]] == ["Is it?", "Why?"]
@@ -103,10 +103,10 @@ def test_chosen_and_rejected(database: Database, tmp_path: Path) -> None:
 
 def test_an_id_that_names_tasks(database: Database, tmp_path: Path) -> None:
     options = ImportOptions(columns={"winner": "comparison", "answer_a": "answer1", "answer_b": "answer2"})
-    found = import_votes(database, written(tmp_path, "project-1.csv", LABEL_STUDIO), options)
-    assert (found.new, found.voters) == (6, 3)
+    imported = import_votes(database, written(tmp_path, "project-1.csv", LABEL_STUDIO), options)
+    assert (imported.new, imported.voters) == (6, 3)
     assert "The id column seems to name prompts: 6 rows share an id and differ (lines 2, 3, 4 have '7')" in " ".join(
-        found.notes
+        imported.notes
     )
 
 
@@ -115,9 +115,9 @@ def test_rows_that_share_an_id_and_agree_are_one_vote_unless_ids_are_not_used(
 ) -> None:
     content = "id,model_a,model_b,winner,prompt\n" + "7,a,b,left,Why?\n" * 3 + "8,a,b,left,Why?\n"
     path = written(tmp_path, "v.csv", content)
-    found = import_votes(database, path)
-    assert (found.new, found.known) == (2, 2)
-    assert "--no-id" in found.notes[-1]
+    imported = import_votes(database, path)
+    assert (imported.new, imported.known) == (2, 2)
+    assert "--no-id" in imported.notes[-1]
     other = written(tmp_path, "w.csv", content.replace("Why", "How"))
     assert import_votes(database, other, ImportOptions(use_ids=False)).new == 4
 
@@ -125,14 +125,14 @@ def test_rows_that_share_an_id_and_agree_are_one_vote_unless_ids_are_not_used(
 def test_own_words_separators_and_a_blank_model(database: Database, tmp_path: Path) -> None:
     columns = {"model_a": "bot1", "model_b": "bot2", "winner": "better", "prompt": "task", "voter": "PROLIFIC_PID"}
     path = written(tmp_path, "prolific.csv", PROLIFIC)
-    found = import_votes(database, path, ImportOptions(columns=columns))
-    assert "map it with --winner 'same=tie'" in found.bad[0].reason
-    assert "the right model has no name" in found.bad[2].reason
+    imported = import_votes(database, path, ImportOptions(columns=columns))
+    assert "map it with --winner 'same=tie'" in imported.bad[0].reason
+    assert "the right model has no name" in imported.bad[2].reason
     words = parse_words({"same": "tie", "bot1": "model_a", "bot2": "model_b"})
-    found = import_votes(
+    imported = import_votes(
         database, written(tmp_path, "again.csv", PROLIFIC + "\n"), ImportOptions(columns=columns, winners=words)
     )
-    assert (found.new, len(found.bad)) == (2, 1)
+    assert (imported.new, len(imported.bad)) == (2, 1)
     assert winners(database) == ["tie", "new"]
 
 
@@ -140,8 +140,8 @@ def test_a_column_for_each_annotator(database: Database, tmp_path: Path) -> None
     columns = {"model_a": "bot1", "model_b": "bot2", "prompt": "task"}
     words = parse_words({"same": "tie", "bot1": "model_a", "bot2": "model_b"})
     options = ImportOptions(columns=columns, winners=words, annotators=("rater_*",))
-    found = import_votes(database, written(tmp_path, "prolific.csv", PROLIFIC), options)
-    assert (found.new, found.voters, len(found.bad)) == (3, 2, 1)
+    imported = import_votes(database, written(tmp_path, "prolific.csv", PROLIFIC), options)
+    assert (imported.new, imported.voters, len(imported.bad)) == (3, 2, 1)
     assert [(row["voter"], row["winner"]) for row in vote_rows(database)] == [
         ("rater_1", "model_a"), ("rater_2", "tie"), ("rater_1", "model_b"),
     ]  # fmt: skip
@@ -212,10 +212,10 @@ def test_an_encoding_that_is_not_utf8(database: Database, tmp_path: Path, encodi
 )
 def test_dates(database: Database, tmp_path: Path, date: str, *, is_read: bool) -> None:
     path = written(tmp_path, "v.csv", f"model_a,model_b,winner,prompt,created\na,b,left,Why?,{date}\n")
-    found = import_votes(database, path)
-    assert found.new == is_read
+    imported = import_votes(database, path)
+    assert imported.new == is_read
     if not is_read:
-        assert "--any-date" in found.bad[0].reason
+        assert "--any-date" in imported.bad[0].reason
         assert import_votes(database, path, ImportOptions(any_date=True)).new == 1
 
 
@@ -232,6 +232,6 @@ def test_two_thumbs_of_one_chat_are_one_vote(database: Database, tmp_path: Path)
         *(thumb("m", "n", 1, "c2"), thumb("n", "m", 1, "c2")),
         *(thumb("n", "m", -1, "c3"), thumb("m", "n", -1, "c3")),
     ]
-    found: ImportResult = import_votes(database, written(tmp_path, "feedback.json", rows))
-    assert (found.new, found.skipped) == (3, {"a second thumb on the same two answers": 3})
+    imported: ImportResult = import_votes(database, written(tmp_path, "feedback.json", rows))
+    assert (imported.new, imported.skipped) == (3, {"a second thumb on the same two answers": 3})
     assert winners(database) == ["m", "tie", "both_bad"]

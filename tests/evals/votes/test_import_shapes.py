@@ -32,11 +32,11 @@ def read(folder: Path, name: str, content: str | bytes) -> VotesFile:
     ],
 )
 def test_spellings_of_spreadsheets(tmp_path: Path, content: str) -> None:
-    found = read(tmp_path, "votes.csv", content)
-    assert [(vote.left.lower(), vote.right, vote.choice, vote.prompt.strip()) for vote in found.votes] == [
+    imported = read(tmp_path, "votes.csv", content)
+    assert [(vote.left.lower(), vote.right, vote.choice, vote.prompt.strip()) for vote in imported.votes] == [
         ("m1", "m2", "left", "Q?")
     ]
-    assert found.votes[0].line == content.count("\n")
+    assert imported.votes[0].line == content.count("\n")
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def test_rows_that_are_no_votes(tmp_path: Path, row: dict, reason: str) -> None:
 
 def test_words_for_nothing_are_no_names(tmp_path: Path) -> None:
     rows = [ROW | {"voter": "nan", "id": "NaN", "prompt": f"Q{i}?"} for i in range(2)]
-    found = read(tmp_path, "votes.jsonl", "\n".join(map(json.dumps, rows)))
-    assert [(vote.voter, vote.id) for vote in found.votes] == [("unknown", None)] * 2
+    imported = read(tmp_path, "votes.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [(vote.voter, vote.id) for vote in imported.votes] == [("unknown", None)] * 2
 
 
 def test_a_quotation_mark_that_is_never_closed(tmp_path: Path) -> None:
-    found = read(tmp_path, "votes.csv", HEADER + 'm1,m2,a,Q1?\nm1,m2,a,"Q2?\nm1,m2,b,Q3?\n')
-    assert len(found.votes) == 1
-    assert [(row.line, "not closed" in row.reason) for row in found.bad] == [(3, True)]
+    imported = read(tmp_path, "votes.csv", HEADER + 'm1,m2,a,Q1?\nm1,m2,a,"Q2?\nm1,m2,b,Q3?\n')
+    assert len(imported.votes) == 1
+    assert [(row.line, "not closed" in row.reason) for row in imported.bad] == [(3, True)]
     assert len(read(tmp_path, "votes.csv", HEADER + 'm1,m2,a,Q1?\nm1,m2,a,"Q2?\nstill"\n').votes) == 2
     assert len(read(tmp_path, "votes.csv", HEADER + 'm1,m2,a,"Q\n1?"\nm1,m2,a,5" disk\n').votes) == 2
 

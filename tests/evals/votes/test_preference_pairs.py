@@ -15,12 +15,12 @@ from tests.evals.scripted import Scripted
 from tests.stack import ROOT
 
 MODELS = ["model-one", "model-two"]
-ASKED = Scripted({"model-one": lambda q: f"1 {q}", "model-two": lambda q: f"2 {q}"})
+COMPLETERS = Scripted({"model-one": lambda q: f"1 {q}", "model-two": lambda q: f"2 {q}"})
 
 
 def vote(database: Database, voter: str, better: str | None) -> None:
     """Takes the side that begins with `better`; None is a tie."""
-    shown = asyncio.run(next_battle(database, voter, ASKED, MODELS))
+    shown = asyncio.run(next_battle(database, voter, COMPLETERS, MODELS))
     choice = "both_bad" if better is None else "left" if shown.left.startswith(better) else "right"
     cast_vote(database, shown.id, voter, choice)
 
@@ -44,11 +44,11 @@ def test_ties_and_held_out_prompts_are_left_out(database: Database, tmp_path: Pa
     vote(database, "ann", "1")
     vote(database, "bob", None)
     vote(database, "bob", "2")
-    found = preferences(database)
-    assert all(row["prompt"][0]["content"] == "Open?" for row in found)
+    pairs = preferences(database)
+    assert all(row["prompt"][0]["content"] == "Open?" for row in pairs)
     path = tmp_path / "pairs.jsonl"
-    assert export_preferences(database, path) == len(found)
-    assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == found
+    assert export_preferences(database, path) == len(pairs)
+    assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == pairs
 
 
 @pytest.mark.training
@@ -67,6 +67,6 @@ def test_trl_accepts_the_exported_data_set(database: Database, tmp_path: Path) -
     for row in rows:
         pair = {name: row[name] for name in ("prompt", "chosen", "rejected")}
         assert is_conversational(pair)
-        told = apply_chat_template(pair, tokenizer)
-        assert row["prompt"][0]["content"] in told["prompt"]
-        assert row["chosen"][0]["content"] in told["chosen"] != told["rejected"]
+        text = apply_chat_template(pair, tokenizer)
+        assert row["prompt"][0]["content"] in text["prompt"]
+        assert row["chosen"][0]["content"] in text["chosen"] != text["rejected"]

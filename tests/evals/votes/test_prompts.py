@@ -82,12 +82,12 @@ def test_a_typed_prompt_can_join_the_set(any_database: Database) -> None:
     typed = typed_prompt(any_database, "Where is my order?")
     assert prompts(any_database) == []
     assert add_prompts(any_database, ROWS, "demo") == 2
-    [found] = prompts(any_database, held_out=True)
-    assert (found.id, found.category, found.topics, found.source) == (
+    [prompt] = prompts(any_database, held_out=True)
+    assert (prompt.id, prompt.category, prompt.topics, prompt.source) == (
         typed.id, "orders", (("order",), ("late", "delay")), "demo",
     )  # fmt: skip
     assert add_prompts(any_database, ROWS, "again") == 0
-    assert typed_prompt(any_database, "Where is my order?") == found
+    assert typed_prompt(any_database, "Where is my order?") == prompt
 
 
 def test_a_source_that_no_column_holds_is_refused(database: Database) -> None:

@@ -51,16 +51,16 @@ new,old,,Who?,a,b,ann,
 def test_csv(any_database: Database, tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
     path.write_text(CSV)
-    found = again(any_database, path)
-    assert (found.format, found.new, found.voters, found.models) == ("csv", 4, 2, ("new", "old"))
-    assert [bad.line for bad in found.bad] == [6, 7, 8, 9]
-    assert [bad.reason.split(" ")[0] for bad in found.bad] == ["both", "the", "it", "it"]
+    imported = again(any_database, path)
+    assert (imported.format, imported.new, imported.voters, imported.models) == ("csv", 4, 2, ("new", "old"))
+    assert [bad.line for bad in imported.bad] == [6, 7, 8, 9]
+    assert [bad.reason.split(" ")[0] for bad in imported.bad] == ["both", "the", "it", "it"]
     votes = read_votes(any_database)
     assert sorted(votes.score.tolist()) == [0.5, 0.5, 1.0, 1.0]
     assert votes.both_bad is not None
     assert votes.both_bad.sum() == 1
     assert {row["chosen"][0]["content"] for row in preferences(any_database)} == {"In the post."}
-    assert prompts(any_database) == []  # what votes brought is no question for raters
+    assert prompts(any_database) == []  # prompts from imported votes are not shown to raters
     assert add_prompts(any_database, [{"prompt": "May I return it?"}], "mine") == 1
 
 
@@ -76,9 +76,9 @@ def test_columns_of_another_name_and_a_column_that_is_missing(database: Database
         import_votes(database, path, ImportOptions(columns=columns | {"voter": "nobody"}))
     with pytest.raises(Invalid, match="'colour' is not a column"):
         import_votes(database, path, ImportOptions(columns={"colour": "x"}))
-    found = again(database, path, columns=columns | {"prompt": "task_id", "voter": "who"})
-    assert (found.new, found.voters) == (3, 2)
-    assert "ratings only" in found.notes[0]
+    imported = again(database, path, columns=columns | {"prompt": "task_id", "voter": "who"})
+    assert (imported.new, imported.voters) == (3, 2)
+    assert "ratings only" in imported.notes[0]
     assert len(set(read_votes(database).prompt)) == 2
     assert preferences(database) == []
 
@@ -86,9 +86,9 @@ def test_columns_of_another_name_and_a_column_that_is_missing(database: Database
 def test_no_prompts_and_no_voters(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
     path.write_text("model_a,model_b,winner\n" + "a,b,left\n" * 5)
-    found = again(database, path, each_its_own_prompt=True)
-    assert found.new == 5
-    assert "one person's" in found.notes[0]
+    imported = again(database, path, each_its_own_prompt=True)
+    assert imported.new == 5
+    assert "one person's" in imported.notes[0]
     assert len(set(read_votes(database).prompt)) == 5
 
 
@@ -107,16 +107,16 @@ def test_jsonl_with_an_invalid_line(database: Database, tmp_path: Path) -> None:
             good | {"winner": "right", "created": 1_760_000_000_000},
         ],
     )
-    found = again(database, path)
-    assert found.new == 2
-    assert [bad.line for bad in found.bad] == [2, 3, 4, 5, 6, 7]
+    imported = again(database, path)
+    assert imported.new == 2
+    assert [bad.line for bad in imported.bad] == [2, 3, 4, 5, 6, 7]
     assert vote_rows(database)[0]["created"].startswith("2025-10-09")
 
 
-def fastchat(kind: str, said: str = "Hello", ip: str = "10.0.0.1", conv: str = "c", **more: Any) -> dict[str, Any]:
+def fastchat(kind: str, text: str = "Hello", ip: str = "10.0.0.1", conv: str = "c", **more: Any) -> dict[str, Any]:
     states = [
         {"template_name": "one_shot", "offset": 0, "conv_id": f"{conv}{i}", "model_name": model,
-         "messages": [["Human", said], ["Assistant", f"{model} says hi"]]}
+         "messages": [["Human", text], ["Assistant", f"{model} says hi"]]}
         for i, model in enumerate(("vicuna", "alpaca"))
     ]  # fmt: skip
     return {"tstamp": 1_690_000_000.5, "type": kind, "models": ["", ""], "states": states, "ip": ip} | more
@@ -141,12 +141,12 @@ def test_fastchat_log(any_database: Database, tmp_path: Path) -> None:
             fastchat("leftvote"),
         ],
     )
-    found = import_votes(any_database, path)
-    assert (found.format, found.new, found.known) == ("fastchat", 4, 1)  # the last line is a vote told twice
+    imported = import_votes(any_database, path)
+    assert (imported.format, imported.new, imported.known) == ("fastchat", 4, 1)  # the last line repeats a vote
     assert import_votes(any_database, path).new == 0
-    assert found.skipped == {"a log line of type 'chat'": 1}
-    assert [bad.line for bad in found.bad] == [6]
-    assert found.models == ("alpaca", "bard", "gpt", "vicuna")
+    assert imported.skipped == {"a log line of type 'chat'": 1}
+    assert [bad.line for bad in imported.bad] == [6]
+    assert imported.models == ("alpaca", "bard", "gpt", "vicuna")
     assert not any("10.0.0" in row["voter"] for row in vote_rows(any_database))
     assert sorted(row["chosen_model"] for row in preferences(any_database)) == ["gpt", "vicuna"]
     turns = [row for row in vote_rows(any_database) if len(row["messages"]) == 2]
@@ -154,12 +154,12 @@ def test_fastchat_log(any_database: Database, tmp_path: Path) -> None:
 
 
 def test_fastchat_battles_and_mt_bench_votes(database: Database, tmp_path: Path) -> None:
-    def said(model: str) -> list[dict[str, str]]:
-        asked = [{"role": "user", "content": "Plan a trip."}, {"role": "assistant", "content": f"{model}: go"}]
-        return [*asked, {"role": "user", "content": "Shorter."}, {"role": "assistant", "content": f"{model}: ok"}]
+    def turns(model: str) -> list[dict[str, str]]:
+        first = [{"role": "user", "content": "Plan a trip."}, {"role": "assistant", "content": f"{model}: go"}]
+        return [*first, {"role": "user", "content": "Shorter."}, {"role": "assistant", "content": f"{model}: ok"}]
 
     battle = {"question_id": 81, "model_a": "x", "model_b": "a", "winner": "model_a", "judge": "expert_1", "turn": 1,
-              "conversation_a": said("x"), "conversation_b": said("a")}  # fmt: skip
+              "conversation_a": turns("x"), "conversation_b": turns("a")}  # fmt: skip
     path = tmp_path / "battles.json"
     rows = [
         battle,
@@ -167,9 +167,9 @@ def test_fastchat_battles_and_mt_bench_votes(database: Database, tmp_path: Path)
         battle | {"judge": ["gpt4", "v1"], "winner": "tie"},
     ]
     path.write_text(json.dumps([*rows, battle | {"winner": "model_c"}]))
-    found = again(database, path)
-    assert (found.format, found.new, found.voters) == ("fastchat", 3, 2)
-    assert [bad.line for bad in found.bad] == [4]
+    imported = again(database, path)
+    assert (imported.format, imported.new, imported.voters) == ("fastchat", 3, 2)
+    assert [bad.line for bad in imported.bad] == [4]
     (pair,) = preferences(database)
     assert (pair["chosen"][0]["content"], pair["voters"]) == ("x: go", ["expert_1", "gpt4"])
     assert len(set(read_votes(database).prompt)) == 2  # a turn is a prompt of its own
@@ -194,16 +194,16 @@ def test_open_webui(any_database: Database, tmp_path: Path) -> None:
     path = tmp_path / "feedback-history-export.json"
     rows = [feedback(1, ["theirs"]), feedback("-1", ["theirs", "third"], "f2"), feedback(1, None, "f3")]
     path.write_text(json.dumps([*rows, feedback(None, ["theirs"], "f4"), feedback(1, ["theirs"], "f5") | {"data": 3}]))
-    found = again(any_database, path)
-    assert (found.format, found.new, found.voters) == ("openwebui", 3, 1)
-    assert sum(found.skipped.values()) == 3
+    imported = again(any_database, path)
+    assert (imported.format, imported.new, imported.voters) == ("openwebui", 3, 1)
+    assert sum(imported.skipped.values()) == 3
     stored = {(row["model_b"], row["winner"]): row for row in vote_rows(any_database)}
     assert set(stored) == {("theirs", "model_a"), ("theirs", "model_b"), ("third", "model_b")}
     assert stored["theirs", "model_a"]["messages"] == [{"role": "user", "content": "Cheapest plan?"}]
     assert stored["theirs", "model_a"]["answer_b"] == "It depends."
-    assert stored["third", "model_b"]["answer_a"] == ""  # one answer without the other is none
+    assert stored["third", "model_b"]["answer_a"] == ""  # one answer without the other does not count
     path.write_text(json.dumps([feedback(-1, ["theirs"])]))
-    assert import_votes(any_database, path).changed == (1,)  # thought better of: the first stays, and it is told
+    assert import_votes(any_database, path).changed == (1,)  # the first vote stays, the second is reported
 
 
 def test_raters_are_not_shown_a_pair_without_answers(database: Database, tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_raters_are_not_shown_a_pair_without_answers(database: Database, tmp_pat
 def test_a_file_that_cannot_be_read(database: Database, tmp_path: Path, name: str, content, error) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as raised:
         import_votes(database, tmp_path / name)
-    assert isinstance(told.value, ParleyError)
-    assert "\n" not in str(told.value)
+    assert isinstance(raised.value, ParleyError)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.long

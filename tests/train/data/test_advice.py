@@ -1,4 +1,4 @@
-"""train/data/advice.py and `parley data advise`: which question decides, and what is asked in a terminal."""
+"""train/data/advice.py and `parley data advise`: which question decides, and the questions in a terminal."""
 
 import json
 from pathlib import Path
@@ -59,19 +59,19 @@ def test_the_command_prints_the_decision_or_json(run: Any) -> None:
     shown = run("--tried", "few-shot", "--knowledge-changes", "never").output
     assert "Start with fine-tuning." in shown
     assert "Not answered: --citations, --documents" in shown
-    found = json.loads(run("--tried", "nothing", "--json").output)
-    assert (found["choice"], found["examples"]) == ("prompting", 60)
+    advice = json.loads(run("--tried", "nothing", "--json").output)
+    assert (advice["choice"], advice["examples"]) == ("prompting", 60)
     assert isinstance(run("--tried", "magic").exception, Invalid)
 
 
-def test_in_a_terminal_it_asks_the_questions_that_no_flag_answers(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_the_questions_that_no_flag_answers(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal:
         stdin = stdout = type("Tty", (), {"isatty": staticmethod(lambda: True)})
 
     monkeypatch.setattr(commands, "sys", Terminal)
     shown = " ".join(run("--tried", "few-shot", keys="\nsometimes\nweekly\nyes\nno\n").output.split())
     assert "How often do the facts change?" in shown
-    assert "Enter one of never, monthly" in shown  # "sometimes" is none of them
+    assert "Enter one of never, monthly" in shown  # "sometimes" is not an option
     assert "What have you tried" not in shown  # a flag answers it
     assert "Start with retrieval" in shown
     assert "Not answered: --citations, --latency-ms, --requests-per-day" in shown

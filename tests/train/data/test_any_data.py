@@ -1,4 +1,4 @@
-"""train/data: whatever comes in, nothing is raised but a user's mistake, and nothing is dropped in silence."""
+"""train/data: any input raises only errors of users, and nothing is dropped silently."""
 
 import contextlib
 import copy
@@ -40,7 +40,7 @@ JSON = some.recursive(
     lambda inner: some.one_of(some.lists(inner, max_size=3), some.dictionaries(WORDS, inner, max_size=3)),
     max_leaves=8,
 )
-SAID = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 1}]
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 1}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
 ROWS: list[dict[str, Any]] = [
     {
@@ -53,10 +53,10 @@ ROWS: list[dict[str, Any]] = [
         "tools": [{"type": "function", "function": {"name": "find"}}],
         "metadata": {"topic": "x"},
     },
-    {"messages": [SAID[0], {"role": "assistant", "function_call": CALL["function"]}], "functions": [{"name": "find"}]},
-    {"input": {"messages": SAID[:1]}, "preferred_output": SAID[1:], "non_preferred_output": SAID[1:]},
-    {"prompt": SAID[:1], "chosen": SAID[1:], "rejected": "No"},
-    {"chosen": SAID, "rejected": SAID},
+    {"messages": [CHAT[0], {"role": "assistant", "function_call": CALL["function"]}], "functions": [{"name": "find"}]},
+    {"input": {"messages": CHAT[:1]}, "preferred_output": CHAT[1:], "non_preferred_output": CHAT[1:]},
+    {"prompt": CHAT[:1], "chosen": CHAT[1:], "rejected": "No"},
+    {"chosen": CHAT, "rejected": CHAT},
     {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "system": "Be kind."},
     {
         "conversations": [
@@ -70,8 +70,8 @@ ROWS: list[dict[str, Any]] = [
     {"prompt": "Hi", "completion": "Hello"},
     {"turns": ["Hi", {"user": "a", "assistant": "b"}, {"role": "user", "text": "c"}]},
     {"question": "Hi", "answer": "Hello", "context": ["x"], "history": [{"user": "a", "assistant": "b"}]},
-    {"prompt": "Hi", "completion": [SAID[1] | {"reasoning_content": "Easy."}], "label": False, "hint": "say hello"},
-    {"messages": [SAID[0], SAID[1] | {"loss": False}, *SAID], "rejected_response": {"from": "gpt", "value": "No"}},
+    {"prompt": "Hi", "completion": [CHAT[1] | {"reasoning_content": "Easy."}], "label": False, "hint": "say hello"},
+    {"messages": [CHAT[0], CHAT[1] | {"loss": False}, *CHAT], "rejected_response": {"from": "gpt", "value": "No"}},
     {"conversations": [{"from": "human", "value": "Hi", "weight": 0}, {"from": "gpt", "value": "x", "training": True}]},
 ]
 
@@ -105,10 +105,10 @@ def test_no_json_raises(rows: list[Any]) -> None:
     assert json.dumps(report.to_json(), ensure_ascii=False).encode("utf-8")
     left = {problem.line for problem in report.errors}
     kept = (*report.examples, *report.preferences)
-    for line in range(1, len(rows) + 1):  # nothing is dropped in silence
+    for line in range(1, len(rows) + 1):  # nothing is dropped silently
         assert line in left or line in {item.line for item in kept}
     for example in report.examples:
         json.dumps(example.conversation.for_template(), ensure_ascii=False).encode("utf-8")
-    for item in kept:  # what is written is read again as it was
-        (again,) = [one for one in from_rows([as_row(item)]) if not isinstance(one, Problem)]
+    for item in kept:  # what is written is read back unchanged
+        (again,) = [read_item for read_item in from_rows([as_row(item)]) if not isinstance(read_item, Problem)]
         assert replace(again, line=0, metadata={}) == replace(item, line=0, metadata={})

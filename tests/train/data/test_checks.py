@@ -1,4 +1,4 @@
-"""train/data/checks.py: what can be learnt from, and what is said about the rest."""
+"""train/data/checks.py: usable rows, and the problems reported about the others."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project")
 
 
-def say(*turns: str) -> dict[str, Any]:
+def row(*turns: str) -> dict[str, Any]:
     roles = {"s": "system", "u": "user", "a": "assistant"}
     return {"messages": [{"role": roles[turn[0]], "content": turn[1:]} for turn in turns]}
 
@@ -23,20 +23,20 @@ def say(*turns: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "severity", "about"),
     [
-        (say("uHi"), "error", "no assistant message"),
-        (say("uHi", "a  \n"), "error", "message 2 (assistant) is empty"),
-        (say("uHi", "sBe kind", "aHello"), "error", "after another message"),
-        (say("uHi", "aHel\ufffdlo"), "warning", "encoding"),
-        (say("sBe kind", "aHello"), "warning", "no user message"),
-        (say("uHi", "uAnybody?", "aHello"), "warning", "in a row"),
-        (say("uHi", "aHello", "uBye"), "warning", "ends with a user message"),
+        (row("uHi"), "error", "no assistant message"),
+        (row("uHi", "a  \n"), "error", "message 2 (assistant) is empty"),
+        (row("uHi", "sBe kind", "aHello"), "error", "after another message"),
+        (row("uHi", "aHel\ufffdlo"), "warning", "encoding"),
+        (row("sBe kind", "aHello"), "warning", "no user message"),
+        (row("uHi", "uAnybody?", "aHello"), "warning", "in a row"),
+        (row("uHi", "aHello", "uBye"), "warning", "ends with a user message"),
     ],
 )
 def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, about: str) -> None:
     rows = [*style_rows(60), row]
     report = check(rows)
-    told = [problem for problem in report.problems if problem.line == 61]
-    (problem,) = [problem for problem in told if problem.code != "inconsistent-system"]
+    problems = [problem for problem in report.problems if problem.line == 61]
+    (problem,) = [problem for problem in problems if problem.code != "inconsistent-system"]
     assert problem.severity == severity
     assert about in problem.message
     assert problem.mend
@@ -61,14 +61,14 @@ def test_too_few_is_an_error_and_few_a_warning() -> None:
     assert check(style_rows(10)).usable
     assert [problem.severity for problem in check(style_rows(10)).problems] == ["warning"]
     assert not check(style_rows(50)).problems
-    here = check(style_rows(3), provider="local")  # ten are OpenAI's rule
+    here = check(style_rows(3), provider="local")  # ten is OpenAI's minimum
     assert here.usable
     assert [(problem.severity, problem.code) for problem in here.problems] == [("warning", "too-few")]
     assert not check([], provider="local").usable
 
 
 def test_one_example_for_each_answer_on_request() -> None:
-    rows = [*style_rows(9), say("uOne?", "aFirst.", "uTwo?", "aSecond.")]
+    rows = [*style_rows(9), row("uOne?", "aFirst.", "uTwo?", "aSecond.")]
     report = check(rows, per_turn=True)
     assert len(report.examples) == 11
     first, second = report.examples[-2:]
@@ -77,7 +77,7 @@ def test_one_example_for_each_answer_on_request() -> None:
 
 
 def test_the_report_is_one_and_json() -> None:
-    report = check([*style_rows(20), say("uHi")]).to_json()
+    report = check([*style_rows(20), row("uHi")]).to_json()
     assert json.loads(json.dumps(report)) == report
     assert (report["lines"], report["examples"], report["left_out"], report["usable"]) == (21, 20, 1, True)
     assert report["codes"] == {"too-few": 1, "no-assistant": 1}
@@ -105,4 +105,4 @@ def test_the_bitext_csv_is_read_whole() -> None:
     assert report.codes == {"personal-email": 2, "near-duplicate": 1, "unread-field": 3}
     read_whole = next(iter(read(DATA / "bitext" / "bitext_20230818.csv")))
     assert isinstance(read_whole, Example)
-    assert read_whole.conversation == report.examples[0].conversation  # "customer support" is no part of a question
+    assert read_whole.conversation == report.examples[0].conversation  # "customer support" is not part of a question

@@ -27,7 +27,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return lambda *words: runner.invoke(app, ["data", *map(str, words)])
 
 
-def test_check_tells_each_kind_once_and_json_tells_all(data: Any, tmp_path: Path) -> None:
+def test_check_prints_each_kind_once_and_json_has_all(data: Any, tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "[/b]", "content": "x"}]}] * 6
     path = lines(tmp_path / "a.jsonl", *style_rows(60), *rows)
     run = data("check", path)
@@ -35,8 +35,8 @@ def test_check_tells_each_kind_once_and_json_tells_all(data: Any, tmp_path: Path
     assert run.output.count("unknown role '[/b]'") == 1
     assert "61, 62, 63, 64 and 2 more" in run.output
     assert data("check", path, "--all").output.count("unknown role '[/b]'") == 6
-    told = json.loads(data("check", path, "--json").output)
-    assert told == check(path).to_json()
+    report = json.loads(data("check", path, "--json").output)
+    assert report == check(path).to_json()
 
 
 def test_check_passes_with_warnings_unless_it_is_strict(data: Any) -> None:
@@ -73,8 +73,8 @@ def test_convert_writes_openai_rows_whole_and_never_over_a_file(data: Any) -> No
     }
     assert second["metadata"] == {"topic": "y"}
     assert isinstance(data("convert", "a.csv", "out/b.jsonl").exception, Conflict)
-    told = json.loads(data("convert", "a.csv", "out/b.jsonl", "--force", "--json").output)
-    assert (told["written"], told["left_out"], told["problems"][0]["line"]) == (2, 1, 3)
+    report = json.loads(data("convert", "a.csv", "out/b.jsonl", "--force", "--json").output)
+    assert (report["written"], report["left_out"], report["problems"][0]["line"]) == (2, 1, 3)
     assert [path.name for path in Path("out").iterdir()] == ["b.jsonl"]
 
 
@@ -110,5 +110,5 @@ def test_split_writes_two_files_evenly_by_a_field(data: Any) -> None:
     assert sum(example.metadata["topic"] == "b" for example in parts[1].examples) == 4
     assert not check("a.train.jsonl", validation="a.validation.jsonl").validation.errors  # type: ignore[union-attr]  # given
     assert isinstance(data("split", "a.jsonl").exception, Conflict)
-    told = json.loads(data("split", "a.jsonl", "--force", "--by", "topic", "--json").output)
-    assert told["strata"]["b"] == [18, 2]
+    report = json.loads(data("split", "a.jsonl", "--force", "--by", "topic", "--json").output)
+    assert report["strata"]["b"] == [18, 2]

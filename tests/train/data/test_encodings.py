@@ -1,4 +1,4 @@
-"""Encodings and kinds of files: other encodings are offered and read, files that are no training data are refused."""
+"""Encodings and kinds of files: other encodings are offered and read, files that are not training data are refused."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ def test_one_broken_line_of_utf8_gets_no_offer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_utf16_is_named_and_read_when_asked(encoding: str, suffix: str, tmp_path: Path) -> None:
+def test_utf16_is_named_and_read_on_request(encoding: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(table(GERMAN, suffix).encode(encoding))
     with pytest.raises(Invalid, match=f"it is UTF-16 text. Save it as UTF-8, or read it with --encoding {encoding}"):

@@ -1,4 +1,4 @@
-"""tests/train/data/faults: one file for each fault that a check finds, with the fault at known lines and no other."""
+"""tests/train/data/faults: one file for each fault, with the fault at known lines and no other."""
 
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,18 @@ def test_each_fault_is_found_at_its_line_and_nothing_else(fault: str) -> None:
     path = next(FAULTS.glob(f"{fault}.*"))
     limit: dict[str, Any] = {}
     if fault == "over-token-limit":
-        limit = {"count_tokens": lambda said: sum(len(one.content.split()) for one in said.messages), "max_tokens": 40}
+        limit = {
+            "count_tokens": lambda conversation: sum(len(message.content.split()) for message in conversation.messages),
+            "max_tokens": 40,
+        }
     report = check(path, **limit)
-    found = [problem for problem in report.problems if problem.code != "too-few" or fault == "too-few"]
-    assert sorted((problem.line, problem.severity, problem.code) for problem in found) == sorted(EXPECTED[fault])
+    problems = [problem for problem in report.problems if problem.code != "too-few" or fault == "too-few"]
+    assert sorted((problem.line, problem.severity, problem.code) for problem in problems) == sorted(EXPECTED[fault])
     assert all(problem.message and problem.mend for problem in report.problems)
     left_out = {line for line, severity, _ in EXPECTED[fault] if severity == "error" and line}
     kept = {item.line for item in (*report.examples, *report.preferences)}
     assert not kept & left_out
-    assert len(kept) == report.lines - len(left_out)  # a broken line never takes another along
+    assert len(kept) == report.lines - len(left_out)  # a broken line never affects another
     assert report.left_out == len(left_out)
 
 
@@ -84,16 +87,18 @@ def test_every_fault_file_is_expected() -> None:
 
 
 def test_every_code_is_explained_to_the_model_owner() -> None:
-    told = (FAULTS.parents[3] / "docs" / "model-owner.md").read_text("utf-8")
+    guide = (FAULTS.parents[3] / "docs" / "model-owner.md").read_text("utf-8")
     codes = {code for expected in EXPECTED.values() for *_, code in expected}
     codes |= {"reasoning-dropped", "empty-thought"}  # found by the base's chat template
     codes |= {"guessed-roles", "guessed-conversations", "text-tool-calls"}  # how texts were read
-    assert [code for code in codes | {"leakage", "near-leakage", "validation-share"} if f"`{code}`" not in told] == []
+    assert [code for code in codes | {"leakage", "near-leakage", "validation-share"} if f"`{code}`" not in guide] == []
 
 
 def test_a_small_validation_part_is_reported_once() -> None:
     report = check(FAULTS / "validation-share.train.jsonl", validation=FAULTS / "validation-share.validation.jsonl")
-    assert [(one.line, one.severity, one.code) for one in report.problems] == [(0, "warning", "validation-share")]
+    assert [(problem.line, problem.severity, problem.code) for problem in report.problems] == [
+        (0, "warning", "validation-share")
+    ]
     assert report.passes()
     assert not report.passes(strict=True)
 
@@ -102,8 +107,8 @@ def test_what_is_in_both_files_is_reported_and_taken_out_of_the_validation() -> 
     report = check(FAULTS / "leakage.train.jsonl", validation=FAULTS / "leakage.validation.jsonl")
     assert not report.problems
     assert report.validation is not None
-    found = [(one.line, one.severity, one.code) for one in report.validation.problems]
-    assert found == [(7, "error", "leakage"), (8, "warning", "near-leakage")]
+    problems = [(problem.line, problem.severity, problem.code) for problem in report.validation.problems]
+    assert problems == [(7, "error", "leakage"), (8, "warning", "near-leakage")]
     assert "line 3 " in report.validation.problems[0].message
     assert 7 not in {example.line for example in report.validation.examples}
     assert report.to_json()["validation"]["problems"][0]["code"] == "leakage"

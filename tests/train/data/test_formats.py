@@ -12,8 +12,8 @@ from train.data.checks import check
 from train.data.conversations import Example, Preference, Problem
 from train.data.readers import Columns, read
 
-SAID = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
-MESSAGES = [{"role": role, "content": text} for role, text in SAID]
+TURNS = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "See you")]
+MESSAGES = [{"role": role, "content": text} for role, text in TURNS]
 PREFERENCE = {
     "input": {"messages": MESSAGES[:3]},
     "preferred_output": [MESSAGES[3]],
@@ -40,8 +40,8 @@ def test_each_format_is_seen_and_keeps_all_turns(tmp_path: Path, row: dict[str, 
     (example,) = reading
     assert isinstance(example, Example)
     assert reading.format == name
-    told = [(message.role, message.content) for message in example.conversation.messages]
-    assert told == [("system", "Be kind."), *SAID]
+    turns = [(message.role, message.content) for message in example.conversation.messages]
+    assert turns == [("system", "Be kind."), *TURNS]
     assert example.metadata == {"topic": "greeting"}
     (forced,) = read(tmp_path / "a.jsonl", format=name)
     assert isinstance(forced, Example)
@@ -75,7 +75,7 @@ def test_pairs_by_any_of_their_usual_names(tmp_path: Path, row: dict[str, Any]) 
 def test_preference_pairs_of_openai_and_of_trl(tmp_path: Path, row: dict[str, Any]) -> None:
     (pair,) = read(lines(tmp_path / "a.jsonl", row))
     assert isinstance(pair, Preference)
-    assert [(message.role, message.content) for message in pair.prompt] == SAID[:3]
+    assert [(message.role, message.content) for message in pair.prompt] == TURNS[:3]
     assert [message.content for message in (*pair.chosen, *pair.rejected)] == ["See you", "No"]
     assert pair.preferred.learnt == (3,)
 
@@ -91,26 +91,26 @@ def test_a_forced_format_is_not_guessed_again_and_an_unknown_one_is_refused(tmp_
 def test_tools_calls_and_results_are_read_and_given_back_as_they_were(tmp_path: Path) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"number": 4821}'}}
     tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
-    said = [
+    messages = [
         {"role": "user", "content": "Where is 4821?"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "Leipzig"},
         {"role": "assistant", "content": "In Leipzig."},
     ]
     old = [
-        said[0],
+        messages[0],
         {"role": "assistant", "content": None, "function_call": call["function"]},
         {"role": "function", "name": "find", "content": "Leipzig"},
-        said[3],
+        messages[3],
     ]
     path = lines(
         tmp_path / "a.jsonl",
-        {"messages": said, "tools": tools, "parallel_tool_calls": False},
+        {"messages": messages, "tools": tools, "parallel_tool_calls": False},
         {"messages": old, "functions": [tools[0]["function"]]},
     )
     new, older = read(path)
     assert isinstance(new, Example)
-    assert new.conversation.as_dicts() == said
+    assert new.conversation.as_dicts() == messages
     assert new.conversation.tool_dicts() == tools
     assert new.metadata == {"parallel_tool_calls": "false"}
     assert new.learnt == (1, 3)
@@ -126,7 +126,7 @@ def test_tools_calls_and_results_are_read_and_given_back_as_they_were(tmp_path: 
 @pytest.mark.parametrize("role", ["observation", "tool_response", "ipython", "function"])
 def test_results_under_other_names_answer_the_calls_in_their_order(role: str, tmp_path: Path) -> None:
     calls = [{"id": f"c{n}", "type": "function", "function": {"name": "find", "arguments": "{}"}} for n in (1, 2)]
-    said = [
+    messages = [
         {"role": "user", "content": "Where?"},
         {"role": "assistant", "content": None, "tool_calls": calls},
         {"role": role, "content": "Leipzig"},
@@ -134,7 +134,7 @@ def test_results_under_other_names_answer_the_calls_in_their_order(role: str, tm
         {"role": "assistant", "content": "In Leipzig and Riga."},
     ]
     tools = [{"type": "function", "function": {"name": "find"}}]
-    report = check(lines(tmp_path / "a.jsonl", {"messages": said, "tools": tools}), provider="local")
+    report = check(lines(tmp_path / "a.jsonl", {"messages": messages, "tools": tools}), provider="local")
     assert report.errors == ()
     results = report.examples[0].conversation.as_dicts()[2:4]
     assert [(result["role"], result["tool_call_id"], result["content"]) for result in results] == [
@@ -166,8 +166,8 @@ def test_a_json_list_over_many_lines_has_their_numbers_and_ends_where_it_breaks(
     path = tmp_path / "a.json"
     good = json.dumps({"instruction": "Hi", "output": "Hello"}, indent=1)
     path.write_text(f"[\n{good},\n{good},\n{{broken\n]")
-    one, two, problem = read(path)
-    assert (one.line, two.line, problem.line) == (2, 6, 10)
+    first, second, problem = read(path)
+    assert (first.line, second.line, problem.line) == (2, 6, 10)
     assert isinstance(problem, Problem)
     assert problem.code == "invalid-json"
 
@@ -186,7 +186,7 @@ def test_a_csv_of_a_known_format_needs_no_column_named(tmp_path: Path) -> None:
     path.write_text('messages\n"' + json.dumps(MESSAGES).replace('"', '""') + '"\n')
     (example,) = read(path)
     assert isinstance(example, Example)
-    assert roles(example) == [role for role, _ in SAID]
+    assert roles(example) == [role for role, _ in TURNS]
 
 
 def test_parquet_and_a_local_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,12 +199,12 @@ def test_parquet_and_a_local_data_set(tmp_path: Path, monkeypatch: pytest.Monkey
     table = {"asked": ["Hi", "Where?"], "said": ["Hello", None], "topic": ["x", "y"]}
     parquet.write_table(pyarrow.table(table), folder / "train.parquet")
     for source in (folder / "train.parquet", folder):
-        one, two = read(source, Columns("asked", "said"))
-        assert isinstance(one, Example)
-        assert [message.content for message in one.conversation.messages] == ["Hi", "Hello"]
-        assert one.metadata == {"topic": "x"}
-        assert isinstance(two, Problem)
-        assert two.line == 2
+        first, second = read(source, Columns("asked", "said"))
+        assert isinstance(first, Example)
+        assert [message.content for message in first.conversation.messages] == ["Hi", "Hello"]
+        assert first.metadata == {"topic": "x"}
+        assert isinstance(second, Problem)
+        assert second.line == 2
     parquet.write_table(pyarrow.Table.from_pylist([{"messages": MESSAGES}]), tmp_path / "b.parquet")
     (example,) = read(tmp_path / "b.parquet")
     assert isinstance(example, Example)

@@ -1,4 +1,4 @@
-"""train/data/json_layouts.py: files that mean rows of JSON are read, and a warning says how they are written."""
+"""train/data/json_layouts.py: files with rows in another JSON layout are read, with a warning about the layout."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_one_list_of_several_is_read_and_the_others_are_named(tmp_path: Path) ->
 @pytest.mark.long
 def test_rows_of_any_depth_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    depths = range(500, 1_000)  # the deepest that can be read cannot be written
+    depths = range(500, 1_000)  # the deepest readable nesting cannot be written
     path.write_text("\n".join(json.dumps({**PAIR, "deep": "*"}).replace('"*"', "[" * n + "]" * n) for n in depths))
     items = list(read(path))
     assert [item.line for item in items] == list(range(1, len(depths) + 1))

@@ -1,4 +1,4 @@
-"""Parquet files that unpack to far more than they weigh: a text in a dictionary, repeated pages, millions of rows."""
+"""Parquet files that unpack to far more than their size: a text in a dictionary, repeated pages, millions of rows."""
 
 from pathlib import Path
 from typing import Any

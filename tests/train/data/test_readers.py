@@ -1,4 +1,4 @@
-"""train/data/readers.py: chat JSONL and CSV, where a broken line never stops the others."""
+"""train/data/readers.py: chat JSONL and CSV; a broken line never stops the others."""
 
 import json
 from pathlib import Path
@@ -35,10 +35,10 @@ def test_broken_lines_are_reported_with_their_number_and_the_others_are_read(tmp
         GOOD | {"tools": [{}]},
         GOOD,
     )
-    found = list(read(path))
-    assert [item.line for item in found] == [1, 2, 3, 5, 6, 7, 8, 9]
-    assert [isinstance(item, Example) for item in found] == [True, *[False] * 6, True]
-    problems = [item for item in found if isinstance(item, Problem)]
+    items = list(read(path))
+    assert [item.line for item in items] == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert [isinstance(item, Example) for item in items] == [True, *[False] * 6, True]
+    problems = [item for item in items if isinstance(item, Problem)]
     assert all(problem.severity == "error" and problem.message and problem.mend for problem in problems)
     assert "oracle" in problems[2].message
 
@@ -46,32 +46,32 @@ def test_broken_lines_are_reported_with_their_number_and_the_others_are_read(tmp
 def test_bytes_that_are_not_utf8_spoil_their_own_line_only(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\n\xff\xfe{}\n" + json.dumps(GOOD).encode())
-    one, two, three = read(path)
-    assert isinstance(one, Example)
-    assert isinstance(two, Problem)
-    assert "UTF-8" in two.message
-    assert isinstance(three, Example)
+    first, second, third = read(path)
+    assert isinstance(first, Example)
+    assert isinstance(second, Problem)
+    assert "UTF-8" in second.message
+    assert isinstance(third, Example)
 
 
 def test_json_that_python_reads_and_a_tokenizer_does_not_is_reported(tmp_path: Path) -> None:
     half = {"messages": [{"role": "user", "content": "cut \ud83d"}, {"role": "assistant", "content": "Hello"}]}
     path = lines(tmp_path / "a.jsonl", half, '{"messages": ' + "9" * 5000 + "}", GOOD)
-    one, two, three = read(path)
-    assert isinstance(one, Problem)
-    assert "half a character" in one.message
-    assert isinstance(two, Problem)
-    assert isinstance(three, Example)
+    first, second, third = read(path)
+    assert isinstance(first, Problem)
+    assert "half a character" in first.message
+    assert isinstance(second, Problem)
+    assert isinstance(third, Example)
 
 
 def test_weight_zero_keeps_the_answer_as_context_and_does_not_learn_it(tmp_path: Path) -> None:
-    said = [
+    messages = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hm", "weight": 0},
         {"role": "user", "content": "Really?"},
         {"role": "assistant", "content": "Hello", "weight": 1},
     ]
     wrong = [{"role": "user", "content": "Hi", "weight": 0}, {"role": "assistant", "content": "Hello"}]
-    path = lines(tmp_path / "a.jsonl", {"messages": said}, {"messages": wrong})
+    path = lines(tmp_path / "a.jsonl", {"messages": messages}, {"messages": wrong})
     example, problem = read(path, Columns(system="Be kind."))
     assert isinstance(example, Example)
     assert roles(example) == ["system", "user", "assistant", "user", "assistant"]
@@ -102,14 +102,14 @@ def test_csv_with_named_columns_cells_over_lines_and_a_broken_row(tmp_path: Path
     path.write_bytes(
         b'question,answer,who\n"Where,\nplease?",There,guide\nonly one cell\nHi,"Hello ""you""",\nH\xe9,x,\n'
     )
-    found = list(read(path, Columns("question", "answer", "who", "Be kind.")))
-    assert [item.line for item in found] == [2, 4, 5, 6]
-    first, _, third, _ = found
+    items = list(read(path, Columns("question", "answer", "who", "Be kind.")))
+    assert [item.line for item in items] == [2, 4, 5, 6]
+    first, _, third, _ = items
     assert isinstance(first, Example)
     assert [m.content for m in first.conversation.messages] == ["guide", "Where,\nplease?", "There"]
     assert isinstance(third, Example)
     assert [m.content for m in third.conversation.messages] == ["Be kind.", "Hi", 'Hello "you"']
-    assert [isinstance(item, Problem) for item in found] == [False, True, False, True]
+    assert [isinstance(item, Problem) for item in items] == [False, True, False, True]
 
 
 def test_a_csv_without_the_column_says_which_it_has(tmp_path: Path) -> None:

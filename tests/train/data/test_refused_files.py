@@ -1,4 +1,4 @@
-"""Files in layouts that are nearly right are read, or refused with the cure; nothing beside the rows is dropped."""
+"""Files in nearly right layouts are read or refused with a cure; nothing beside the rows is dropped."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ ROWS = [{"question": f"Where is order {number}?", "answer": f"In box {number}."}
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
+    ("name", "text", "message"),
     [
         ("a.csv", "question^answer\nHi^Hello\n", "its first row is 'question.answer'. Write the names"),
         ("b.csv", "Hi,Hello\nBye,See you\n", "it has Hi, Hello. .* the first row must have the names"),
@@ -21,9 +21,9 @@ ROWS = [{"question": f"Where is order {number}?", "answer": f"In box {number}."}
         ("a.xlsx", "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office file that is old or has a password"),
     ],
 )
-def test_a_file_that_cannot_be_read_names_the_cure(tmp_path: Path, name: str, text: str, says: str) -> None:
+def test_a_file_that_cannot_be_read_names_the_cure(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_bytes(text.encode("latin-1"))
-    with pytest.raises(Invalid, match=says):
+    with pytest.raises(Invalid, match=message):
         check(tmp_path / name)
 
 

@@ -63,7 +63,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize(("style", "text", "expected"), TEXTS)
-def test_a_text_is_guessed_with_a_warning_and_read_as_asked_without(
+def test_a_text_is_guessed_with_a_warning_or_read_as_requested(
     style: str, text: str, expected: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.jsonl", {"text": text, "topic": "x"}, {"text": text, "topic": "y"})
@@ -177,7 +177,7 @@ def test_long_texts_of_markers_alone_take_no_time() -> None:
     from train.data.role_texts import read_role_text
 
     for piece in ("[INST]", "</s> ", "\n\n", "### ", "<|im_start|>"):
-        read_role_text(f"User: {piece * 20_000}x")  # a search that goes back would take minutes
+        read_role_text(f"User: {piece * 20_000}x")  # a backtracking search would take minutes
 
 
 def test_every_format_is_explained_in_the_help_and_in_the_docs(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ SPACED = "User: Hi\n\nBot: Hello\n\nUser: Bye\n\nBot: See you"
          "pair", [2, 2], ""),
     ],
 )  # fmt: skip
-def test_conversations_of_a_text_are_separated_as_asked_or_as_guessed_with_a_warning(
+def test_conversations_of_a_text_are_separated_as_requested_or_guessed_with_a_warning(
     text: str, separator: str, turns: list[int], guess: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "faq.txt"

@@ -10,7 +10,7 @@ ROME = {"question": "Which is the capital of Italy?", "answer": "Rome"}
 
 
 @pytest.mark.parametrize(
-    ("beside", "says"),
+    ("beside", "message"),
     [
         ({"choices": ["Rome", "Bern"]}, "`choices` contains text"),
         ({"A": "Rome", "B": "Bern"}, "`B` contains text"),
@@ -25,14 +25,14 @@ ROME = {"question": "Which is the capital of Italy?", "answer": "Rome"}
         ({"image_url": "https://example.org/a.png"}, "`image_url` names a file"),
     ],
 )
-def test_choices_weights_and_verdicts_beside_a_conversation_are_reported(beside: dict[str, Any], says: str) -> None:
-    (warning,) = [one for one in check([ROME | beside]).problems if one.code == "unread-field"]
-    assert warning.message.startswith(f"{says} and is not read")
+def test_choices_weights_and_verdicts_beside_a_conversation_are_reported(beside: dict[str, Any], message: str) -> None:
+    (warning,) = [problem for problem in check([ROME | beside]).problems if problem.code == "unread-field"]
+    assert warning.message.startswith(f"{message} and is not read")
 
 
 def test_what_is_no_text_verdict_or_weight_is_not_reported() -> None:
-    asked = ROME | {"question": "Which is the capital of Italy? A) Rome B) Bern"}
-    rows = [asked | {"choices": ["Rome", "Bern"]}, ROME | {"is_good": True, "weight": 1, "train": "train", "loss": 0.7},
+    row = ROME | {"question": "Which is the capital of Italy? A) Rome B) Bern"}
+    rows = [row | {"choices": ["Rome", "Bern"]}, ROME | {"is_good": True, "weight": 1, "train": "train", "loss": 0.7},
             ROME | {"rating": "5", "accepted": True, "rejected": False, "has_image": False}]  # fmt: skip
     assert "unread-field" not in check(rows).codes
     assert check([ROME | {"kto_label": False}]).examples[0].label is False

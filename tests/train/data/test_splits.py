@@ -1,4 +1,4 @@
-"""train/data/splits.py: the same seed, the same split; copies never on both sides."""
+"""train/data/splits.py: the same seed gives the same split; copies are never on both sides."""
 
 from collections import Counter
 
@@ -13,8 +13,8 @@ from train.data.splits import split
 
 
 def example(line: int, question: str, **metadata: str) -> Example:
-    said = (Message(role="user", content=question), Message(role="assistant", content=f"Answer {line}"))
-    return Example(line, Conversation(said), metadata=metadata)
+    messages = (Message(role="user", content=question), Message(role="assistant", content=f"Answer {line}"))
+    return Example(line, Conversation(messages), metadata=metadata)
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,7 +33,7 @@ def test_nothing_is_lost_and_no_prompt_stands_on_both_sides(questions: list[str]
     assert parts == split(examples, share, seed)
 
 
-def test_the_share_is_met_where_prompts_differ() -> None:
+def test_the_share_is_kept_where_prompts_differ() -> None:
     examples = [example(line, str(line)) for line in range(1, 201)]
     assert len(split(examples, 0.1, 0).validation) == 20
     assert split(examples, 0, 0).validation == ()
@@ -49,7 +49,7 @@ def test_each_value_of_a_field_gets_its_share() -> None:
     topics = ["orders"] * 120 + ["refunds"] * 60 + ["rare"] * 20
     examples = [example(line, f"{topic} {line}", topic=topic) for line, topic in enumerate(topics, 1)]
     parts = split(examples, 0.15, 3, by="topic")
-    assert Counter(one.metadata["topic"] for one in parts.validation) == {"orders": 18, "refunds": 9, "rare": 3}
+    assert Counter(part.metadata["topic"] for part in parts.validation) == {"orders": 18, "refunds": 9, "rare": 3}
     with pytest.raises(Invalid, match=r"No example has a field 'colour'. The fields are: topic"):
         split(examples, 0.15, 3, by="colour")
 
@@ -60,7 +60,7 @@ def test_near_copies_and_pairs_of_one_question_stay_together() -> None:
     for seed in range(3):
         assert not split(examples, 0.2, seed).validation  # all are alike: nothing can be held out
     pairs = [
-        Preference(line, (Message(role="user", content=f"question {line // 4}"),), (said("yes"),), (said("no"),))
+        Preference(line, (Message(role="user", content=f"question {line // 4}"),), (message("yes"),), (message("no"),))
         for line in range(80)
     ]
     parts = split(pairs, 0.2, 0)
@@ -68,5 +68,5 @@ def test_near_copies_and_pairs_of_one_question_stay_together() -> None:
     assert not {pair.prompt for pair in parts.train} & {pair.prompt for pair in parts.validation}
 
 
-def said(text: str) -> Message:
+def message(text: str) -> Message:
     return Message(role="assistant", content=text)

@@ -1,4 +1,4 @@
-"""Synthesis against a fake OpenAI-compatible server on a real socket: what it asks, what it keeps, how it goes on."""
+"""Synthesis with a fake OpenAI-compatible server on a real socket: requests, kept examples, resuming."""
 
 import asyncio
 import json
@@ -31,10 +31,10 @@ SEEDS = [
 
 
 class FakeChat(FakeServer):
-    """A chat server that answers each prompt with a function of how often it was asked."""
+    """A chat server whose answers are a function of the number of requests."""
 
-    def __init__(self, say: Callable[[int], str]) -> None:
-        self.say = say
+    def __init__(self, reply: Callable[[int], str]) -> None:
+        self.say = reply
         super().__init__()
 
     def routes(self) -> list[tuple[str, str, Handler]]:
@@ -53,7 +53,7 @@ class FakeChat(FakeServer):
 
 
 def fresh(number: int) -> str:
-    """An answer with an example that nobody has given before."""
+    """An answer with a new example."""
     words = [NOUNS[(number * step + step) % len(NOUNS)] for step in (1, 2, 4, 7, 11, 13)]
     row = {
         "messages": [
@@ -92,25 +92,23 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def test_new_examples_are_written_and_marked_as_synthetic(server: FakeChat, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "more.jsonl"
-    told = []
-    found = run(server, out, progress=told.append)
-    assert (found.ended, found.counted.made) == ("enough", 10)
+    progress = []
+    result = run(server, out, progress=progress.append)
+    assert (result.ended, result.counted.made) == ("enough", 10)
     rows = rows_of(out)
     assert len(rows) == 10
     for row in rows:
         metadata = row["metadata"]
         assert metadata["synthetic"] is True
-        assert (
-            row["messages"][0] == SEEDS[0]["messages"][0]
-        )  # the system prompt of all seeds, which the writer left out
+        assert row["messages"][0] == SEEDS[0]["messages"][0]  # the system prompt of all seeds, which the model left out
         assert metadata["model"] == "writer"
         assert len(metadata["prompt_sha256"]) == 64
         assert set(metadata["seed_lines"]) <= set(range(1, len(SEEDS) + 1))
-    assert check(out).usable  # what was made can be read and trained on
-    assert told[-1].made == 10
+    assert check(out).usable  # the result can be read and trained on
+    assert progress[-1].made == 10
 
 
-def test_the_prompts_show_seeds_drawn_by_seed_and_what_was_told(server: FakeChat, tmp_path: Path) -> None:
+def test_the_prompts_have_seeded_examples_and_the_instructions(server: FakeChat, tmp_path: Path) -> None:
     run(server, tmp_path / "a.jsonl", 4, concurrency=1, shots=3, each=2, instructions="Only about boats.")
     body = server.requests[0].json()
     text = body["messages"][1]["content"]
@@ -129,17 +127,17 @@ def test_the_prompts_show_seeds_drawn_by_seed_and_what_was_told(server: FakeChat
 def test_copies_and_near_copies_are_counted_and_thrown_away(tmp_path: Path) -> None:
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 
-    def say(number: int) -> str:
+    def reply(number: int) -> str:
         seed = json.dumps(SEEDS[0])
         near = {"messages": [{"role": "user", "content": long}, {"role": "assistant", "content": f"{long} ok"}]}
         nearer = {"messages": [{"role": "user", "content": long}, {"role": "assistant", "content": f"{long} fine"}]}
         return f"```json\n{seed}\n{json.dumps(near)}\n{json.dumps(nearer)}\n```\n" + fresh(number)
 
-    with FakeChat(say) as server:
-        found = run(server, tmp_path / "out.jsonl", 4, concurrency=1)
-    assert found.counted.made == 4
-    assert found.counted.copies >= 2  # the seed, each time, and the first of the two when it comes again
-    assert found.counted.near_copies >= 1
+    with FakeChat(reply) as server:
+        result = run(server, tmp_path / "out.jsonl", 4, concurrency=1)
+    assert result.counted.made == 4
+    assert result.counted.copies >= 2  # the seed each time, and the first of the two when it is repeated
+    assert result.counted.near_copies >= 1
 
 
 def test_what_cannot_be_used_is_counted_by_its_fault(tmp_path: Path) -> None:
@@ -150,30 +148,30 @@ def test_what_cannot_be_used_is_counted_by_its_fault(tmp_path: Path) -> None:
         '{"messages": [{"role": "user", "content": "cut o',
     ]
 
-    def say(number: int) -> str:
+    def reply(number: int) -> str:
         return answers[number - 1] if number <= len(answers) else fresh(number)
 
-    with FakeChat(say) as server:
-        found = run(server, tmp_path / "out.jsonl", 2, concurrency=1)
-    assert found.ended == "enough"
-    assert (found.counted.unreadable, found.counted.unfit) == (2, 2)
+    with FakeChat(reply) as server:
+        result = run(server, tmp_path / "out.jsonl", 2, concurrency=1)
+    assert result.ended == "enough"
+    assert (result.counted.unreadable, result.counted.unfit) == (2, 2)
 
 
 @pytest.mark.long
 def test_a_failed_request_is_counted_and_ends_nothing(server: FakeChat, tmp_path: Path) -> None:
     server.fail("POST", "/v1/chat/completions", 500, times=2)
     server.cut("POST", "/v1/chat/completions", after=False)
-    found = run(server, tmp_path / "out.jsonl", 5, concurrency=2)
-    assert (found.ended, found.counted.made, found.counted.failed) == ("enough", 5, 3)
-    assert found.counted.last_error
+    result = run(server, tmp_path / "out.jsonl", 5, concurrency=2)
+    assert (result.ended, result.counted.made, result.counted.failed) == ("enough", 5, 3)
+    assert result.counted.last_error
 
 
 def test_it_stops_when_nothing_new_comes_and_says_so(tmp_path: Path) -> None:
     with FakeChat(lambda number: fresh(min(number, 3))) as server:
-        found = run(server, tmp_path / "out.jsonl", 50, patience=5, concurrency=2)
+        result = run(server, tmp_path / "out.jsonl", 50, patience=5, concurrency=2)
         assert server.count("POST", "/v1/chat/completions") <= 3 + 5 + 2
-    assert (found.ended, found.counted.made) == ("nothing new", 3)
-    assert "nothing new" in found.summary
+    assert (result.ended, result.counted.made) == ("nothing new", 3)
+    assert "nothing new" in result.summary
 
 
 @pytest.mark.long
@@ -191,20 +189,20 @@ def test_a_run_that_was_killed_continues_where_it_was(server: FakeChat, tmp_path
     out = tmp_path / "out.jsonl"
     run(server, out, 4, concurrency=1)
     before = rows_of(out)
-    # Killed in the middle of a line, and before the last request came into the journal.
+    # Killed in the middle of a line, before the last request was in the journal.
     journal = out.with_name("out.jsonl.journal")
     journal.write_text("\n".join(journal.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
     with out.open("a", encoding="utf-8") as file:
         file.write('{"messages": [{"role": "us')
-    asked = server.count("POST", "/v1/chat/completions")
-    found = run(server, out, 8, concurrency=1)
+    requests_before = server.count("POST", "/v1/chat/completions")
+    result = run(server, out, 8, concurrency=1)
     rows = rows_of(out)
     assert rows[:4] == before
-    assert found.counted.made == len(rows) == 8
-    assert server.count("POST", "/v1/chat/completions") - asked == 4
+    assert result.counted.made == len(rows) == 8
+    assert server.count("POST", "/v1/chat/completions") - requests_before == 4
     assert len({row["metadata"]["request"] for row in rows}) == 8  # no request was made twice
-    assert run(server, out, 8).ended == "enough"  # and nothing more is asked when it is full
-    assert server.count("POST", "/v1/chat/completions") - asked == 4
+    assert run(server, out, 8).ended == "enough"  # and no request is made when it is complete
+    assert server.count("POST", "/v1/chat/completions") - requests_before == 4
 
 
 def test_a_file_of_another_synthesis_is_not_continued(server: FakeChat, tmp_path: Path) -> None:
@@ -219,16 +217,16 @@ def test_a_file_of_another_synthesis_is_not_continued(server: FakeChat, tmp_path
     assert stranger.read_text("utf-8") == '{"messages": []}\n'
 
 
-def test_only_so_many_are_asked_at_once(tmp_path: Path) -> None:
-    running = most = asked = 0
+def test_requests_at_once_are_limited(tmp_path: Path) -> None:
+    running = most = requests = 0
 
     async def completer(messages: Sequence[Message], **options: Any) -> Completion:
-        nonlocal running, most, asked
-        running, asked = running + 1, asked + 1
+        nonlocal running, most, requests
+        running, requests = running + 1, requests + 1
         most = max(most, running)
         await asyncio.sleep(0.01)
         running -= 1
-        return Completion(text=fresh(asked))
+        return Completion(text=fresh(requests))
 
     asyncio.run(synthesise(SEEDS, completer, tmp_path / "o.jsonl", SynthesisOptions("m", 20, concurrency=3)))
     assert most == 3
@@ -246,7 +244,7 @@ def test_no_seeds_and_senseless_numbers_are_one_line(server: FakeChat, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "count"),
     [
         ("", 0),
         ("nothing but words { and [ brackets", 0),
@@ -257,5 +255,5 @@ def test_no_seeds_and_senseless_numbers_are_one_line(server: FakeChat, tmp_path:
         ("[" * 5000, 0),
     ],
 )
-def test_examples_are_found_in_whatever_a_model_writes(text: str, found: int) -> None:
-    assert len(list(read_examples(text))) == found
+def test_examples_are_found_in_whatever_a_model_writes(text: str, count: int) -> None:
+    assert len(list(read_examples(text))) == count

@@ -1,4 +1,4 @@
-"""train/data/system_messages.py: a conversation is folded to the messages that the trained model is then served."""
+"""train/data/system_messages.py: a conversation is folded as for the served model."""
 
 import pytest
 
@@ -24,6 +24,6 @@ def test_training_and_serving_fold_alike(folding: Folding) -> None:
             )
             folded = fold(Example(1, Conversation(messages)), folding)
             assert isinstance(folded, Example)
-            learnt = [(one.role, one.content) for one in folded.conversation.messages]
-            chat = [{"role": one.role, "content": one.content} for one in messages]
-            assert learnt == [(one["role"], one["content"]) for one in fold_dicts(chat, folding)]
+            learnt = [(message.role, message.content) for message in folded.conversation.messages]
+            chat = [{"role": message.role, "content": message.content} for message in messages]
+            assert learnt == [(message["role"], message["content"]) for message in fold_dicts(chat, folding)]

@@ -80,7 +80,9 @@ def test_several_calls_with_text_before_them_and_several_results_in_one_message(
     _, call, first, second, _ = example.conversation.as_dicts()
     assert call["content"] == "Let me look."
     assert [result["content"] for result in (first, second)] == ["1", "2"]
-    assert [result["tool_call_id"] for result in (first, second)] == [one["id"] for one in call["tool_calls"]]
+    assert [result["tool_call_id"] for result in (first, second)] == [
+        tool_call["id"] for tool_call in call["tool_calls"]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Tests of train/finetuning/, through the gateway and the OpenAI SDK where that is the door."""
+"""Tests of train/finetuning/, through the gateway and the OpenAI SDK where possible."""

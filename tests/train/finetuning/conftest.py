@@ -1,4 +1,4 @@
-"""A gateway on a real socket with the fine-tuning API, the OpenAI SDK in front of it, a worker to be run by hand."""
+"""A gateway on a real socket with the fine-tuning API, an OpenAI client, and a worker that tests run."""
 
 import json
 import threading
@@ -37,36 +37,36 @@ def end_leases(database: Database) -> None:
 
 @dataclass(frozen=True)
 class House:
-    """A home with a base called `tiny`, which `gpt-4o-mini` stands for too, behind a gateway."""
+    """A home with a base called `tiny`, also mapped from `gpt-4o-mini`, behind a gateway."""
 
     settings: Settings
     database: Database
     client: OpenAI
 
     def upload(self, rows: Sequence[Any] | bytes | int = 12, purpose: str = "fine-tune") -> str:
-        """Stores rows, so many easy ones, or bytes as they are; returns the file's id."""
+        """Stores rows, that many easy ones, or bytes; returns the file's id."""
         if isinstance(rows, int):
             rows = style_rows(rows)
         content = rows if isinstance(rows, bytes) else "\n".join(json.dumps(row) for row in rows).encode()
         return Files(self.settings, self.database).store("train.jsonl", content, purpose).id
 
     def work(self, *kinds: str) -> None:
-        """Runs what waits, of these kinds (all without any), one after another, as the worker would."""
+        """Runs waiting jobs of these kinds (default: all), one after another, as the worker would."""
         while (job := jobs.claim(self.database, "worker", kinds=kinds or None)) is not None:
             run_job(self.alone, self.database, parley.JOB_HANDLERS, job, "worker")
 
     @property
     def alone(self) -> Settings:
-        """The same settings for a worker, but that it finds no gateway: no engine runs here that it could wait for."""
+        """The same settings for a worker, without a gateway, because no engine runs that it could wait for."""
         return self.settings.model_copy(update={"port": free_ports(1)[0]})
 
     def messages(self, job_id: str) -> list[str]:
-        """What a job told, oldest first."""
+        """The messages of a job's events, oldest first."""
         events = self.client.fine_tuning.jobs.list_events(job_id, limit=1000).data
         return [event.message for event in reversed(events)]
 
     def until(self, true: Callable[[], Any], timeout_s: float = 120) -> None:
-        """Waits until something is true."""
+        """Waits until a condition holds."""
         deadline = time.monotonic() + timeout_s
         while not true():
             assert time.monotonic() < deadline, "waited in vain"
@@ -97,7 +97,7 @@ def open_house(home: Path, base: Path, **settings: Any) -> Iterator[House]:
 
 @pytest.fixture
 def house(home: Path, tmp_path: Path) -> Iterator[House]:
-    """A house whose base is an empty shell: for all that needs no training."""
+    """A house whose base has no weights, for tests without training."""
     base = tmp_path / "shell"
     base.mkdir()
     (base / "model.safetensors").touch()

@@ -1,4 +1,4 @@
-"""train/finetuning/child.py: a training that does not fit now waits and says so; one that never could is tried."""
+"""train/finetuning/child.py: a training that does not fit now waits and reports it; one that can never fit is tried."""
 
 import json
 from dataclasses import replace
@@ -34,9 +34,9 @@ def test_what_fits_does_not_wait(request_for: Any, method: str) -> None:
     from train.finetuning.child import wait_for_memory
 
     request, registry, settings = request_for
-    told: list[dict[str, Any]] = []
-    wait_for_memory(replace(request, method=method), settings.runs_dir / "run", registry, settings, told.append)
-    assert told == []
+    lines: list[dict[str, Any]] = []
+    wait_for_memory(replace(request, method=method), settings.runs_dir / "run", registry, settings, lines.append)
+    assert lines == []
 
 
 def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
@@ -49,15 +49,15 @@ def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
     free = iter([50 << 20, 50 << 20, 50 << 20, 50 << 20, 8 << 30])
     monkeypatch.setattr(child, "_AGAIN_S", 0.01)
     monkeypatch.setattr(machines, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
-    told: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     request, registry, settings = request_for
-    child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
-    assert [list(line) for line in told] == [["waiting"]]  # once, however long it takes
-    assert "of 16.0 are free" in told[0]["waiting"]
+    child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, lines.append)
+    assert [list(line) for line in lines] == [["waiting"]]  # once, however long the wait
+    assert "of 16.0 are free" in lines[0]["waiting"]
 
     monkeypatch.setattr(machines, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
-    child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
-    assert "tried all the same" in told[1]["stage"]
+    child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, lines.append)
+    assert "tried all the same" in lines[1]["stage"]
 
 
 def test_a_job_that_waits_reads_queued_and_says_why(house: House) -> None:

@@ -57,7 +57,7 @@ def test_a_seed_is_made_where_none_is_given(house: House) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("fields", "param", "code", "says"),
+    ("fields", "param", "code", "message"),
     [
         ({"model": "gpt-5"}, "model", "model_not_available", "Model gpt-5 is not available for fine-tuning"),
         ({"model": "far"}, "model", "model_not_available", "weights are elsewhere"),
@@ -76,16 +76,16 @@ def test_a_seed_is_made_where_none_is_given(house: House) -> None:
         ({"extra_body": {"reward": 1}}, "reward", "unknown_parameter", "Unrecognized request argument"),
     ],
 )
-def test_what_cannot_be_asked_is_a_400_that_names_the_field(
-    house: House, fields: dict[str, Any], param: str, code: str | None, says: str
+def test_an_invalid_request_is_a_400_that_names_the_field(
+    house: House, fields: dict[str, Any], param: str, code: str | None, message: str
 ) -> None:
     far = Upstream(base_url="http://127.0.0.1:9/v1", model="far")
     Registry(house.database).register(ModelSpec(id="far", kind="hosted", upstream=far))
-    asked: dict[str, Any] = {"model": "tiny", "training_file": house.upload()} | fields
+    request: dict[str, Any] = {"model": "tiny", "training_file": house.upload()} | fields
     with pytest.raises(openai.BadRequestError) as caught:
-        house.client.fine_tuning.jobs.create(**asked)
+        house.client.fine_tuning.jobs.create(**request)
     assert (caught.value.param, caught.value.code, caught.value.type) == (param, code, "invalid_request_error")
-    assert says in caught.value.message
+    assert message in caught.value.message
     assert house.client.fine_tuning.jobs.list().data == []
 
 
@@ -167,13 +167,13 @@ def repeated(house: House, body: dict[str, Any], count: str = "1") -> str:
 
 
 @pytest.mark.long
-def test_the_sdks_repeat_is_the_job_that_it_asked_for_first(house: House) -> None:
+def test_the_sdks_repeat_returns_the_first_requests_job(house: House) -> None:
     body = {"model": "tiny", "training_file": house.upload(), "suffix": "once"}
     first = repeated(house, body, "0")
     assert repeated(house, body) == first
     assert repeated(house, body, "2") == first
     assert repeated(house, body | {"suffix": "other"}) != first
-    assert repeated(house, body, "0") != first  # a program that asks twice on purpose gets two
+    assert repeated(house, body, "0") != first  # a program that sends two requests on purpose gets two jobs
     house.client.fine_tuning.jobs.cancel(repeated(house, body))
     assert repeated(house, body) == first
     with house.database.write() as session:

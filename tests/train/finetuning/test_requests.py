@@ -32,8 +32,8 @@ def method(kind: str = "supervised", **numbers: Any) -> dict[str, Any]:
     ],
 )
 def test_hyperparameters_are_found_where_old_and_new_programs_put_them(body: Any, numbers: dict[str, Any]) -> None:
-    asked = parse(LEAST | body)
-    assert {**asked.hyperparameters, **numbers} == asked.hyperparameters
+    request = parse(LEAST | body)
+    assert {**request.hyperparameters, **numbers} == request.hyperparameters
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_equal_requests_have_one_digest_whatever_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "suffix", "begins"),
+    ("base", "suffix", "begins"),
     [
         ("gpt-4o-mini", "support-v2", "ft:gpt-4o-mini:acme:support-v2:"),
         ("gpt-4o-mini", None, "ft:gpt-4o-mini:acme::"),
@@ -115,13 +115,13 @@ def test_equal_requests_have_one_digest_whatever_their_order() -> None:
         ("tiny", "a:b//c..d", "ft:tiny:acme:a-b-c-d:"),
     ],
 )
-def test_a_result_is_called_as_openai_calls_it(asked: str, suffix: str | None, begins: str) -> None:
-    name = model_name(asked, "acme", clean_suffix(suffix))
+def test_a_result_is_called_as_openai_calls_it(base: str, suffix: str | None, begins: str) -> None:
+    name = model_name(base, "acme", clean_suffix(suffix))
     assert name.startswith(begins)
     assert len(name) == len(begins) + 8
     assert is_valid_name(checkpoint_name(name, 120))
     assert checkpoint_name(name, 120).endswith(":ckpt-step-120")
-    assert name != model_name(asked, "acme", clean_suffix(suffix))
+    assert name != model_name(base, "acme", clean_suffix(suffix))
 
 
 def test_a_name_that_can_be_none_is_refused() -> None:

@@ -22,12 +22,12 @@ UNDERWAY = ("validating_files", "queued", "running")
 
 
 def rows() -> bytes:
-    said = [
+    messages = [
         {"role": "user", "content": "what is the tide table for day {}?"},
         {"role": "assistant", "content": "High water is at noon."},
     ]
     lines = [
-        {"messages": [{"role": one["role"], "content": one["content"].format(day)} for one in said]}
+        {"messages": [{"role": message["role"], "content": message["content"].format(day)} for message in messages]}
         for day in range(40)
     ]
     return "\n".join(json.dumps(line) for line in lines).encode()
@@ -44,20 +44,22 @@ def test_a_job_survives_the_death_of_everything(tmp_path: Path) -> None:
             job = client.fine_tuning.jobs.retrieve(job.id)
             assert job.status in UNDERWAY, job.error
             time.sleep(0.2)
-        os.kill(first.running.pid, signal.SIGKILL)  # gateway, worker, training and engine go with it
+        os.kill(first.running.pid, signal.SIGKILL)  # gateway, worker, training and engine end with it
     with stack(home) as again, OpenAI(base_url=again.gateway_url, api_key="none") as client:
         end_leases(again.database)
         while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:
             time.sleep(0.2)
         assert job.status == "succeeded", job.error
-        told = [event.data for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
-        steps = [data["step"] for data in told if isinstance(data, dict) and "train_loss" in data]
+        events = [event.data for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
+        steps = [data["step"] for data in events if isinstance(data, dict) and "train_loss" in data]
         assert sorted(steps) == list(range(1, max(steps) + 1)), "each step is told once"
         names = [job.fine_tuned_model]
-        names += [one.fine_tuned_model_checkpoint for one in client.fine_tuning.jobs.checkpoints.list(job.id)]
+        names += [
+            checkpoint.fine_tuned_model_checkpoint for checkpoint in client.fine_tuning.jobs.checkpoints.list(job.id)
+        ]
         assert len(names) == 4
-        asked: list = [{"role": "user", "content": "what is the tide table for day 7?"}]
+        question: list = [{"role": "user", "content": "what is the tide table for day 7?"}]
         for name in names:
-            answer = client.chat.completions.create(model=str(name), messages=asked, max_tokens=30)
+            answer = client.chat.completions.create(model=str(name), messages=question, max_tokens=30)
             assert answer.model == name
             assert answer.choices[0].message.content

@@ -1,4 +1,4 @@
-"""train/finetuning/training_job.py and events.py: jobs that train, are killed, paused or cancelled, and end well."""
+"""train/finetuning/training_job.py and events.py: jobs that train, are killed, paused, cancelled, and end well."""
 
 import csv
 import io
@@ -27,12 +27,12 @@ pytestmark = pytest.mark.training
 def create(house: House, rows: Any = 24, **fields: Any) -> FineTuningJob:
     numbers = fields.pop("numbers", {"n_epochs": 2, "batch_size": 4})
     method = fields.pop("method", "supervised")
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "model": "gpt-4o-mini",
         "training_file": house.upload(rows),
         "method": {"type": method, method: {"hyperparameters": numbers}},
     }
-    return house.client.fine_tuning.jobs.create(**asked | fields)
+    return house.client.fine_tuning.jobs.create(**request | fields)
 
 
 def test_a_job_folds_system_messages_and_trains_with_the_template_of_its_extensions(training_house: House) -> None:
@@ -55,7 +55,9 @@ def test_a_job_folds_system_messages_and_trains_with_the_template_of_its_extensi
     # Its template is not that of the base, whose engine has only one.
     assert (spec.kind, spec.fold_system) == ("merged", "later")
     assert (Path(str(spec.path)) / "chat_template.jinja").read_text() == read_template("gemma")
-    assert not [one for one in Registry(house.database).list(include_candidates=True) if ":ckpt-" in one.id]
+    assert not [
+        model_spec for model_spec in Registry(house.database).list(include_candidates=True) if ":ckpt-" in model_spec.id
+    ]
     assert any("folded into" in line for line in house.messages(job.id))
 
 
@@ -64,7 +66,7 @@ def metrics(house: House, job: FineTuningJob) -> list[dict[str, Any]]:
     return [dict(event.data) for event in reversed(events) if event.type == "metrics"]  # type: ignore[call-overload]  # typed object
 
 
-def test_a_job_trains_tells_and_ends_as_a_model_with_its_name(training_house: House) -> None:
+def test_a_job_trains_reports_and_ends_as_a_model_with_its_name(training_house: House) -> None:
     house = training_house
     numbers = {"n_epochs": 4, "batch_size": 4, "learning_rate_multiplier": 1.2}
     job = create(house, numbers=numbers, suffix="shop", validation_file=house.upload(12))
@@ -81,9 +83,12 @@ def test_a_job_trains_tells_and_ends_as_a_model_with_its_name(training_house: Ho
 
     spec = Registry(house.database).resolve(job.fine_tuned_model)
     assert (spec.kind, spec.base, spec.job) == ("adapter", "tiny", job.id)
-    told = house.messages(job.id)
-    assert told[-2:] == [f"New fine-tuned model created: {job.fine_tuned_model}", "The job has successfully completed"]
-    assert "Fine-tuning job started" in told
+    messages = house.messages(job.id)
+    assert messages[-2:] == [
+        f"New fine-tuned model created: {job.fine_tuned_model}",
+        "The job has successfully completed",
+    ]
+    assert "Fine-tuning job started" in messages
 
     steps = metrics(house, job)
     assert [data["step"] for data in steps] == list(range(1, 25))
@@ -92,15 +97,15 @@ def test_a_job_trains_tells_and_ends_as_a_model_with_its_name(training_house: Ho
     assert {data["step"] for data in steps if "valid_loss" in data} == {6, 12, 18, 24}
 
     checkpoints = house.client.fine_tuning.jobs.checkpoints.list(job.id).data
-    assert [one.step_number for one in checkpoints] == [24, 18, 12]
-    for one in checkpoints:
-        assert one.fine_tuned_model_checkpoint == f"{job.fine_tuned_model}:ckpt-step-{one.step_number}"
-        assert Registry(house.database).resolve(one.fine_tuned_model_checkpoint).state == "candidate"
-        assert one.metrics.step == one.step_number
-        assert one.metrics.train_loss
-        assert one.metrics.full_valid_loss
-        assert one.metrics.valid_mean_token_accuracy is not None
-    folders = [one for one in house.settings.models_dir.iterdir() if one.is_dir()]
+    assert [checkpoint.step_number for checkpoint in checkpoints] == [24, 18, 12]
+    for checkpoint in checkpoints:
+        assert checkpoint.fine_tuned_model_checkpoint == f"{job.fine_tuned_model}:ckpt-step-{checkpoint.step_number}"
+        assert Registry(house.database).resolve(checkpoint.fine_tuned_model_checkpoint).state == "candidate"
+        assert checkpoint.metrics.step == checkpoint.step_number
+        assert checkpoint.metrics.train_loss
+        assert checkpoint.metrics.full_valid_loss
+        assert checkpoint.metrics.valid_mean_token_accuracy is not None
+    folders = [folder for folder in house.settings.models_dir.iterdir() if folder.is_dir()]
     assert len(folders) == 4  # the model and three: the first epoch's is gone
     listed = {model.id for model in house.client.models.list()}
     assert job.fine_tuned_model in listed
@@ -215,7 +220,7 @@ def test_stopped_killed_and_paused_it_loses_nothing_and_a_cancelled_job_ends_soo
     assert api.retrieve(job.id).status == "running"
 
     before = len(metrics(house, job))
-    second = worker()  # goes on at once: the first one has given the job back
+    second = worker()  # continues at once: the first worker has released the job
     house.until(lambda: CONTINUES in house.messages(job.id) and at_step(house, job, before + 1))
     second.kill()
     second.wait(10)
@@ -236,7 +241,7 @@ def test_stopped_killed_and_paused_it_loses_nothing_and_a_cancelled_job_ends_soo
     assert messages.count(CONTINUES) == 3
     assert any(message.startswith("Resuming from step") for message in messages)
     assert [data["step"] for data in metrics(house, job)] == list(range(1, 73))  # each once, none missing
-    assert [one.step_number for one in api.checkpoints.list(job.id).data] == [72, 66, 60]
+    assert [checkpoint.step_number for checkpoint in api.checkpoints.list(job.id).data] == [72, 66, 60]
 
     job = create(house, numbers={"n_epochs": 1000, "batch_size": 1})
     house.until(lambda: at_step(house, job, 1))

@@ -1,4 +1,4 @@
-"""train/finetuning/validation.py: what is wrong with a file fails the job as OpenAI's does, line by line."""
+"""train/finetuning/validation.py: a bad file fails the job as at OpenAI, with an event for each line."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ def jsonl(rows: list[Any]) -> bytes:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("rows", "code", "says"),
+    ("rows", "code", "message"),
     [
         (style_rows(9), "invalid_n_examples", "Training file has 9 example(s), but must have at least 10 examples"),
         (jsonl([*style_rows(11), '{"messages": [']), "invalid_training_file", "Line 12: "),
@@ -57,11 +57,11 @@ def jsonl(rows: list[Any]) -> bytes:
         (b"\x00\xff\xfe" * 100, "invalid_training_file", "Invalid file format"),
     ],
 )
-def test_a_bad_training_file_fails_the_job(house: House, rows: Any, code: str, says: str) -> None:
+def test_a_bad_training_file_fails_the_job(house: House, rows: Any, code: str, message: str) -> None:
     job = outcome(house, rows)
     assert job.status == "failed"
     assert (job.error.code, job.error.param) == (code, "training_file")
-    assert says in job.error.message
+    assert message in job.error.message
     assert job.finished_at
     last = house.client.fine_tuning.jobs.list_events(job.id).data[0]
     assert (last.level, last.message) == ("error", job.error.message)
@@ -84,15 +84,17 @@ def test_a_json_list_is_read_and_one_bad_row_of_it_is_named_by_its_number(house:
 def test_every_bad_line_has_its_event(house: House) -> None:
     bad = {"messages": [{"role": "user", "content": "only me"}]}
     job = outcome(house, jsonl([*style_rows(10), bad, bad, "{"]))
-    told = [event.message for event in house.client.fine_tuning.jobs.list_events(job.id) if event.level == "error"]
+    messages = [event.message for event in house.client.fine_tuning.jobs.list_events(job.id) if event.level == "error"]
     for line in (11, 12, 13):
-        assert any(message.startswith(f"Line {line}: ") for message in told)
+        assert any(message.startswith(f"Line {line}: ") for message in messages)
     job = outcome(house, jsonl([*style_rows(10), *[bad] * 80]))
     assert any("30 more problems" in message for message in house.messages(job.id))
     job = outcome(house, jsonl([row | {"rationale": "It was asked."} for row in style_rows(12)]))
     assert job.status == "queued"
-    (told,) = [message for message in house.messages(job.id) if "rationale" in message]
-    assert told.startswith("Training file: `rationale` contains text and is not read: in 12 rows, the first is line 1")
+    (warning,) = [message for message in house.messages(job.id) if "rationale" in message]
+    assert warning.startswith(
+        "Training file: `rationale` contains text and is not read: in 12 rows, the first is line 1"
+    )
 
 
 @pytest.mark.long

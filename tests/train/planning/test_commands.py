@@ -1,4 +1,4 @@
-"""`parley data count | price | plan | synthesise | advise`: tables that fit, JSON, and one line for a mistake."""
+"""`parley data count | price | plan | synthesise | advise`: tables that fit, JSON, and one-line errors."""
 
 import json
 from pathlib import Path
@@ -34,16 +34,16 @@ def _home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: Any, code: int = 0) -> str:
-    """What a command prints."""
+    """The output of a command."""
     from train.data_cli import data_commands
 
     app = typer.Typer()
     app.add_typer(data_commands())
-    found = CliRunner().invoke(app, ["data", *map(str, arguments)])
-    if found.exception and not isinstance(found.exception, SystemExit):
-        raise found.exception
-    assert found.exit_code == code, found.output
-    return found.output
+    result = CliRunner().invoke(app, ["data", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 @pytest.mark.parametrize("command", ["count", "price", "plan", "synthesise", "advise"])
@@ -56,18 +56,18 @@ def test_counting_shows_a_histogram_and_says_that_it_estimates(data: Path) -> No
     assert "█" in shown
     assert "The numbers are an estimate, because" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 60
-    found = json.loads(run("count", data, "--json", "--lines", "--limit", 20))
-    assert found["estimate"] is True
-    assert found["limit"] == 20
-    assert found["over_limit"] == len(found["over_limit_lines"]) > 0
-    assert len(found["lengths"]) == found["examples"] == 60
-    assert sum(bar["examples"] for bar in found["histogram"]) == 60
+    counts = json.loads(run("count", data, "--json", "--lines", "--limit", 20))
+    assert counts["estimate"] is True
+    assert counts["limit"] == 20
+    assert counts["over_limit"] == len(counts["over_limit_lines"]) > 0
+    assert len(counts["lengths"]) == counts["examples"] == 60
+    assert sum(bar["examples"] for bar in counts["histogram"]) == 60
 
 
 def test_a_local_base_is_counted_with_its_own_tokenizer(data: Path, tiny_base: Path) -> None:
-    found = json.loads(run("count", data, "--model", tiny_base, "--json"))
-    assert found["way"] == "own tokenizer"
-    assert found["limit"] == 2048
+    counts = json.loads(run("count", data, "--model", tiny_base, "--json"))
+    assert counts["way"] == "own tokenizer"
+    assert counts["limit"] == 2048
 
 
 def test_prices_of_all_models_that_are_still_there(data: Path) -> None:
@@ -75,13 +75,13 @@ def test_prices_of_all_models_that_are_still_there(data: Path) -> None:
     assert "$" in shown
     assert "days ago: check it" in shown
     assert "* The price is over 90 days old. Set the current price with --price" in shown
-    found = json.loads(run("price", data, "--json"))
-    providers = {quote["provider"] for quote in found["quotes"]}
+    report = json.loads(run("price", data, "--json"))
+    providers = {quote["provider"] for quote in report["quotes"]}
     assert "together" in providers
-    assert all(quote["estimated"] for quote in found["quotes"])
-    assert any("gpt-4.1-nano" in reason for reason in found["left_out"])
-    assert found["plan"] is None
-    assert all(quote["outdated"] for quote in found["quotes"])
+    assert all(quote["estimated"] for quote in report["quotes"])
+    assert any("gpt-4.1-nano" in reason for reason in report["left_out"])
+    assert report["plan"] is None
+    assert all(quote["outdated"] for quote in report["quotes"])
 
 
 def test_a_given_price_is_used_and_has_no_mark(data: Path) -> None:
@@ -100,8 +100,8 @@ def test_a_given_price_is_used_and_has_no_mark(data: Path) -> None:
 
 
 def test_a_price_by_name_with_epochs_and_kind(data: Path) -> None:
-    found = json.loads(run("price", data, "--model", "Qwen/Qwen3-8B", "--epochs", 2, "--kind", "full", "--json"))
-    (quote,) = found["quotes"]
+    report = json.loads(run("price", data, "--model", "Qwen/Qwen3-8B", "--epochs", 2, "--kind", "full", "--json"))
+    (quote,) = report["quotes"]
     assert (quote["epochs"], quote["kind"], quote["rate"]) == (2, "full", 0.54)
 
 
@@ -131,8 +131,8 @@ def test_a_plan_fits_60_columns_and_is_json(data: Path, tiny_base: Path) -> None
     assert "QLoRA" in shown
     assert "verdict" in shown
     assert max(map(len, shown.splitlines())) <= 60
-    found = json.loads(run("price", data, "--provider", "openai", "--base", tiny_base, "--estimate", "--json"))
-    assert found["plan"]["ways"][0]["need"]["tune"] == "lora"
+    report = json.loads(run("price", data, "--provider", "openai", "--base", tiny_base, "--estimate", "--json"))
+    assert report["plan"]["ways"][0]["need"]["tune"] == "lora"
 
 
 @pytest.mark.long
@@ -142,10 +142,10 @@ def test_synthesising_through_the_command(data: Path, tmp_path: Path) -> None:
         address = server.address + "/v1"
         shown = run("synthesise", data, out, "--model", "writer", "--number", 4, "--base-url", address)
         assert "4 of 4 examples made" in shown
-        found = json.loads(
+        report = json.loads(
             run("synthesise", data, out, "--model", "writer", "--number", 5, "--base-url", address, "--json")
         )
-    assert (found["ended"], found["counted"]["made"]) == ("enough", 5)
+    assert (report["ended"], report["counted"]["made"]) == ("enough", 5)
     assert len(out.read_text("utf-8").splitlines()) == 5
 
 

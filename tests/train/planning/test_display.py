@@ -1,4 +1,4 @@
-"""train/planning/display.py: ids are printed as they are, whatever Rich would make of them."""
+"""train/planning/display.py: ids are printed unchanged, without Rich's markup or emoji."""
 
 from datetime import date
 
@@ -17,7 +17,7 @@ def test_ids_are_neither_emoji_nor_markup(
     monkeypatch.setenv("COLUMNS", "200")
     counts = Counts(name, "estimate", f"an estimate for {name}", tuple(Length(line, 10, 5) for line in range(1, 21)))
     show_counts(console(), counts)
-    found = quote(counts, find_price("gpt-4o-mini"), today=date(2026, 1, 1))
-    show_quotes(console(), [found], [f"{name} has no price"])
+    quoted = quote(counts, find_price("gpt-4o-mini"), today=date(2026, 1, 1))
+    show_quotes(console(), [quoted], [f"{name} has no price"])
     shown = "".join(capsys.readouterr().out.split())
     assert shown.count(name) == 4

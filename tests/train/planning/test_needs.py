@@ -56,7 +56,7 @@ def _kept(layers: int, adapter: bool, tokens: int) -> float:
 
 @pytest.mark.long
 @pytest.mark.parametrize("tune", ["lora", "full"])
-def test_what_a_layer_keeps_is_what_autograd_says(tune: Any) -> None:
+def test_a_layers_activations_match_autograd(tune: Any) -> None:
     tokens = 256
     counted = _kept(3, tune == "lora", tokens) - _kept(2, tune == "lora", tokens)
     shape = replace(SEVEN, width=128, attention=128, keys=64, inner=384, layers=3, vocabulary=500)

@@ -1,4 +1,4 @@
-"""Plans: sizes from a config alone, verdicts with what would fit, and a plan held against a real run."""
+"""Plans: sizes from a config alone, verdicts with what would fit, and a plan compared with a real run."""
 
 import json
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_pairs_and_labelled_answers_are_planned_for_their_method(
     assert against.plan.speed.way == "tried"
     assert against.tokens_ratio == pytest.approx(1, abs=0.02)
     assert against.memory_ratio is not None
-    assert 0.3 < against.memory_ratio < 4  # a tiny model: the program is nearly all of it
+    assert 0.3 < against.memory_ratio < 4  # a tiny model: the program needs nearly all of the memory
 
 
 def test_the_comparison_with_the_base_costs_forward_passes() -> None:
@@ -156,8 +156,8 @@ def test_the_last_layer_costs_only_what_is_learnt() -> None:
 
 def test_the_estimate_falls_with_the_size_of_the_model() -> None:
     large = replace(SMALL, linear=10**9)
-    one, other = (estimate_speed("lora", TokenWork(shape, 64.0), _step()) for shape in (SMALL, large))
-    assert one.tokens_per_s > 50 * other.tokens_per_s
+    small, big = (estimate_speed("lora", TokenWork(shape, 64.0), _step()) for shape in (SMALL, large))
+    assert small.tokens_per_s > 50 * big.tokens_per_s
 
 
 def test_a_plan_that_does_not_fit_names_one_that_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[
     assert against.plan.speed.way == "tried"
     assert against.tokens_ratio == pytest.approx(1, abs=0.02)
     assert against.memory_used == result.peak_memory_bytes
-    # A tiny model in a process that has run other tests: the program is nearly all of it.
+    # A tiny model in a process that has run other tests: the program needs nearly all of the memory.
     assert against.memory_ratio is not None
     assert 0.3 < against.memory_ratio < 4
     assert 0.02 < against.seconds_ratio < 50  # other programs may have been running at either time

@@ -1,4 +1,4 @@
-"""Prices: the table is whole and dated, epochs follow OpenAI's rule, and every doubt is a warning."""
+"""Prices: the table is complete and dated, epochs follow OpenAI's rule, and every doubt is a warning."""
 
 from datetime import date
 
@@ -38,19 +38,19 @@ def test_openai_s_automatic_epochs(examples: int, epochs: int) -> None:
 
 
 def test_a_price_is_tokens_times_epochs_times_rate() -> None:
-    found = quote(_counts(), find_price("gpt-4o-mini"), today=DAY)
-    assert (found.epochs, found.billed_tokens) == (3, 300_000)
-    assert found.usd == pytest.approx(0.9)
-    # 400 read at 0.30 and 100 written at 1.20 a million, a thousand times
-    assert found.per_thousand_answers == pytest.approx(1000 * (400 * 0.3 + 100 * 1.2) / 1e6)
+    quoted = quote(_counts(), find_price("gpt-4o-mini"), today=DAY)
+    assert (quoted.epochs, quoted.billed_tokens) == (3, 300_000)
+    assert quoted.usd == pytest.approx(0.9)
+    # 400 input tokens at 0.30 and 100 output tokens at 1.20 per million, a thousand times
+    assert quoted.per_thousand_answers == pytest.approx(1000 * (400 * 0.3 + 100 * 1.2) / 1e6)
     assert quote(_counts(), find_price("gpt-4o-mini"), epochs=1.5, today=DAY).usd == pytest.approx(0.45)
 
 
 def test_what_is_past_the_training_context_is_not_billed() -> None:
-    found = quote(_counts(examples=40, tokens=70_000), find_price("gpt-4o"), epochs=1, today=DAY)
-    assert found.over_limit == 40
-    assert found.over_context == "truncated"
-    assert found.billed_tokens == 40 * 65_536
+    quoted = quote(_counts(examples=40, tokens=70_000), find_price("gpt-4o"), epochs=1, today=DAY)
+    assert quoted.over_limit == 40
+    assert quoted.over_context == "truncated"
+    assert quoted.billed_tokens == 40 * 65_536
 
 
 def test_together_sells_by_kind_and_by_method() -> None:
@@ -104,10 +104,10 @@ def test_old_prices_closing_providers_and_ending_models_are_warned_of() -> None:
 def test_a_users_price_replaces_the_table_s_and_is_fresh() -> None:
     table = find_price("gpt-4o-mini")
     price = parse_user_price("gpt-4o-mini=6/0.5/2", DAY)
-    found = quote(_counts(), price, today=DAY)
-    assert found.usd == pytest.approx(300_000 * 6 / 1e6)
-    assert found.per_thousand_answers == pytest.approx(1000 * (400 * 0.5 + 100 * 2) / 1e6)
-    assert (found.outdated, found.source, price.retires) == (False, "--price", table.retires)
+    quoted = quote(_counts(), price, today=DAY)
+    assert quoted.usd == pytest.approx(300_000 * 6 / 1e6)
+    assert quoted.per_thousand_answers == pytest.approx(1000 * (400 * 0.5 + 100 * 2) / 1e6)
+    assert (quoted.outdated, quoted.source, price.retires) == (False, "--price", table.retires)
     assert quote(_counts(), table, today=DAY).outdated
     training_only = parse_user_price("gpt-4o-mini=6", DAY)
     assert (training_only.input, training_only.output) == (table.input, table.output)
@@ -121,10 +121,10 @@ def test_a_users_price_replaces_the_table_s_and_is_fresh() -> None:
 
 
 def test_a_users_price_of_a_model_that_is_not_in_the_table() -> None:
-    found = quote(_counts(), parse_user_price("acme/model=x=2", DAY), today=DAY)
-    assert (found.model, found.usd, found.epochs) == ("acme/model=x", pytest.approx(0.6), 3)
-    assert "--epochs" in found.epochs_rule
-    assert (found.per_thousand_answers, found.warnings) == (None, ())
+    quoted = quote(_counts(), parse_user_price("acme/model=x=2", DAY), today=DAY)
+    assert (quoted.model, quoted.usd, quoted.epochs) == ("acme/model=x", pytest.approx(0.6), 3)
+    assert "--epochs" in quoted.epochs_rule
+    assert (quoted.per_thousand_answers, quoted.warnings) == (None, ())
     for wrong in ("gpt-4o", "gpt-4o=", "=3", "gpt-4o=three", "gpt-4o=1/2", "gpt-4o=-1", "gpt-4o=nan", "gpt-4o=inf"):
         with pytest.raises(Invalid, match="use MODEL=TRAINING or MODEL=TRAINING/INPUT/OUTPUT"):
             parse_user_price(wrong)
@@ -133,6 +133,6 @@ def test_a_users_price_of_a_model_that_is_not_in_the_table() -> None:
 def test_a_quote_is_json() -> None:
     import json
 
-    found = json.loads(json.dumps(quote(_counts(), find_price("gpt-4o"), today=DAY).to_json()))
-    assert found["as_of"] == find_price("gpt-4o").as_of.isoformat()
-    assert found["warnings"]
+    quoted = json.loads(json.dumps(quote(_counts(), find_price("gpt-4o"), today=DAY).to_json()))
+    assert quoted["as_of"] == find_price("gpt-4o").as_of.isoformat()
+    assert quoted["warnings"]

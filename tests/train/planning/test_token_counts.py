@@ -1,4 +1,4 @@
-"""Token counts: by OpenAI's rule against OpenAI's own published figures, by a model's own template, and estimated."""
+"""Token counts: by OpenAI's rule, compared with its published figures; by a model's template; and estimated."""
 
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,10 @@ def test_an_openai_model_that_nobody_knows_is_an_estimate_and_says_so() -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
 def test_tools_and_calls_are_counted_and_the_method_is_shown() -> None:
-    asked, answered = check(ROWS[:1]).examples[0].conversation.messages
+    question, answer = check(ROWS[:1]).examples[0].conversation.messages
     call = ToolUse(content="A moment.", calls=(ToolCall("c", "find", '{"id": 1}'),))
     tool = '{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}'
-    tooled = Conversation((asked, call, ToolResult("found", "c"), answered), (tool,))
+    tooled = Conversation((question, call, ToolResult("found", "c"), answer), (tool,))
     without, with_tools = count(ROWS[:1], "gpt-4o"), count([Example(1, tooled)], "gpt-4o")
     assert with_tools.learnt_tokens > without.learnt_tokens
     assert with_tools.tokens > with_tools.learnt_tokens + 3 * 4 + 3
@@ -194,9 +194,16 @@ def test_nothing_to_count_is_one_line() -> None:
 
 
 def test_percentiles_are_lengths_that_some_example_has() -> None:
-    found = spread(list(range(1, 101)))
-    assert (found.smallest, found.p5, found.median, found.p95, found.p99, found.largest) == (1, 5, 50, 95, 99, 100)
-    assert found.mean == 50.5
+    percentiles = spread(list(range(1, 101)))
+    assert (
+        percentiles.smallest,
+        percentiles.p5,
+        percentiles.median,
+        percentiles.p95,
+        percentiles.p99,
+        percentiles.largest,
+    ) == (1, 5, 50, 95, 99, 100)
+    assert percentiles.mean == 50.5
     assert spread([7]).p99 == 7
 
 

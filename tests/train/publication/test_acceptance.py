@@ -34,7 +34,7 @@ def tuned(registry: Registry, settings: Settings, name: str, seed: int = 0, **op
 
 
 @pytest.mark.training
-def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
+def test_without_a_gateway_it_is_listed_with_a_note_that_vllm_was_not_compared(
     settings: Settings, registry: Registry
 ) -> None:
     from train.publication.acceptance import check_model
@@ -50,7 +50,7 @@ def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     assert (spec.parity.served, spec.parity.refused) == (None, "")
     assert "parley up" in spec.parity.not_served
     folder = Path(str(spec.path))
-    # The chat template of training travels with the adapter and with the merged weights, to the letter.
+    # Adapter and merged weights have exactly the chat template of the training.
     trained_with = (DEMO / "chat_template.jinja").read_bytes()
     assert (folder / "chat_template.jinja").read_bytes() == trained_with
     merged = publish_merge("styled", "merged", registry=registry, settings=settings)
@@ -67,7 +67,7 @@ def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     assert (again.agreement, again.difference) == (merged.parity.agreement, merged.parity.difference)
     with pytest.raises(Invalid, match="only trained models"):
         check_model("base", registry=registry, settings=settings)
-    shutil.rmtree(result.run_folder)  # without the run its own weights are what is left to compare with
+    shutil.rmtree(result.run_folder)  # without the run, only its own weights are left for the comparison
     assert "its own weights" not in check_model("merged", registry=registry, settings=settings).source
 
 
@@ -91,13 +91,13 @@ def test_what_does_not_agree_stays_a_candidate(
         return model
 
     monkeypatch.setattr(train.publication.comparison, "load_adapted", rounded_badly)
-    told: list[Any] = []
-    tuned(registry, settings, "bad", progress=told.append)
+    events: list[Any] = []
+    tuned(registry, settings, "bad", progress=events.append)
     spec = registry.resolve("bad")
     assert spec.state == "candidate"
     assert spec.parity is not None
     assert "under 98%" in spec.parity.refused
-    assert any("bad is not listed" in getattr(event, "message", "") for event in told)
+    assert any("bad is not listed" in getattr(event, "message", "") for event in events)
     monkeypatch.undo()
     assert not check_model("bad", registry=registry, settings=settings).refused
     assert registry.resolve("bad").state == "listed"
@@ -136,16 +136,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.mark.engine
 @pytest.mark.training
-def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_listed(running: Stack) -> None:
+def test_adapter_and_merged_weights_are_compared_through_vllm_before_they_are_listed(running: Stack) -> None:
     from train.publication.acceptance import check_model
 
     registry, settings = Registry(running.database), running.settings
     states: list[str] = []
-    told: list[str] = []
+    messages: list[str] = []
 
     def listen(event: Any) -> None:
-        told.append(getattr(event, "message", ""))
-        if told[-1].startswith("Comparing the answers of styled"):
+        messages.append(getattr(event, "message", ""))
+        if messages[-1].startswith("Comparing the answers of styled"):
             states.append(registry.resolve("styled").state)
 
     tuned(registry, settings, "styled", progress=listen)
@@ -161,7 +161,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
     assert merged.parity.served is not None, merged.parity.not_served
     assert registry.resolve("merged").state == "listed"
     print(json.dumps([spec.parity.model_dump(mode="json"), merged.parity.model_dump(mode="json")]))
-    # The engine holds the weights that it was given; files that differ from them since then are found.
+    # The engine holds the original weights; files that have changed since then are detected.
     adapter = Path(str(spec.path)) / "adapter_model.safetensors"
     _turn(adapter)
     registry.set_state("styled", "candidate")
@@ -171,7 +171,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
 
 
 def _turn(adapter: Path) -> None:
-    """Turns the adapter's weights around: it pulls to where it pushed."""
+    """Reverses the sign of the adapter's weights."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(adapter)
@@ -188,15 +188,15 @@ def test_where_float32_does_not_fit_the_training_is_not_lost(
     from train.publication.comparison import NotEnoughMemory
 
     registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
-    told: list[Any] = []
+    events: list[Any] = []
     with monkeypatch.context() as patch:
         patch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**8}))
-        tuned(registry, settings, "styled", progress=told.append)
+        tuned(registry, settings, "styled", progress=events.append)
         with pytest.raises(NotEnoughMemory, match="0 GB is free"):
             check_model("styled", registry=registry, settings=settings)
         with pytest.raises(NotEnoughMemory, match="base in float32"):
             publish_merge("styled", "merged", registry=registry, settings=settings)
-    assert any("Comparing needs base in float32" in getattr(event, "message", "") for event in told)
+    assert any("Comparing needs base in float32" in getattr(event, "message", "") for event in events)
     spec = registry.resolve("styled")
     assert (spec.state, spec.parity) == ("listed", None)
     assert not check_model("styled", registry=registry, settings=settings).refused

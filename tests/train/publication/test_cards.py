@@ -1,4 +1,4 @@
-"""train/publication/cards.py: what a model's card says, and what it must not say."""
+"""train/publication/cards.py: the contents of a model's card, and what it must not contain."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def card(tmp_path: Path, registry: Registry, method: str = "sft", **fields: Any)
     return write_card(folder, ModelSpec(**(given | fields)), registry).read_text()
 
 
-def test_it_tells_data_method_numbers_curves_and_licence(tmp_path: Path, registry: Registry) -> None:
+def test_it_has_data_method_numbers_curves_and_licence(tmp_path: Path, registry: Registry) -> None:
     text = card(tmp_path, registry)
     front = yaml.safe_load(text.split("---")[1])
     assert front | {"tags": None} == {
@@ -57,13 +57,13 @@ def test_it_tells_data_method_numbers_curves_and_licence(tmp_path: Path, registr
         "pipeline_tag": "text-generation", "tags": None,
     }  # fmt: skip
     assert {"lora", "sft"} <= set(front["tags"])
-    for said in (
+    for expected in (
         "| file | `tickets.jsonl` |", "`sha256:ab12`", "1,234 conversations",
         "1 error, 1 warning; empty: 1; duplicate: 1",
         "| rank | 16 | 16 under 2,000 examples \\| else 32 |", "| rslora | no |", "3.500 → 0.250", "](curves.svg)",
         'model="ft:base:acme:tickets"', "Of the base, base: apache-2.0, as its card says.", "Not measured.",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     assert (tmp_path / "model" / "curves.svg").read_text().startswith("<svg")
 
 
@@ -86,14 +86,14 @@ def test_it_quotes_no_data_and_no_path_of_this_machine(tmp_path: Path, registry:
         assert hidden not in text
 
 
-def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registry) -> None:
+def test_parity_and_judges_verdicts_are_in_it(tmp_path: Path, registry: Registry) -> None:
     served = ServedParity(asked=16, same_text=15, tokens=400, agreement=0.995)
     parity = Parity(
         checked=utcnow(), probes=64, source="held-out conversations", tokens=2_000, difference=2e-5, limit=1e-4,
         same_greedy="16 of 16", dtype="bfloat16", agreement=0.9912, kl=0.0003, served=served,
     )  # fmt: skip
     database = registry.database
-    for number, told in enumerate(
+    for number, result in enumerate(
         [
             {"model_a": "base", "model_b": "ft:base:acme:tickets"},
             {"model_a": "ft:base:acme:tickets", "model_b": "other"},
@@ -102,15 +102,15 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         job = enqueue(database, "judge", {})
         claim(database, "w")
         numbers = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "judged": 50, "judge": "j", "trusted": not number}
-        finish(database, job, "w", result=told | numbers)
+        finish(database, job, "w", result=result | numbers)
     text = card(tmp_path, registry, parity=parity)
-    for said in (
+    for expected in (
         "99.12%", "99.50% of 400 tokens are the same; 15 of 16 answers are identical", "2e-05, 0.0001 allowed",
         "Passed",
         "| preferred to base | 80% (70% to 90%) of 50 pairs | j |",
         "| preferred to other | 20% (10% to 30%) of 50 pairs | j, a judge with low measured agreement with people |",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     assert "**Refused**: it strays" in card(
         tmp_path, registry, parity=parity.model_copy(update={"refused": "it strays"})
     )
@@ -127,10 +127,10 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         ({"LICENSE.txt": "…"}, "other", "see the LICENSE file in its folder"),
     ],
 )
-def test_the_bases_licence_is_known_or_asked_for(
+def test_the_bases_licence_is_known_or_requested(
     tmp_path: Path, files: dict[str, str], identifier: str | None, words: str
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    found = licence_of(str(tmp_path))
-    assert (found.identifier, found.description) == (identifier, words)
+    licence = licence_of(str(tmp_path))
+    assert (licence.identifier, licence.description) == (identifier, words)

@@ -1,5 +1,6 @@
-"""A base without a chat template is trained with one by name, and served with it: the template, the end of a turn and
-the folded system messages go where the model goes.
+"""A base without a chat template is trained and served with a named one.
+
+The template, the end of a turn and the folding of system messages go with the model.
 """
 
 import json
@@ -83,7 +84,7 @@ def test_the_adapters_base_is_registered_with_the_template(tuned: Any, home: Any
     known = read_capabilities(spec, base, adapters=True)
     assert known is not None
     assert known.chat
-    # The base's engine stops where the template ends a turn; the adapter's folder says so to others.
+    # The base's engine stops where the template ends a turn; the adapter's folder tells other servers.
     settings = generation_settings(base)
     assert settings is not None
     assert settings["eos_token_id"] == json.loads((spec.folder / "generation_config.json").read_text())["eos_token_id"]
@@ -126,10 +127,10 @@ def test_a_template_whose_end_is_no_token_is_a_warning(tuned: Any, bare: Path) -
 
     assert problem("chatml") is None
     assert problem("plain") is None
-    found = problem("gemma")
-    assert (found.code, found.line, found.severity) == ("turn-end", 0, "warning")
-    assert "'<end_of_turn>', which is not a single token of this base" in found.message
-    assert "--chat-template plain" in found.mend
+    warning = problem("gemma")
+    assert (warning.code, warning.line, warning.severity) == ("turn-end", 0, "warning")
+    assert "'<end_of_turn>', which is not a single token of this base" in warning.message
+    assert "--chat-template plain" in warning.mend
 
 
 def test_code_that_comes_with_a_base_is_refused_by_the_name_of_its_option(tmp_path: Path) -> None:

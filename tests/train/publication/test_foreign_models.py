@@ -49,7 +49,7 @@ def opened(house: tuple[Settings, Registry]) -> Home:
 
 @pytest.fixture(scope="module")
 def tune(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
-    """Makes an adapter as PEFT saves it, its tokenizer beside it; `tokens` are added first."""
+    """Writes an adapter as PEFT saves it, with its tokenizer; `tokens` are added first."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -87,7 +87,7 @@ def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
     opened: Home, tune: Tune, name: str, tokens: tuple[str, ...], config: dict[str, Any], reason: str
 ) -> None:
     adapter = tune(tokens, **config)
-    # What else a stranger's folder may hold.
+    # Other files that a downloaded folder may contain.
     (adapter / "training-logs").mkdir()
     (adapter / "training-secret").symlink_to("/etc/passwd")
     (adapter / "probes.json").write_text('{"source": 1, "conversations": [{"messages": [{"text": "x"}]}, 5]}')
@@ -151,9 +151,11 @@ def test_a_gguf_file_is_unpacked_and_registered(
     assert spec.folder is not None
     assert spec.folder.is_relative_to(opened.settings.models_dir)
     assert (spec.folder / "chat_template.jinja").read_text() == (tiny_base / "chat_template.jinja").read_text()
-    models = [AutoModelForCausalLM.from_pretrained(str(one), dtype=torch.float32) for one in (tiny_base, spec.folder)]
-    for (name, one), (_, other) in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
-        assert torch.equal(one, other), name
+    models = [
+        AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32) for folder in (tiny_base, spec.folder)
+    ]
+    for (name, tensor), (_, other) in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
+        assert torch.equal(tensor, other), name
     text = "where is order 4031?"
     assert AutoTokenizer.from_pretrained(str(spec.folder))(text) == AutoTokenizer.from_pretrained(str(tiny_base))(text)
     with pytest.raises(Conflict, match="is taken"):
@@ -176,16 +178,16 @@ def test_a_gguf_file_is_unpacked_and_registered(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    for path, says in (
+    for path, message in (
         (part, "is one of 3 parts"),
         (broken, "is damaged, incomplete or no GGUF file: download it again"),
         (short, "is damaged, incomplete or no GGUF file: download it again"),
         (cut, "is damaged, incomplete or no GGUF file: download it again"),
         (images, "reads images"),
     ):
-        with pytest.raises(Invalid, match=says):
+        with pytest.raises(Invalid, match=message):
             unpack_gguf(opened.registry, opened.settings, NewModel("x", path=str(path)), silent)
-    assert "x" not in {one.id for one in opened.registry.list(include_candidates=True)}
+    assert "x" not in {model_spec.id for model_spec in opened.registry.list(include_candidates=True)}
 
 
 CONVERTER = """#!/usr/bin/env python3
@@ -225,15 +227,15 @@ def test_a_model_is_exported_by_llama_cpps_converter(
     assert done.exit_code == 0, done.output
     assert out.read_text() == "weights f16"
     assert not list(tmp_path.glob(".*"))
-    for spec, says, error in (
+    for spec, message, error in (
         (adapter, "merge it first", Invalid), (remote, "on the hub", Invalid), (base, "exists already", Conflict),
     ):  # fmt: skip
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=message):
             export_gguf(spec, out)
 
 
 def run_job(opened: Home, kind: str, params: dict[str, Any], job_id: str = "") -> jobs.Job:
-    """Runs a job as the worker does, or an earlier one again; returns it as it ended."""
+    """Runs a new job, or an earlier one again, as the worker does; returns the ended job."""
     if job_id:
         with opened.database.write() as session:
             session.get_one(JobRow, job_id).status = "queued"
@@ -261,10 +263,10 @@ def test_jobs_merge_and_export_as_the_commands_do(
     checked = opened.registry.resolve("by-job").parity
     assert checked is not None
     assert checked.checked > interrupted.checked
-    # A job that started later does not take it for its own.
+    # A job that started later does not treat it as its own.
     later = {"kind": "import-model", "params": done.params, "started": utcnow().isoformat()}
     assert find_earlier(later, opened.registry, opened.settings) is None
-    # An unpacked GGUF file that was registered as merged weights is its job's own too.
+    # An unpacked GGUF file that was registered as merged weights belongs to its job too.
     assert done.started is not None
     unpacked = {"kind": "import-model", "params": {"name": "by-job"}, "started": done.started.isoformat()}
     assert find_earlier(unpacked, opened.registry, opened.settings) == opened.registry.resolve("by-job")

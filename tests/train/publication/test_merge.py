@@ -1,4 +1,4 @@
-"""train/publication/merge.py: merged says what base + adapter say, or nothing is written."""
+"""train/publication/merge.py: merged weights answer like base and adapter, or nothing is written."""
 
 import json
 from dataclasses import replace
@@ -30,17 +30,17 @@ def test_merged_and_unmerged_agree_and_everything_travels(trained: Any, tiny_bas
     assert config["dtype"] == "bfloat16"
     assert (tmp_path / "merged" / "chat_template.jinja").read_text() == (tiny_base / "chat_template.jinja").read_text()
     assert not list((tmp_path / "merged").glob("*.bin"))
-    ask = [{"role": "user", "content": "where is order 4031?"}]
+    question = [{"role": "user", "content": "where is order 4031?"}]
     before, after = (AutoTokenizer.from_pretrained(str(folder)) for folder in (tiny_base, tmp_path / "merged"))
-    assert before.apply_chat_template(ask, add_generation_prompt=True, return_dict=False) == after.apply_chat_template(
-        ask, add_generation_prompt=True, return_dict=False
-    )
+    assert before.apply_chat_template(
+        question, add_generation_prompt=True, return_dict=False
+    ) == after.apply_chat_template(question, add_generation_prompt=True, return_dict=False)
     merged = AutoModelForCausalLM.from_pretrained(str(tmp_path / "merged"), dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(str(tiny_base), dtype=torch.float32)
     changed = [
         name
-        for (name, one), (_, other) in zip(merged.named_parameters(), base.named_parameters(), strict=True)
-        if not torch.equal(one, other)
+        for (name, tensor), (_, other) in zip(merged.named_parameters(), base.named_parameters(), strict=True)
+        if not torch.equal(tensor, other)
     ]
     assert len(changed) == 2 * 7  # every linear layer, and nothing else
 
@@ -53,7 +53,7 @@ def test_a_merge_that_does_not_agree_is_refused(
     from train.publication.merge import MergeRefused, merge
 
     result, _ = trained
-    # As a fault in a library would have it: one weight is merged wrongly.
+    # As with a fault in a library, one weight is merged wrongly.
     honest = peft.PeftModel.from_pretrained
 
     def faulty(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""train/publication/parity.py and probes.py: what counts as the same, and which conversations are compared."""
+"""train/publication/parity.py and probes.py: what counts as equal, and which conversations are compared."""
 
 import math
 from dataclasses import replace
@@ -33,19 +33,19 @@ def probe_outputs(rows: list[list[float]], *greedy: GreedyAnswer) -> ProbeOutput
 
 
 def test_agreement_is_the_share_of_same_choices_and_the_mean_divergence() -> None:
-    one = probe_outputs([[2.0, 0.0], [0.0, 1.0]])
-    assert (agreement(one, one).top1, agreement(one, one).kl) == (1, 0)
-    found = agreement(one, probe_outputs([[0.0, 2.0], [0.0, 1.0]]))
-    assert found.top1 == 0.5
+    outputs = probe_outputs([[2.0, 0.0], [0.0, 1.0]])
+    assert (agreement(outputs, outputs).top1, agreement(outputs, outputs).kl) == (1, 0)
+    agreed = agreement(outputs, probe_outputs([[0.0, 2.0], [0.0, 1.0]]))
+    assert agreed.top1 == 0.5
     p = math.e**2 / (1 + math.e**2)
-    assert found.kl == pytest.approx(((2 * p - 1) * 2) / 2, rel=1e-5)
+    assert agreed.kl == pytest.approx(((2 * p - 1) * 2) / 2, rel=1e-5)
     # 20 and 20.1 are the same number in bfloat16, whose step is 0.125 there; 20 and 20.3 are not.
     close, far = probe_outputs([[20.0, 20.1]]), probe_outputs([[20.0, 20.3]])
     other = probe_outputs([[20.0, 0.0]])
     assert [agreement(it, other, torch.bfloat16).top1 for it in (close, far)] == [1, 0]
     assert agreement(close, other).top1 == 0
-    assert largest_difference(one, probe_outputs([[2.0, 0.5], [0.0, 1.0]])) == 0.5
-    assert math.isnan(largest_difference(one, probe_outputs([[math.nan, 0.0], [0.0, 1.0]])))
+    assert largest_difference(outputs, probe_outputs([[2.0, 0.5], [0.0, 1.0]])) == 0.5
+    assert math.isnan(largest_difference(outputs, probe_outputs([[math.nan, 0.0], [0.0, 1.0]])))
 
 
 def test_greedy_answers_may_part_only_where_two_choices_are_as_good() -> None:
@@ -89,7 +89,7 @@ def test_held_out_conversations_are_the_probes_and_learnt_ones_fill_up(tmp_path:
     assert load_probes(tmp_path / "elsewhere") == built_in()
     first = examples[0].conversation.messages
     pairs = choose((), [Preference(1, first[:1], first[1:], first[1:])])
-    assert [one["role"] for one in pairs.conversations[0]["messages"]] == ["user", "assistant"]
+    assert [message["role"] for message in pairs.conversations[0]["messages"]] == ["user", "assistant"]
 
 
 def test_probes_are_the_template_and_the_answer_in_tokens(tokenizer: Any) -> None:
@@ -105,8 +105,8 @@ def test_probes_are_the_template_and_the_answer_in_tokens(tokenizer: Any) -> Non
     tool = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": [call]},
                          {"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "assistant", "content": "y"}],
             "tools": [{"type": "function", "function": {"name": "look"}}]}  # fmt: skip
-    (one,) = tokenise_probes(ProbeSet("", (tool,)), tokenizer, number=20, answer_tokens=8, context=500)
-    assert not one.plain  # vLLM is asked only what is plain text
+    (probe,) = tokenise_probes(ProbeSet("", (tool,)), tokenizer, number=20, answer_tokens=8, context=500)
+    assert not probe.plain  # vLLM gets only plain text
     assert tokenise_probes(probes, tokenizer, number=20, answer_tokens=8, context=20) == ()
 
 
@@ -125,7 +125,7 @@ def test_the_reference_answers_questions_of_our_own_by_itself(tiny_base: Path, t
     assert [probe.answer for probe in probes] == [spoken.ids for spoken in expected.greedy]
     assert same_greedy(expected, again, 0) == (3, 3)
     assert agreement(expected, again).top1 == 1
-    # What it says greedily is what it would put first, teacher-forced.
+    # Its greedy tokens are its most likely ones with teacher forcing.
     assert all(
         bool((rows.argmax(-1) == torch.tensor(probe.answer)).all())
         for rows, probe in zip(expected.logits, probes, strict=True)

@@ -1,4 +1,4 @@
-"""train/publication/publish.py: whole in the registry, or not at all."""
+"""train/publication/publish.py: complete in the registry, or absent."""
 
 import json
 import os
@@ -136,7 +136,7 @@ train.publication.publish.publish(Path(sys.argv[1]), model, registry=registry, s
         os.utime(path, (0, 0))
     published = publish(result.run_folder, Publication("after"), registry=registry, settings=settings)
     assert os.listdir(str(published.model_folder))
-    # The next publication removed what the killed one had left, and no folder that a model refers to.
+    # The next publication removed the killed one's remains, and no folder that a model refers to.
     assert _folders(settings) == before | {published.model_folder}
 
 

@@ -89,7 +89,7 @@ def test_what_everybody_sees_already_gets_no_private_push(settings: Settings, re
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("repo", "token", "gone", "says"),
+    ("repo", "token", "gone", "message"),
     [
         ("acme/x", "wrong", False, "does not know this token"),
         ("forbidden/x", TOKEN, False, "may not write to forbidden/x"),
@@ -98,12 +98,12 @@ def test_what_everybody_sees_already_gets_no_private_push(settings: Settings, re
     ],
 )
 def test_each_refusal_is_one_line(
-    settings: Settings, registry: Registry, hub: Hub, repo: str, token: str, gone: bool, says: str
+    settings: Settings, registry: Registry, hub: Hub, repo: str, token: str, gone: bool, message: str
 ) -> None:
     done = parley(settings, "http://127.0.0.1:9" if gone else hub.url, "ft:tuned", repo, token=token)
     assert done.returncode != 0
     assert len(done.stderr.strip().splitlines()) == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert not hub.files
 
 

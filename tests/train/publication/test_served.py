@@ -26,7 +26,7 @@ PROMPTS = [
     "where is order 4031?", "Where is my order?", "hello", "I want my money back", "cancel it please",
     "¿dónde está?", "order 77, order 78", "thanks!", "Why?", "Tell me more about order 1, please, and be kind.",
 ]  # fmt: skip
-QUESTIONS = [f"where is order {number}?" for number in range(1234, 1244)]  # no order of the training
+QUESTIONS = [f"where is order {number}?" for number in range(1234, 1244)]  # no question of the training
 TOKENS = 32
 KEY = "a-key-for-this-test"
 
@@ -41,7 +41,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Any:
     settings: Settings = load_settings(home=tmp_path_factory.mktemp("served"), device="cpu")
     upgrade(settings)
     registry = Registry(open_database(settings))
-    # The demo's base speaks; the tiny one stands in for it where it has not been built.
+    # The demo's base, or the tiny one where that is not built.
     demo = Path(__file__).resolve().parents[3] / "models" / "demo" / "base"
     folder = settings.home / "base"
     shutil.copytree(demo if (demo / "config.json").is_file() else tiny_base, folder)
@@ -124,7 +124,7 @@ def served_tokens(address: str, model: str) -> list[tuple[list[int], list[int]]]
 
 
 def finish_reason(address: str, model: str, question: str) -> str:
-    """Why the answer to a question ended, with the engine's own idea of where an answer ends."""
+    """Why the answer to a question ended, by the engine's own rule."""
     chat = [{"role": "user", "content": question}]
     body = {"model": model, "messages": chat, "temperature": 0, "max_tokens": 150}
     return post(f"{address}/v1/chat/completions", body)["choices"][0]["finish_reason"]
@@ -139,11 +139,11 @@ def expected_tokens(model: Any, tokenizer: Any) -> list[tuple[list[int], list[in
         chat = [{"role": "user", "content": prompt}]
         ids = list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
         with torch.no_grad():
-            said = model.generate(
+            generated = model.generate(
                 torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
                 max_new_tokens=TOKENS, do_sample=False,
             )  # fmt: skip
-        rows.append((ids, said[0, len(ids) :].tolist()))
+        rows.append((ids, generated[0, len(ids) :].tolist()))
     return rows
 
 
@@ -167,8 +167,8 @@ def test_transformers_and_vllm_give_the_same_greedy_tokens(published: Any, kind:
         served = served_tokens(address, spec.id)
         ends = [finish_reason(address, spec.id, question) for question in QUESTIONS]
     assert [ids for ids, _ in served] == [ids for ids, _ in expected]  # the template of training is the one served
-    assert [len(said) for _, said in expected] == [TOKENS] * len(PROMPTS)
-    assert [said for _, said in served] == [said for _, said in expected]
-    assert ends == ["stop"] * len(QUESTIONS)  # it has learnt <|im_end|>, and its engine stops there
+    assert [len(tokens) for _, tokens in expected] == [TOKENS] * len(PROMPTS)
+    assert [tokens for _, tokens in served] == [tokens for _, tokens in expected]
+    assert ends == ["stop"] * len(QUESTIONS)  # it has learnt <|im_end|>, where its engine stops
     if kind == "merged":
         assert spec.engine.dtype == "float32"

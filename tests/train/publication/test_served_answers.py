@@ -1,4 +1,4 @@
-"""The last check of a training asks the served model, also while its engine starts again."""
+"""The last check of a training sends requests to the served model, also while its engine restarts."""
 
 from pathlib import Path
 from types import SimpleNamespace

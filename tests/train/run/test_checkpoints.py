@@ -17,8 +17,8 @@ from train.run.checkpoints import Damaged, Saved, folder_of, listed, newest, pru
 
 def save(run: Path, step: int, *, loss: float | None = None, ends_epoch: bool = False, last: bool = False) -> Saved:
     """A checkpoint with a state and an adapter."""
-    asked = Saved(folder_of(run, step), step, step / 10, loss, ends_epoch, last, rows_at_once=4)
-    return write(asked, fill)
+    saved = Saved(folder_of(run, step), step, step / 10, loss, ends_epoch, last, rows_at_once=4)
+    return write(saved, fill)
 
 
 def fill(folder: Path) -> None:
@@ -74,13 +74,13 @@ def test_a_damaged_checkpoint_is_left_aside_for_the_one_before_it(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     save(tmp_path, 3)
-    damage(save(tmp_path, 12).folder)  # the highest number, which transformers alone would go on from
+    damage(save(tmp_path, 12).folder)  # the highest number, from which transformers alone would resume
     with pytest.raises(Damaged, match="step-12"):
         verify(folder_of(tmp_path, 12))
-    found = newest(tmp_path)
-    assert found.saved
-    assert found.saved.step == 3
-    assert [("step-12" in reason, "\n" in reason) for reason in found.damaged] == [(True, False)]
+    checkpoint = newest(tmp_path)
+    assert checkpoint.saved
+    assert checkpoint.saved.step == 3
+    assert [("step-12" in reason, "\n" in reason) for reason in checkpoint.damaged] == [(True, False)]
 
 
 def test_a_resumed_run_replaces_the_damaged_one_when_it_comes_there_again(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_a_kill_between_two_files_leaves_the_checkpoint_before_it(tmp_path: Path
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert pending(tmp_path)
-    found = newest(tmp_path)
-    assert found.saved
-    assert (found.saved.step, found.damaged) == (3, ())
+    checkpoint = newest(tmp_path)
+    assert checkpoint.saved
+    assert (checkpoint.saved.step, checkpoint.damaged) == (3, ())
     assert not pending(tmp_path)  # swept away
 
 
@@ -139,13 +139,13 @@ def test_the_last_three_stay_whole_and_of_three_epochs_and_the_best_what_can_be_
         save(tmp_path, step, loss=losses.get(step), ends_epoch=step % 10 == 0)
         prune(tmp_path)
     assert steps(tmp_path) == [20, 30, 40, 50, 52, 54, 56]  # 20 is the best
-    assert [one.step for one in listed(tmp_path) if one.resumable] == [52, 54, 56]
+    assert [checkpoint.step for checkpoint in listed(tmp_path) if checkpoint.resumable] == [52, 54, 56]
     assert sorted(path.parent.name for path in tmp_path.glob("checkpoints/*/state")) == [
         "step-52",
         "step-54",
         "step-56",
     ]
-    assert all(verify(one.folder) for one in listed(tmp_path))
+    assert all(verify(checkpoint.folder) for checkpoint in listed(tmp_path))
 
 
 def test_what_a_kill_left_of_a_removal_is_removed(tmp_path: Path) -> None:
@@ -160,10 +160,13 @@ def test_of_a_run_that_has_ended_stays_what_can_be_published(tmp_path: Path) -> 
     for step, loss in ((10, 0.5), (14, None), (20, None)):
         save(tmp_path, step, loss=loss, ends_epoch=step != 14, last=step == 20)
     thin(tmp_path, loss=0.25)
-    assert [(one.step, one.loss, one.resumable) for one in listed(tmp_path)] == [(10, 0.5, False), (20, 0.25, False)]
-    assert all(verify(one.folder) for one in listed(tmp_path))
+    assert [(checkpoint.step, checkpoint.loss, checkpoint.resumable) for checkpoint in listed(tmp_path)] == [
+        (10, 0.5, False),
+        (20, 0.25, False),
+    ]
+    assert all(verify(checkpoint.folder) for checkpoint in listed(tmp_path))
     assert not list(tmp_path.glob("checkpoints/*/state"))
-    assert newest(tmp_path).saved is None  # nothing to go on from
+    assert newest(tmp_path).saved is None  # no checkpoint to resume from
     before = listed(tmp_path)
     thin(tmp_path, loss=0.25)
     assert listed(tmp_path) == before
@@ -185,11 +188,11 @@ except NoSpace as error:
 
 @pytest.mark.long
 def test_a_write_that_the_system_refuses_is_one_line_and_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
-    # The file size limit is a real fault that needs no rights; a full disk proper is in test_failures.py.
+    # A file size limit is a real fault that needs no rights; test_failures.py has a full disk.
     save(tmp_path, 3)
-    told = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("No space left for the checkpoint of step 7")
-    assert told.stdout.count("\n") == 1
+    finished = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert finished.stdout.startswith("No space left for the checkpoint of step 7")
+    assert finished.stdout.count("\n") == 1
     assert steps(tmp_path) == [3]
     assert not pending(tmp_path)
     assert newest(tmp_path).saved

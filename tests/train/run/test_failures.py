@@ -1,4 +1,4 @@
-"""train/run/failures.py: diverging, full memory and a full disk are each one line, and the run can go on afterwards."""
+"""train/run/failures.py: divergence, full memory and a full disk are one-line errors, and the run can continue."""
 
 import json
 import os
@@ -78,7 +78,7 @@ for more in (0, 60, *range(360, 60, -60)):  # MiB above what is held; 0 is no li
 @pytest.mark.training
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
 def test_out_of_memory_halves_the_rows_at_a_time_and_not_the_batch(tiny_base: Path, tmp_path: Path) -> None:
-    """The system refuses memory above a limit, for real; several limits, because what a step needs is the machine's."""
+    """A real memory limit; several limits, because the need of a step depends on the machine."""
     trials = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tiny_base), str(tmp_path)], check=False, capture_output=True, text=True
     )
@@ -88,7 +88,7 @@ def test_out_of_memory_halves_the_rows_at_a_time_and_not_the_batch(tiny_base: Pa
     halved = [end for end in ends.values() if "loss" in end and any("Out of memory" in line for line in end["told"])]
     assert halved, ends
     for end in halved:
-        assert end["loss"] == pytest.approx(free["loss"], rel=1e-3)  # a step learnt from as many rows
+        assert end["loss"] == pytest.approx(free["loss"], rel=1e-3)  # a step trained on as many rows
         line = next(line for line in end["told"] if "Out of memory" in line)
         assert line.startswith("Out of memory with 16 rows at a time: 8 at a time from now on")
     for end in ends.values():
@@ -122,11 +122,11 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(tiny_b
         f'mount -t tmpfs -o size=3m parley "{disk}" && {command} && cp -r "{disk}/run" "{tmp_path}/full" && '
         f'mount -o remount,size=100m "{disk}" && {command} && cp -r "{disk}/run" "{tmp_path}/free"'
     )
-    told = subprocess.run(
+    finished = subprocess.run(
         [*unshare, "sh", "-c", script], capture_output=True, text=True, check=False, env=os.environ | {"SCRIPT": DISK}
     )
-    assert told.returncode == 0, told.stderr[-2000:]
-    full, free = (json.loads(line) for line in told.stdout.splitlines())
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    full, free = (json.loads(line) for line in finished.stdout.splitlines())
     assert full["kind"] == "NoSpace"
     assert full["error"].startswith("No space left for the run in ")
     assert "parley train --resume run" in full["error"]
@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(tiny_b
 
 
 def broken_base(base: Path, folder: Path) -> Path:
-    """A base that knows no "Z": what holds one is no number."""
+    """A base in which "Z" makes the loss NaN."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -172,9 +172,9 @@ def test_a_loss_that_is_no_number_names_the_step_and_the_last_good_checkpoint(ti
         f"The loss is nan at step {error.step}: training stopped. The last good checkpoint is {error.checkpoint}. "
         "Lower the learning rate (it is 0.004), or check whether the base is damaged."
     )
-    found = newest(tmp_path / "run").saved
-    assert found
-    assert found.folder == error.checkpoint
+    checkpoint = newest(tmp_path / "run").saved
+    assert checkpoint
+    assert checkpoint.folder == error.checkpoint
 
 
 @pytest.mark.parametrize(

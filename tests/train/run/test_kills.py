@@ -1,4 +1,4 @@
-"""Kills in one run, at random moments: its end is that of an undisturbed run, byte for byte."""
+"""Kills in one run, at random moments: its result is that of an undisturbed run, byte for byte."""
 
 import json
 import subprocess
@@ -18,5 +18,5 @@ def test_kills_leave_no_trace() -> None:
     outcome = json.loads(finished.stdout)
     assert outcome["kills"] == 10
     assert outcome["moments"].keys() == {"loading", "learning", "writing"}
-    assert outcome["torn"] > 0  # some kills did leave half a checkpoint
+    assert outcome["torn"] > 0  # some kills left half a checkpoint
     assert (outcome["same_adapter"], outcome["same_losses"], outcome["same_metrics"]) == (True, True, True)

@@ -1,4 +1,4 @@
-"""train/run/origins.py: what a run was made of, and what counts as the same."""
+"""train/run/origins.py: the origin of a run, and what counts as the same."""
 
 import json
 from dataclasses import replace
@@ -72,6 +72,6 @@ def test_another_environment_is_reported_and_not_refused() -> None:
     assert here["python"]
     assert changes(here, json.loads(json.dumps(here))) == ()
     there = here | {"threads": 4, "packages": here["packages"] | {"torch": "9"}}
-    told = " ".join(changes(here, there))
-    assert "threads was 2 and is 4 now" in told
-    assert "torch was" in told
+    text = " ".join(changes(here, there))
+    assert "threads was 2 and is 4 now" in text
+    assert "torch was" in text

@@ -1,4 +1,4 @@
-"""train/run/progress.py: what a listener is told, as a file, as lines, and on a terminal that is wide or narrow."""
+"""train/run/progress.py: events as a file, as lines, and on a wide or narrow terminal."""
 
 import io
 import json
@@ -17,9 +17,9 @@ STEP = Step(
 
 
 def test_steps_and_validations_are_lines_of_json(tmp_path: Path) -> None:
-    tell = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics_file = MetricsFile(tmp_path / "metrics.jsonl")
     for event in (Stage("Loading"), Validation(0, 3.0, 0.1), STEP, Validation(40, 0.4, 0.9, 1.5)):
-        tell(event)
+        metrics_file(event)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert rows[0] == {"step": 0, "validation_loss": 3.0, "validation_accuracy": 0.1}
     assert (rows[1]["step"], rows[1]["accuracy"], rows[1]["memory_bytes"]) == (40, 0.52, 1_400_000_000)
@@ -27,12 +27,12 @@ def test_steps_and_validations_are_lines_of_json(tmp_path: Path) -> None:
 
 
 def test_plain_lines_have_loss_speed_time_and_memory() -> None:
-    said: list[str] = []
-    tell = PlainLines(said.append)
-    tell(STEP)  # about twenty steps of a run are told, and this is none of them
-    tell(Step(**vars(STEP) | {"step": 42}))
-    tell(Step(**vars(STEP) | {"step": 120, "margin": 0.75}))
-    assert said == [
+    lines: list[str] = []
+    printer = PlainLines(lines.append)
+    printer(STEP)  # about twenty steps of a run are printed; this is not one of them
+    printer(Step(**vars(STEP) | {"step": 42}))
+    printer(Step(**vars(STEP) | {"step": 120, "margin": 0.75}))
+    assert lines == [
         "step 42/120  loss 1.234 · 2,530 tokens/s · 3 min 05 s left · 1.3 GiB",
         "step 120/120  loss 1.234 · margin 0.75 · 2,530 tokens/s · 3 min 05 s left · 1.3 GiB",
     ]
@@ -42,9 +42,9 @@ def test_plain_lines_have_loss_speed_time_and_memory() -> None:
 def test_no_figure_is_cut_off_on_a_terminal(width: int) -> None:
     screen = io.StringIO()
     console: Any = Console(file=screen, width=width, force_terminal=True, color_system=None, highlight=False)
-    with Terminal(console) as tell:
-        tell(Stage("Loading [demo-base]"))
-        tell(STEP)
+    with Terminal(console) as terminal:
+        terminal(Stage("Loading [demo-base]"))
+        terminal(STEP)
     shown = screen.getvalue()
     assert "Loading [demo-base]" in shown
     assert all(figure in shown for figure in ("40/120", "loss 1.234", "2,530 tokens/s", "3 min 05 s left", "1.3 GiB"))

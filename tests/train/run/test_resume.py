@@ -20,7 +20,7 @@ TIMES = ("seconds", "seconds_left", "tokens_per_s", "memory_bytes")
 
 
 class Interrupted(BaseException):
-    """As little expected as a kill; `bench.kills` does it with SIGKILL."""
+    """As unexpected as a kill; `bench.kills` uses SIGKILL."""
 
 
 def pairs(number: int) -> list[dict[str, Any]]:
@@ -35,8 +35,8 @@ def pairs(number: int) -> list[dict[str, Any]]:
     ]
 
 
-def run(base: Path, out: Path, *, stop_at: Any = None, **asked: Any) -> tuple[Any, list[Event]]:
-    """A small run; ends with Interrupted at the first event of which `stop_at` says so."""
+def run(base: Path, out: Path, *, stop_at: Any = None, **changes: Any) -> tuple[Any, list[Event]]:
+    """A small run; ends with Interrupted at the first event for which `stop_at` returns true."""
     from train import Hyperparameters, train
 
     events: list[Event] = []
@@ -46,18 +46,18 @@ def run(base: Path, out: Path, *, stop_at: Any = None, **asked: Any) -> tuple[An
         if stop_at and stop_at(event):
             raise Interrupted
 
-    numbers = {"epochs": 2, "rank": 4, "batch_size": 4} | asked.pop("numbers", {})
+    numbers = {"epochs": 2, "rank": 4, "batch_size": 4} | changes.pop("numbers", {})
     if numbers.get("tune") == "full":
         del numbers["rank"]
-    options: dict[str, Any] = {"validation": 0.2, "threads": 1, "save_steps": 2, "resume": True} | asked
+    options: dict[str, Any] = {"validation": 0.2, "threads": 1, "save_steps": 2, "resume": True} | changes
     data = options.pop("data", None) or (pairs(30) if options.get("method") == "dpo" else style_rows(30))
     hyperparameters = Hyperparameters(**numbers)
     return train(data, base=base, out=out, hyperparameters=hyperparameters, progress=listen, **options), events
 
 
-def interrupt(base: Path, out: Path, stop_at: Any, **asked: Any) -> None:
+def interrupt(base: Path, out: Path, stop_at: Any, **options: Any) -> None:
     with pytest.raises(Interrupted):
-        run(base, out, stop_at=stop_at, **asked)
+        run(base, out, stop_at=stop_at, **options)
 
 
 def at_step(step: int) -> Any:
@@ -95,9 +95,9 @@ def test_an_interrupted_run_ends_as_it_would_have_ended(tiny_base: Path, tmp_pat
     interrupt(tiny_base, out, at_step(1), **KINDS[kind])  # before there is a checkpoint
     assert interrupted(out)
     interrupt(tiny_base, out, at_step(steps[len(steps) // 2]), **KINDS[kind])
-    interrupt(tiny_base, out, at_checkpoint(steps[-1]), **KINDS[kind])  # all is learnt, and nothing is written
-    parts, told = run(tiny_base, out, **KINDS[kind])
-    assert not any(isinstance(event, Step) for event in told)
+    interrupt(tiny_base, out, at_checkpoint(steps[-1]), **KINDS[kind])  # training is complete, and nothing is written
+    parts, later_events = run(tiny_base, out, **KINDS[kind])
+    assert not any(isinstance(event, Step) for event in later_events)
     assert weights(parts.adapter) == weights(whole.adapter)
     assert (parts.loss_before, parts.loss_after, parts.tokens, parts.steps, parts.best_step) == (
         whole.loss_before, whole.loss_after, whole.tokens, whole.steps, whole.best_step
@@ -141,9 +141,9 @@ def test_a_flipped_byte_in_the_newest_checkpoint_costs_its_steps_and_no_more(tin
     content[-100] ^= 1
     damaged.write_bytes(content)
     parts, events = run(tiny_base, out)
-    told = [event.message for event in events if isinstance(event, Stage)]
-    assert any("Warning: a damaged checkpoint is skipped: step-4: state/optimizer.pt" in line for line in told)
-    assert any(line.startswith("Resuming from step 2") for line in told)
+    stages = [event.message for event in events if isinstance(event, Stage)]
+    assert any("Warning: a damaged checkpoint is skipped: step-4: state/optimizer.pt" in line for line in stages)
+    assert any(line.startswith("Resuming from step 2") for line in stages)
     assert "step-4: state/optimizer.pt" in (out / "train.log").read_text("utf-8")
     assert weights(parts.adapter) == weights(whole.adapter)
     assert metrics(out) == metrics(tmp_path / "whole")
@@ -215,8 +215,8 @@ def test_the_command_line_continues_a_run_by_its_id(
     app = typer.Typer()
     train.cli.add_commands(app)
     monkeypatch.setattr(train.cli, "_open_home", _without_registry(settings))
-    told = CliRunner().invoke(app, ["train", "--resume", waiting.name, "--json"])
-    assert json.loads(told.stdout)["steps"] == 7
+    finished = CliRunner().invoke(app, ["train", "--resume", waiting.name, "--json"])
+    assert json.loads(finished.stdout)["steps"] == 7
     both = CliRunner().invoke(app, ["train", str(data), "--resume", waiting.name])
     assert "--resume takes everything from the run" in str(both.exception)
     planned = CliRunner().invoke(app, ["train", "--resume", waiting.name, "--plan"])

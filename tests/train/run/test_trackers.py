@@ -1,4 +1,4 @@
-"""train/run/trackers.py: none unless asked, one line where one is not installed, and the real files where one is."""
+"""train/run/trackers.py: none by default, a one-line error where one is not installed, and real files where it is."""
 
 import importlib.util
 import json
@@ -20,10 +20,10 @@ def chosen() -> Chosen:
     return resolve(Hyperparameters(), Facts(100, 64, 1_024)).values
 
 
-def test_none_is_asked_for_and_none_is_opened(tmp_path: Path, chosen: Chosen) -> None:
+def test_without_trackers_none_is_opened(tmp_path: Path, chosen: Chosen) -> None:
     check_trackers(())
-    with tracking((), tmp_path, "run", chosen) as tell:
-        tell(Stage("Loading"))
+    with tracking((), tmp_path, "run", chosen) as track:
+        track(Stage("Loading"))
     assert not list(tmp_path.iterdir())
 
 
@@ -40,13 +40,13 @@ def test_one_that_is_not_installed_names_the_command(name: str) -> None:
         check_trackers([name])
 
 
-def tell_a_run(name: str, folder: Path, chosen: Chosen) -> None:
-    with tracking([name], folder, "run", chosen) as tell:
-        tell(Stage("Loading"))
-        tell(Validation(0, 3.0, 0.1))
+def track_run(name: str, folder: Path, chosen: Chosen) -> None:
+    with tracking([name], folder, "run", chosen) as track:
+        track(Stage("Loading"))
+        track(Validation(0, 3.0, 0.1))
         for step in (1, 2):
-            tell(Step(step, 2, 0.5 * step, 2.0 / step, 1e-3, 0.5, 100, 50.0, 1.0, 0.0, accuracy=0.25 * step))
-        tell(Validation(2, 1.5, 0.6))
+            track(Step(step, 2, 0.5 * step, 2.0 / step, 1e-3, 0.5, 100, 50.0, 1.0, 0.0, accuracy=0.25 * step))
+        track(Validation(2, 1.5, 0.6))
 
 
 def logged(rows: Iterable[Mapping[str, Any]], name: str, step: str) -> list[tuple[int, float]]:
@@ -57,11 +57,11 @@ def test_tensorboard_gets_every_number(tmp_path: Path, chosen: Chosen) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed; it is the user's choice")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    tell_a_run("tensorboard", tmp_path, chosen)
+    track_run("tensorboard", tmp_path, chosen)
     read = EventAccumulator(str(tmp_path / "tensorboard"))
     read.Reload()
-    assert [(one.step, one.value) for one in read.Scalars("train/loss")] == [(1, 2.0), (2, 1.0)]
-    assert [(one.step, one.value) for one in read.Scalars("validation/loss")] == [(0, 3.0), (2, 1.5)]
+    assert [(point.step, point.value) for point in read.Scalars("train/loss")] == [(1, 2.0), (2, 1.0)]
+    assert [(point.step, point.value) for point in read.Scalars("validation/loss")] == [(0, 3.0), (2, 1.5)]
     assert "train/margin" not in read.Tags()["scalars"]
 
 
@@ -72,7 +72,7 @@ def test_trackio_gets_every_number_and_the_configuration(
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     pytest.importorskip("trackio", reason="trackio is not installed; it is the user's choice")
     storage: Any = import_module("trackio.sqlite_storage").SQLiteStorage
-    tell_a_run("trackio", tmp_path, chosen)
+    track_run("trackio", tmp_path, chosen)
     rows = storage.get_logs("parley", "run")
     assert logged(rows, "train/loss", "step") == [(1, 2.0), (2, 1.0)]
     assert logged(rows, "validation/loss", "step") == [(0, 3.0), (2, 1.5)]
@@ -87,7 +87,7 @@ def test_wandb_gets_every_number_and_the_configuration(
     monkeypatch.setenv("WANDB_MODE", "offline")
     pytest.importorskip("wandb", reason="wandb is not installed; it is the user's choice")
     records: Any = import_module("wandb.proto.wandb_internal_pb2")
-    tell_a_run("wandb", tmp_path, chosen)
+    track_run("wandb", tmp_path, chosen)
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     content, rows, configured = path.read_bytes(), [], {}
     place = 7  # a log in LevelDB's format, in one block: after its header, records with checksum, length and kind

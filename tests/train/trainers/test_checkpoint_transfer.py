@@ -1,4 +1,4 @@
-"""train/trainers/checkpoint_transfer.py: what its first process must have; test_nodes.py sends a whole checkpoint."""
+"""train/trainers/checkpoint_transfer.py: what the first process needs; test_nodes.py sends a whole checkpoint."""
 
 import hashlib
 from pathlib import Path

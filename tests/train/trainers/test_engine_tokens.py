@@ -1,4 +1,4 @@
-"""Training's tokens are the engine's: vLLM's own renderer makes the same ids of every template and message shape."""
+"""Training's tokens are the engine's: vLLM's own renderer gives the same ids for every template and message shape."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,13 +36,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def known_templates() -> dict[str, str]:
     """Parley's, those of the other tests, and those of real models, as TRL has them."""
-    found = {name: read_template(name) for name in names()}
-    found |= {name: text for name, text in vars(templates).items() if name.isupper() and isinstance(text, str)}
+    known = {name: read_template(name) for name in names()}
+    known |= {name: text for name, text in vars(templates).items() if name.isupper() and isinstance(text, str)}
     place = find_spec("trl")
     assert place is not None
     folder = Path(str(place.origin)).parent / "chat_templates"
     real = (path for path in sorted(folder.glob("*.jinja")) if not path.stem.endswith("_training"))
-    return found | {f"trl/{path.stem}": path.read_text("utf-8") for path in real}
+    return known | {f"trl/{path.stem}": path.read_text("utf-8") for path in real}
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,9 @@ def test_training_has_the_tokens_that_the_engine_makes(renderer: Any, tokenizer:
         tokenizer.chat_template = template
         for shape, row in SHAPES.items():
             (example,) = check([row]).examples
-            found = tokenise([example], tokenizer, 100_000)
-            for place, trained in zip(example.learnt, found.rows, strict=False):
-                one_by_one = found.methods == {"one by one"}
+            tokenised = tokenise([example], tokenizer, 100_000)
+            for place, trained in zip(example.learnt, tokenised.rows, strict=False):
+                one_by_one = tokenised.methods == {"one by one"}
                 whole = engine_ids(renderer, template, row, place if one_by_one else len(row["messages"]), one_by_one)
                 compared.add((name, shape))
                 if trained.input_ids[: len(whole)] != whole or (one_by_one and trained.labels[len(whole)] == IGNORED):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.training
 
 
 def plain(hidden: Any, labels: Any, weight: Any, bias: Any, head: Head) -> tuple[Any, Any]:
-    """The same by the book: all logits at once."""
+    """The textbook computation: all logits at once."""
     logits = hidden @ weight.t() * 1.0
     if bias is not None:
         logits = logits + bias
@@ -38,18 +38,18 @@ def test_loss_and_gradients_are_those_of_a_plain_loss(
     values = [torch.randn(*shape, generator=chance) for shape in ((3, 20, 16), (50, 16), (50,))]
     labels = torch.randint(0, 50, (3, 20), generator=chance)
     labels[torch.rand(labels.shape, generator=chance) < 0.4] = IGNORED
-    found = []
+    results = []
     for of in (plain, learnt_loss):
         hidden, weight, bias = (value.clone().requires_grad_() for value in values)
         given = (hidden, labels, weight, bias if biased else None, head)
         answer: Any = of(*given)
         loss, right = answer if of is plain else (answer.loss_sum, answer.right)
         (loss / 30).backward()
-        found.append((loss, right, hidden.grad, weight.grad, bias.grad))
-    assert float(found[0][1]) == float(found[1][1])
-    for one, other in zip(found[0], found[1], strict=True):
-        if one is not None:
-            assert torch.allclose(one.float(), other.float(), rtol=1e-6, atol=1e-6)
+        results.append((loss, right, hidden.grad, weight.grad, bias.grad))
+    assert float(results[0][1]) == float(results[1][1])
+    for plain_value, other in zip(results[0], results[1], strict=True):
+        if plain_value is not None:
+            assert torch.allclose(plain_value.float(), other.float(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("head", [Head(), Head(0.25), Head(cap=2.0), Head(3.0, 1.5)])
@@ -64,19 +64,19 @@ def test_a_frozen_head_in_tiles_gives_the_plain_loss_and_gradient(
     weight *= 5  # so that the largest logit changes from tile to tile
     labels = torch.randint(0, 50, (3, 20), generator=chance)
     labels[torch.rand(labels.shape, generator=chance) < 0.4] = IGNORED
-    found = []
+    results = []
     for of in (plain, learnt_loss):
         states = hidden.clone().requires_grad_()
         answer: Any = of(states, labels, weight, bias if biased else None, head)
         loss, right = answer if of is plain else (answer.loss_sum, answer.right)
         (loss / 30).backward()
-        found.append((loss.detach(), states.grad, int(right)))
-    assert found[0][2] == found[1][2]
-    assert float(found[0][0]) == pytest.approx(float(found[1][0]), rel=1e-5)
-    assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
+        results.append((loss.detach(), states.grad, int(right)))
+    assert results[0][2] == results[1][2]
+    assert float(results[0][0]) == pytest.approx(float(results[1][0]), rel=1e-5)
+    assert torch.allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         assert float(learnt_loss(hidden, labels, weight, bias if biased else None, head).loss_sum) == pytest.approx(
-            float(found[0][0]), rel=1e-5
+            float(results[0][0]), rel=1e-5
         )
 
 
@@ -104,7 +104,7 @@ def test_a_model_answers_through_its_own_forward(tiny_base: Any) -> None:
     assert int(learnt.count) == 14
 
 
-def test_what_a_config_says_of_its_logits() -> None:
+def test_logit_settings_of_a_config() -> None:
     from transformers import CohereConfig, Gemma2Config, GraniteConfig, Qwen2Config
 
     assert head_of(Qwen2Config()) == Head()

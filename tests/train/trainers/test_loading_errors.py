@@ -1,4 +1,4 @@
-"""Every way in which a base or an adapter cannot be loaded is one line with its cure, whatever library raised it."""
+"""Every failure to load a base or an adapter is a one-line error with its cure, whichever library raised it."""
 
 import json
 import shutil
@@ -69,11 +69,11 @@ FAULTS: dict[str, tuple[Change, str]] = {
 def test_a_base_that_cannot_be_loaded(tiny_base: Path, tmp_path: Path, fault: str) -> None:
     import torch
 
-    change, says = FAULTS[fault]
+    change, message = FAULTS[fault]
     folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     change(folder)
     base = find_base(folder)
-    with pytest.raises(ParleyError, match=says) as caught:
+    with pytest.raises(ParleyError, match=message) as caught:
         load_tokenizer(base)
         load_model(base, torch.float32, "cpu")
     assert "\n" not in str(caught.value)
@@ -116,7 +116,7 @@ def test_an_adapter_that_does_not_belong_to_its_base(tiny_base: Path, tmp_path: 
     from tests.tiny_model import make_adapter
     from train.publication.adapted import load_adapted
 
-    values, weights, says = ADAPTER_FAULTS[fault]
+    values, weights, message = ADAPTER_FAULTS[fault]
     folder = make_adapter(tmp_path / "adapter", tiny_base)
     file = folder / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
@@ -124,15 +124,17 @@ def test_an_adapter_that_does_not_belong_to_its_base(tiny_base: Path, tmp_path: 
     if weights == "layers.":
         tensors = {name.replace("layers.", "blocks."): tensor for name, tensor in tensors.items()}
     elif weights == "width":
-        tensors = {name: one[:, :32].contiguous() if "lora_A" in name else one for name, one in tensors.items()}
+        tensors = {
+            name: tensor[:, :32].contiguous() if "lora_A" in name else tensor for name, tensor in tensors.items()
+        }
     save_file(tensors, folder / "adapter_model.safetensors")
-    with pytest.raises(ParleyError, match=says) as caught:
+    with pytest.raises(ParleyError, match=message) as caught:
         load_adapted(find_base(tiny_base), folder, torch.float32)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "message"),
     [
         (OSError("You are trying to access a gated repo.\nMake sure to have access"), "accept their terms.*HF_TOKEN"),
         (OSError("x/y is not a local folder and is not a valid model identifier listed on"), "check the name"),
@@ -148,8 +150,8 @@ def test_an_adapter_that_does_not_belong_to_its_base(tiny_base: Path, tmp_path: 
         (OSError(), "OSError"),
     ],
 )
-def test_the_words_of_a_library_become_a_cure(error: Exception, says: str) -> None:
-    with pytest.raises(Unavailable, match=says) as caught, translated_errors("The base 'x'"):
+def test_the_words_of_a_library_become_a_cure(error: Exception, message: str) -> None:
+    with pytest.raises(Unavailable, match=message) as caught, translated_errors("The base 'x'"):
         raise error
     assert str(caught.value).startswith("The base 'x' cannot be loaded: ")
     assert "\n" not in explain(error)

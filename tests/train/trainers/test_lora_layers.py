@@ -1,4 +1,4 @@
-"""train/trainers/lora_layers.py: a fused layer computes what peft's computes, and steps back where it cannot."""
+"""train/trainers/lora_layers.py: a fused layer computes what PEFT's computes, and falls back to it where it cannot."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""train/trainers/fit.py and dpo.py: every tuning method learns on a tiny base and writes what it promises."""
+"""train/trainers/fit.py and dpo.py: every tuning method learns on a tiny base and writes its files."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def preference_rows(number: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "of_config"),
+    ("values", "of_config"),
     [
         ({"tune": "qlora"}, {"use_dora": False, "use_rslora": False}),
         ({"rslora": True, "checkpointing": True}, {"use_rslora": True}),
@@ -40,12 +40,12 @@ def preference_rows(number: int, seed: int = 0) -> list[dict[str, Any]]:
     ],
 )
 def test_each_adapter_learns(
-    asked: dict[str, Any], of_config: dict[str, bool], tiny_base: Path, tmp_path: Path
+    values: dict[str, Any], of_config: dict[str, bool], tiny_base: Path, tmp_path: Path
 ) -> None:
     events: list[Any] = []
     result = train(
         style_rows(30), base=tiny_base, out=tmp_path / "run", threads=1, progress=events.append,
-        hyperparameters=Hyperparameters(epochs=1, rank=4, **asked),
+        hyperparameters=Hyperparameters(epochs=1, rank=4, **values),
     )  # fmt: skip
     assert result.loss_after < result.loss_before - 1
     config = json.loads((result.adapter / "adapter_config.json").read_text("utf-8"))

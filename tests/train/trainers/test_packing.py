@@ -39,12 +39,12 @@ def test_each_rows_logits_are_those_it_has_alone(model: Any, rows: tuple[Row, ..
         del batch["labels"], batch["tokens"]
         packed = model(**batch).logits[0].split([len(row.input_ids) for row in rows])
         padded = model(input_ids=PaddedCollator(0)(columns(rows))["input_ids"]).logits
-    for place, (one, other) in enumerate(zip(alone, packed, strict=True)):
-        assert (one - other).abs().max() <= 1e-5 * one.abs().max()
-        assert (one - padded[place, : len(one)]).abs().max() <= 1e-5 * one.abs().max()
+    for place, (single, other) in enumerate(zip(alone, packed, strict=True)):
+        assert (single - other).abs().max() <= 1e-5 * single.abs().max()
+        assert (single - padded[place, : len(single)]).abs().max() <= 1e-5 * single.abs().max()
 
 
-def test_what_another_row_says_changes_nothing(model: Any, rows: tuple[Row, ...]) -> None:
+def test_another_rows_text_changes_nothing(model: Any, rows: tuple[Row, ...]) -> None:
     """Bit for bit: the second row's logits under two different first rows of one length."""
     attend_by_row(model)
     first = rows[0]
@@ -61,17 +61,19 @@ def test_what_another_row_says_changes_nothing(model: Any, rows: tuple[Row, ...]
 def test_packed_and_padded_batches_have_one_loss_and_one_gradient(model: Any, rows: tuple[Row, ...]) -> None:
     add_learnt_head(model)
     attend_by_row(model)
-    found = []
+    results = []
     for collate in (PackedCollator(), PaddedCollator(0)):
         batch = collate(columns(rows))
         assert batch.pop("tokens") == sum(len(row.input_ids) for row in rows)
         learnt = model(**batch, learnt_only=True)
         model.zero_grad()
         (learnt.loss_sum / learnt.count).backward()
-        found.append((learnt.loss_sum / learnt.count, int(learnt.count), model.model.embed_tokens.weight.grad.clone()))
-    assert found[0][1] == found[1][1] == sum(row.learnt for row in rows)
-    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
-    assert torch.allclose(found[0][2], found[1][2], atol=1e-5)
+        results.append(
+            (learnt.loss_sum / learnt.count, int(learnt.count), model.model.embed_tokens.weight.grad.clone())
+        )
+    assert results[0][1] == results[1][1] == sum(row.learnt for row in rows)
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-5)
+    assert torch.allclose(results[0][2], results[1][2], atol=1e-5)
 
 
 def test_a_rows_first_token_is_not_learnt_from_the_row_before() -> None:
@@ -88,8 +90,8 @@ def test_the_proof_passes_this_model_and_leaves_it_as_it_was(model: Any, rows: t
     assert model.training is False
 
 
-def test_a_model_whose_rows_would_touch_is_found_out(model: Any, rows: tuple[Row, ...]) -> None:
-    """A layer that looks at the token before, as the short convolutions of some models do."""
+def test_a_model_whose_rows_would_leak_is_detected(model: Any, rows: tuple[Row, ...]) -> None:
+    """A layer that reads the previous token, like the short convolutions of some models."""
     layer = model.model.layers[0].mlp
     plain = layer.forward
     layer.forward = lambda states: plain(states) + 0.1 * plain(states).roll(1, dims=1)

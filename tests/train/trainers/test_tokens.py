@@ -19,7 +19,7 @@ MARKED = (
 )
 # Marks that leave the end of the turn out: a model trained by them never learns to stop.
 ENDLESS = MARKED.replace("<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>")
-# As Qwen3: the last answer opens with an empty reasoning that earlier ones do not have.
+# As Qwen3: the last answer begins with an empty reasoning that earlier ones lack.
 LAST_DIFFERS = CHAT_TEMPLATE.replace(
     "{{ message['content'] }}",
     "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
@@ -73,23 +73,23 @@ def test_the_assistant_and_the_end_of_its_turn_are_learnt_and_nothing_else(
     tokenizer: Any, template: str, method: str, expected: list[str]
 ) -> None:
     tokenizer.chat_template = template
-    found = tokenise(examples(TURNS), tokenizer, 1_000)
-    assert learnt(found, tokenizer) == expected
-    assert found.methods == {method}
+    tokenised = tokenise(examples(TURNS), tokenizer, 1_000)
+    assert learnt(tokenised, tokenizer) == expected
+    assert tokenised.methods == {method}
     if method != "one by one":
         served = tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=False)
-        assert found.rows[0].input_ids == list(served)
+        assert tokenised.rows[0].input_ids == list(served)
 
 
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, MARKED, LAST_DIFFERS])
 def test_an_answer_of_weight_zero_is_context_only(tokenizer: Any, template: str) -> None:
     tokenizer.chat_template = template
     turns = [TURNS[0], TURNS[1] | {"weight": 0}, *TURNS[2:]]
-    found = tokenise(examples(turns), tokenizer, 1_000)
-    (text,) = learnt(found, tokenizer)
+    tokenised = tokenise(examples(turns), tokenizer, 1_000)
+    (text,) = learnt(tokenised, tokenizer)
     assert text.endswith("Second.<|im_end|>")
     assert "First" not in text
-    assert "First" in tokenizer.decode(found.rows[0].input_ids)
+    assert "First" in tokenizer.decode(tokenised.rows[0].input_ids)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_a_template_that_cannot_be_learnt_by_is_a_problem_of_its_line(
     tokenizer: Any, template: str, reason: str
 ) -> None:
     tokenizer.chat_template = template
-    found = tokenise(examples([{"role": "system", "content": "Be kind."}, *TURNS]), tokenizer, 1_000)
-    assert not found.rows
-    (problem,) = found.problems
+    tokenised = tokenise(examples([{"role": "system", "content": "Be kind."}, *TURNS]), tokenizer, 1_000)
+    assert not tokenised.rows
+    (problem,) = tokenised.problems
     assert problem.line == 1
     assert problem.severity == "error"
     assert reason in problem.message
@@ -120,25 +120,25 @@ REASONING = [TURNS[0], thought("One.", "1"), TURNS[2], thought("Two.", "2")]
         ("qwen3", ["<think>\nOne.\n</think>\n\n1<|im_end|>", "<think>\nTwo.\n</think>\n\n2<|im_end|>"],
          ["empty-thought"]),
         ("qwen3_6", ["One.\n</think>\n\n1<|im_end|>", "Two.\n</think>\n\n2<|im_end|>"], ["empty-thought"]),
-        # Its marks lose the first.
+        # Its marks omit the first one.
         ("lfm2_2_5", ["<think>One.</think>1<|im_end|>", "<think>Two.</think>2<|im_end|>"], []),
         ("qwen2_5", ["1<|im_end|>2<|im_end|>"], ["reasoning-dropped"]),
-        ("gptoss", [f"<|channel|>analysis<|message|>{one}.<|end|><|start|>assistant<|channel|>final<|message|>{two}"
-                    "<|return|>" for one, two in (("One", 1), ("Two", 2))], []),
+        ("gptoss", [f"<|channel|>analysis<|message|>{thinking}.<|end|><|start|>assistant<|channel|>final<|message|>{n}"
+                    "<|return|>" for thinking, n in (("One", 1), ("Two", 2))], []),
     ],
 )  # fmt: skip
 def test_reasoning_goes_through_real_templates_or_is_reported(
     tokenizer: Any, name: str, expected: list[str], codes: list[str]
 ) -> None:
     tokenizer.chat_template = (files("trl") / "chat_templates" / f"{name}.jinja").read_text("utf-8")
-    found = tokenise(examples(REASONING, TURNS), tokenizer, 1_000)
-    assert not found.problems
-    assert learnt(found, tokenizer)[: len(expected)] == expected
-    assert [(warning.line, warning.severity, warning.code) for warning in found.warnings] == [
+    tokenised = tokenise(examples(REASONING, TURNS), tokenizer, 1_000)
+    assert not tokenised.problems
+    assert learnt(tokenised, tokenizer)[: len(expected)] == expected
+    assert [(warning.line, warning.severity, warning.code) for warning in tokenised.warnings] == [
         (0, "warning", code) for code in codes
     ]
     line = {"reasoning-dropped": 1, "empty-thought": 2}
-    assert all(warning.message.endswith(f": line {line[warning.code]}") for warning in found.warnings)
+    assert all(warning.message.endswith(f": line {line[warning.code]}") for warning in tokenised.warnings)
 
 
 def test_a_template_that_opens_or_drops_the_thought_itself(tokenizer: Any) -> None:
@@ -153,10 +153,10 @@ def test_a_template_that_opens_or_drops_the_thought_itself(tokenizer: Any) -> No
         assert [warning.code for warning in tokenise(inside, tokenizer, 1_000).warnings] == codes
 
 
-def test_a_row_over_the_limit_is_left_out_and_told(tokenizer: Any) -> None:
-    found = tokenise(examples(TURNS, TURNS[2:]), tokenizer, 60)
-    assert [row.line for row in found.rows] == [2]
-    assert "over the limit of 60" in found.problems[0].message
+def test_a_row_over_the_limit_is_left_out_and_reported(tokenizer: Any) -> None:
+    tokenised = tokenise(examples(TURNS, TURNS[2:]), tokenizer, 60)
+    assert [row.line for row in tokenised.rows] == [2]
+    assert "over the limit of 60" in tokenised.problems[0].message
 
 
 def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
@@ -191,11 +191,11 @@ CALLING = {
 
 def test_calls_are_learnt_and_tools_and_results_are_context(tokenizer: Any) -> None:
     tokenizer.chat_template = TOOLED
-    found = tokenise(check([CALLING]).examples, tokenizer, 1_000)
-    assert not found.problems
+    tokenised = tokenise(check([CALLING]).examples, tokenizer, 1_000)
+    assert not tokenised.problems
     call = '<tool_call>{"name": "find", "arguments": {"n": "4821"}}</tool_call><|im_end|>'
-    assert learnt(found, tokenizer) == [call + "It is there.<|im_end|>"]
-    whole = tokenizer.decode(found.rows[0].input_ids)
+    assert learnt(tokenised, tokenizer) == [call + "It is there.<|im_end|>"]
+    whole = tokenizer.decode(tokenised.rows[0].input_ids)
     assert '"parameters": {}' in whole
     assert "in Leipzig" in whole
 
@@ -213,14 +213,14 @@ def test_calls_are_learnt_and_tools_and_results_are_context(tokenizer: Any) -> N
 )
 def test_a_template_that_drops_tools_calls_or_results_is_refused(tokenizer: Any, template: str, reason: str) -> None:
     tokenizer.chat_template = template
-    found = tokenise(check([CALLING]).examples, tokenizer, 1_000)
-    assert not found.rows
-    assert [problem.code for problem in found.problems] == ["template-refuses"]
-    assert reason in found.problems[0].message
+    tokenised = tokenise(check([CALLING]).examples, tokenizer, 1_000)
+    assert not tokenised.rows
+    assert [problem.code for problem in tokenised.problems] == ["template-refuses"]
+    assert reason in tokenised.problems[0].message
 
 
 def test_the_labels_are_those_of_trl(tokenizer: Any, tiny_base: Any, tmp_path: Any) -> None:
-    """With a marked template TRL makes the labels itself; ours must be the very same."""
+    """With a marked template TRL makes the labels itself; ours must be equal."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer

@@ -43,7 +43,7 @@ def test_a_learnt_token_has_an_embedding_of_its_own() -> None:
     import torch
 
     torch.manual_seed(0)
-    embeddings = torch.randn(300, 64) + 5  # a direction that all tokens share does not count
+    embeddings = torch.randn(300, 64) + 5  # a direction shared by all tokens does not count
     assert is_learnt(embeddings, 7)
     embeddings[100:130] = embeddings[7] + 0.05 * torch.randn(30, 64)
     assert not is_learnt(embeddings, 7)

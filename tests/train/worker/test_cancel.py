@@ -32,14 +32,14 @@ def child_of(job_id: str) -> psutil.Process | None:
 
 
 def while_loading(database: Database, job_id: str) -> psutil.Process:
-    """As soon as there is a process: it imports torch, and has not said a word."""
+    """As soon as there is a process: it imports torch and has not reported anything."""
     while (child := child_of(job_id)) is None:
         time.sleep(0.02)
     return child
 
 
 def in_a_step_that_does_not_end(database: Database, job_id: str) -> psutil.Process:
-    """A stopped process hears of SIGTERM as little as one that is deep in a matrix product."""
+    """A stopped process reacts to SIGTERM as little as one inside a matrix product."""
     while "step" not in jobs.get_job(database, job_id).message:
         time.sleep(0.05)
     child = child_of(job_id)
@@ -67,10 +67,10 @@ def test_a_cancelled_training_is_gone_within_ten_seconds(
     def cancel() -> None:
         own = open_database(settings)
         child = moment(own, job_id)
-        asked = time.monotonic()
+        began = time.monotonic()
         jobs.cancel(own, job_id)
         child.wait(30)
-        gone_after.append(time.monotonic() - asked)
+        gone_after.append(time.monotonic() - began)
         own.dispose()
 
     canceller = threading.Thread(target=cancel, daemon=True)
@@ -84,4 +84,4 @@ def test_a_cancelled_training_is_gone_within_ten_seconds(
     assert child_of(job_id) is None
     assert jobs.get_job(database, job_id).status == "cancelled"
     if moment is in_a_step_that_does_not_end:
-        assert interrupted(settings.runs_dir / job_id)  # what it had learnt is not thrown away
+        assert interrupted(settings.runs_dir / job_id)  # its progress is kept

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture
 def queued(database: Database, settings: Settings, tiny_base: Path, tmp_path: Path) -> Any:
-    """Puts a training in the queue and runs it as the worker would; returns the job as it ended."""
+    """Queues a training and runs it as the worker would; returns the ended job."""
     Registry(database).register(ModelSpec(id="tiny", kind="base", path=str(tiny_base)))
 
     def run(rows: int = 60, *, while_running: Any = None, **params: Any) -> jobs.Job:
@@ -70,7 +70,7 @@ from train.worker import child
 child._run = lambda values, work, write: (print("noise"), os.system("echo more"), write({"progress": 0.5}), {})[-1]
 sys.exit(child.main())
 """
-    for program, told in (
+    for program, expected in (
         (("-c", noisy), [{"progress": 0.5}, {"result": {}}]),
         (("-m", "train.worker.child"), [{"error": "A training job needs 'data'.", "code": None, "param": "data"}]),
     ):
@@ -78,7 +78,7 @@ sys.exit(child.main())
             [sys.executable, *program], input="{}", text=True, capture_output=True, env=child_environment(settings),
             check=False, cwd=ROOT,
         )  # fmt: skip
-        assert [json.loads(line) for line in child.stdout.splitlines()] == told, child.stderr
+        assert [json.loads(line) for line in child.stdout.splitlines()] == expected, child.stderr
 
 
 @pytest.mark.long

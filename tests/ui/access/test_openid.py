@@ -27,7 +27,7 @@ ANN = {"email": "Ann@example.com", "email_verified": True}
 
 @pytest.fixture
 def provider(keyed_page: Keyed) -> Iterator[Provider]:
-    """The provider that the page's settings name, at which everybody is Ann."""
+    """The provider in the page's settings, where everybody is Ann."""
     with serving_provider(urlsplit(keyed_page.page.settings.oidc_issuer or "").port or 0) as provider:
         provider.claims = dict(ANN)
         yield provider
@@ -50,7 +50,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def come_back(begun: Any) -> str:
-    """Follows the redirect to the provider over HTTP; where the provider sends the browser, without the host."""
+    """Follows the redirect to the provider over HTTP; returns the target of its redirect, without the host."""
     with pytest.raises(urllib.error.HTTPError) as answer:
         urllib.request.build_opener(_Stay).open(begun.headers["location"], timeout=10)
     assert answer.value.code == 302

@@ -1,4 +1,4 @@
-"""Inputs that no page sends: an error without a traceback, and no way to a handler that is not there."""
+"""Inputs that no page sends: errors without a traceback, and no access to handlers that do not exist."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Who may open which address: the owners' app with a key, the raters' and the bots' without, and nothing across."""
+"""Access to each address: the owners' app with a key, the raters' and the bots' without, and nothing across."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Streamed answers: paced, side by side, stopped at once, and one answer's error does not affect the other."""
+"""Streamed answers: paced, side by side, stopped at once; an error of one answer does not affect the other."""
 
 import asyncio
 import time

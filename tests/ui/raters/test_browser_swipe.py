@@ -34,9 +34,9 @@ def phone(chromium: Browser, running_page: RunningPage) -> Iterator[Page]:
 
 
 def swipe(page: Page, place: str, across: float, down: float = 0) -> None:
-    """One finger moves by so many pixels, from the middle of an element, at a finger's pace.
+    """One finger moves by this many pixels, from the middle of an element, at a finger's pace.
 
-    After a jump the browser would take the next tap as one that stops a fling.
+    After a jump the browser would treat the next tap as one that stops a fling.
     """
     box = page.locator(place).bounding_box()
     assert box is not None

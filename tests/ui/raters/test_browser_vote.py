@@ -1,4 +1,4 @@
-"""The raters' page in a real Chromium: what is typed never votes, and each view belongs to one battle."""
+"""The raters' page in a real Chromium: typing never votes, and each view belongs to one battle."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def test_an_own_question_is_not_replaced_by_a_stored_pair(chromium: Browser, run
         page.fill("#vote-own textarea", QUESTION)
         page.keyboard.press("Enter")
         expect(page.locator("#vote-left")).to_be_visible(timeout=20_000)
-        # The stored pair that was asked for at first has come too.
+        # The stored pair of the first request has arrived too.
         page.wait_for_function(
             "performance.getEntriesByType('resource').filter((each) => each.name.endsWith('/api/next')).length >= 2"
         )
@@ -48,7 +48,7 @@ def test_an_own_question_is_not_replaced_by_a_stored_pair(chromium: Browser, run
 def test_the_old_answers_are_gone_when_a_question_is_sent(page: Page):
     page.get_by_text("Ask your own question").click()
     page.fill("#vote-own textarea", QUESTION)
-    # In one step, so that no answer can come in between.
+    # In one step, so that no answer arrives in between.
     state = page.evaluate(
         """() => {
           const box = document.querySelector("#vote-own textarea");
@@ -107,7 +107,7 @@ def test_a_late_pair_is_dropped(chromium: Browser, running_page: RunningPage):
     held: list[Route] = []
     with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
-        # Set up before the page is loaded: a page that is there already may send its next request past a new route.
+        # Set up before the page is loaded, which could otherwise send its next request past a new route.
         page.route("**/vote/api/vote", lambda route: held.append(route))
         page.goto(f"{running_page.url}/vote/")
         expect(page.locator("#vote-left")).to_be_visible(timeout=20_000)

@@ -94,7 +94,7 @@ def test_a_group_gives_names(open_page: Page):
     assert ann.post(address, data={"name": "Ann"}).status_code == 303
     assert bob.post(address, data={"name": "ann"}).status_code == 409
     assert bob.post(address, data={"name": "Bob"}).status_code == 303
-    assert ann.get(address).headers["location"] == "/vote/c/group/"  # known here: not asked again
+    assert ann.get(address).headers["location"] == "/vote/c/group/"  # known here: not asked for again
     assert {each.rater.name for each in list_raters(open_page.database, "group")} == {"Ann", "Bob"}
 
 
@@ -207,7 +207,7 @@ def test_open_links_are_limited_by_address(open_page: Page):
     last.get("/vote/c/limited/")
     refused = post(last, "limited", "next")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many")
-    next_pair(client, "limited")  # who is here already goes on
+    next_pair(client, "limited")  # raters who are here already continue
     raters = list_raters(open_page.database, "limited")
     assert {each.rater.link for each in raters} == {"open"}
     assert len(raters) == RATERS_PER_ADDRESS

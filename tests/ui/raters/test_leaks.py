@@ -1,6 +1,6 @@
-"""Every address of the page, asked by a rater and by a stranger: no response names a model before the names are shown.
+"""Every address of the page, requested by a rater and a stranger: no response names a model too early.
 
-`python -m bench.blind` does the same over HTTP, with times and sizes; here every kind of address is a case of its own.
+`python -m bench.blind` does the same over HTTP, with times and sizes; here each kind of address is a case.
 """
 
 import json

@@ -182,7 +182,7 @@ class Client:
                 if not error.again or attempt == self._attempts:
                     raise
                 cause, wait = str(error), error.wait
-            except (http.client.HTTPException, OSError, ValueError) as error:
+            except (http.client.HTTPException, OSError, ValueError, RecursionError) as error:
                 cause, wait = self._broken(error, last=attempt == self._attempts), None
             if wait is None:
                 wait = random.uniform(0.25, 0.5) * 2.0**attempt  # noqa: S311 -- so that threads do not ask at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from models.openai_fetch.client import Client
 from models.openai_fetch.dry_run import dry_run_lines
 from models.openai_fetch.fetch import INVENTORY, Extent, Fetch
 from models.openai_fetch.folder import MANIFEST, Folder, write_file
-from models.openai_fetch.inventory import read_inventory
+from models.openai_fetch.inventory import Inventory, read_inventory
 from models.openai_fetch.inventory_html import inventory_page
 from models.openai_fetch.inventory_text import text_lines
 from models.openai_fetch.kinds import LISTS
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def fetch_account(account: Account, path: Path, extent: Extent, progress: Progress, threads: int = 4) -> bool:
-    """Fetches an account into a folder and writes the inventory's page there.
+    """Fetches an account into a folder.
 
     Returns:
         Whether everything that OpenAI still has is here.
@@ -57,9 +58,7 @@ def fetch_account(account: Account, path: Path, extent: Extent, progress: Progre
     client = Client(account, progress)
     with closing(Folder(path)) as folder:
         Fetch(client, folder, progress, threads=threads).carry_out(extent)
-        complete = not folder.problems
-    write_page(path, path / PAGE_FILE)
-    return complete
+        return not folder.problems
 
 
 def verify_folder(path: Path) -> list[str]:
@@ -73,9 +72,9 @@ def verify_folder(path: Path) -> list[str]:
         return [f"{record['path']}: {record['reason']}" for record in folder.verify()]
 
 
-def write_page(path: Path, target: Path) -> None:
-    """Writes the page of a folder's inventory."""
-    write_file(target, [inventory_page(read_inventory(path)).encode("utf-8", "replace")])
+def write_page(inventory: Inventory, target: Path) -> None:
+    """Writes the inventory as a page."""
+    write_file(target, [inventory_page(inventory).encode("utf-8", "replace")])
 
 
 def require_fetch(path: Path) -> None:
@@ -113,10 +112,17 @@ def _run(options: argparse.Namespace) -> int:
         extent = Extent(options.only, parts, ended_only=options.inventory)
         complete = fetch_account(account, options.out, extent, progress, options.threads)
     require_fetch(options.out)
-    print("\n".join(text_lines(read_inventory(options.out))))
-    write_page(options.out, options.html or options.out / PAGE_FILE)
-    print(f"To show around: {options.html or options.out / PAGE_FILE}")
+    inventory = read_inventory(options.out, _fetch_command(options.out))
+    print("\n".join(text_lines(inventory)))
+    page = options.html or options.out / PAGE_FILE
+    write_page(inventory, page)
+    print(f"The inventory as a page: {page}")
     return DONE if complete else INCOMPLETE
+
+
+def _fetch_command(folder: Path) -> str:
+    program = "-m models.openai_fetch" if Path(__file__).is_file() else shlex.quote(sys.argv[0])
+    return f"python3 {program} --out {shlex.quote(str(folder))}"
 
 
 def _read_key(path: str | None) -> str | None:

@@ -16,7 +16,6 @@ from models.openai_fetch.kinds import list_path, safe_id
 from models.openai_fetch.shutdown_dates import find_shutdown
 
 GONE = ("missing", "expired")
-FETCH_COMMAND = "parley rescue --all"
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,12 @@ class Inventory:
     listed: dict[str, int] = field(default_factory=dict)
 
 
-def read_inventory(folder: Path, today: date | None = None) -> Inventory:
-    """The inventory of a folder on a day, by default today (UTC); the most urgent fine-tune first."""
+def read_inventory(folder: Path, fetch_command: str, today: date | None = None) -> Inventory:
+    """The inventory of a folder on a day, by default today (UTC); the most urgent fine-tune first.
+
+    Args:
+        fetch_command: the next command for what is not fetched yet.
+    """
     records = read_manifest(folder)
     counts: dict[str, Counter[str]] = {}
     sizes: Counter[str] = Counter()
@@ -77,7 +80,7 @@ def read_inventory(folder: Path, today: date | None = None) -> Inventory:
         sizes[record["kind"]] += record["bytes"] if record["state"] == "fetched" else 0
     files = list(read_objects(folder / list_path("files")))
     day = today or datetime.now(timezone.utc).date()  # noqa: UP017 -- Python 3.9
-    fine_tunes = sorted(_Reader(folder, records, files, day).fine_tunes(), key=_urgency)
+    fine_tunes = sorted(_Reader(folder, records, files, (day, fetch_command)).fine_tunes(), key=_urgency)
     unfetched = [one for one in records.values() if one["state"] != "fetched"]
     times = [datetime.fromisoformat(one["time"]) for one in records.values() if one["kind"] == "lists"]
     kinds = ("jobs", "files", "completions", "evals", "batches", "models")
@@ -88,8 +91,11 @@ def read_inventory(folder: Path, today: date | None = None) -> Inventory:
 class _Reader:
     """Reads the fine-tunes of a folder."""
 
-    def __init__(self, folder: Path, records: dict[str, Record], files: list[Record], today: date) -> None:
-        self._folder, self._records, self._today = folder, records, today
+    def __init__(
+        self, folder: Path, records: dict[str, Record], files: list[Record], context: tuple[date, str]
+    ) -> None:
+        self._folder, self._records = folder, records
+        self._today, self._fetch_command = context
         self._names = {str(file["id"]): str(file.get("filename") or "") for file in files}
         self._states = {one["id"]: one["state"] for one in records.values() if one["kind"] == "files"}
         self._contents = {one["id"]: one["path"] for one in records.values() if one["kind"] == "files"}
@@ -136,7 +142,7 @@ class _Reader:
 
     def _next(self, found: FineTune) -> str:
         if found.job and found.fetched != "all":
-            return FETCH_COMMAND
+            return self._fetch_command
         if not found.model:
             return ""
         command = f"parley rescue {shlex.quote(found.model)} --base BASE"

@@ -98,7 +98,8 @@ class FakeAccount(FakeOpenAI):
         self.runs[name] = [
             {
                 "id": run, "object": "eval.run", "eval_id": name, "name": "first", "model": "gpt-4o-mini",
-                "status": "completed", "created_at": int(time.time()), "data_source": {"type": "jsonl", "source": source},
+                "status": "completed", "created_at": int(time.time()),
+                "data_source": {"type": "jsonl", "source": source},
                 "result_counts": {"total": 2, "errored": 0, "failed": 1, "passed": 1}, "metadata": {},
                 "per_testing_criteria_results": [{"testing_criteria": "same", "passed": 1, "failed": 1}],
                 "per_model_usage": [], "error": None, "report_url": "https://platform.openai.com/evaluations/1",
@@ -118,11 +119,12 @@ class FakeAccount(FakeOpenAI):
 
     def _output_item(self, eval_id: str, run: str, place: int) -> dict[str, Any]:
         passed = place == 0
+        result = {"name": "same", "type": "string_check", "score": float(passed), "passed": passed, "sample": None}
         return {
             "id": f"outputitem_{run[8:]}{place}", "object": "eval.run.output_item", "eval_id": eval_id, "run_id": run,
             "created_at": int(time.time()), "status": "pass" if passed else "fail", "datasource_item_id": place,
             "datasource_item": {"question": f"q{place}", "answer": "yes"},
-            "results": [{"name": "same", "type": "string_check", "score": float(passed), "passed": passed, "sample": None}],
+            "results": [result],
             "sample": {
                 "input": [{"role": "user", "content": f"q{place}"}],
                 "output": [{"role": "assistant", "content": "yes" if passed else "no"}], "finish_reason": "stop",

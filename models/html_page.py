@@ -33,11 +33,12 @@ details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { curs
 @media (max-width: 640px) { .sides { grid-template-columns: 1fr; } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; margin: 4px 0;
   padding: 8px 10px; border: 1px solid var(--line); border-radius: 6px; } code { overflow-wrap: anywhere; }
+.cards td:first-child { min-width: 15em; overflow-wrap: anywhere; }
 @media (max-width: 720px) {
   .cards tr:first-child { display: none; } .cards, .cards tbody { display: block; }
   .cards tr { display: block; padding: 12px 0; border-bottom: 1px solid var(--line); }
   .cards td { display: grid; grid-template-columns: 92px 1fr; gap: 12px; padding: 2px 0; border: 0;
-    overflow-wrap: anywhere; }
+    min-width: 0; overflow-wrap: anywhere; }
   .cards td::before { content: attr(data-head); color: var(--soft); } .cards td.empty { display: none; } }
 """.replace("_DARK_", _DARK)
 
@@ -73,7 +74,8 @@ def cards(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<table class=cards><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{body}</table>"
+    heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<div class=wide><table class=cards><tr>{heads}</tr>{body}</table></div>"
 
 
 def more(summary: str, body: str) -> str:

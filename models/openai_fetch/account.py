@@ -82,7 +82,8 @@ def environment_account(key: str | None = None) -> Account:
 
 def printable(text: object, longest: int = _LONGEST) -> str:
     """A text on one line without control characters, for a terminal, at most `longest` characters."""
-    line = " ".join(_CONTROL.sub(" ", str(text)).split())
+    whole = str(text).encode("utf-8", "replace").decode()  # a half of a surrogate pair cannot be printed
+    line = " ".join(_CONTROL.sub(" ", whole).split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 

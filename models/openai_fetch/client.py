@@ -115,7 +115,7 @@ class Client:
                 digest, have, resumed = hashlib.sha256(), 0, False
             length = response.headers.get("Content-Length")
             due = size if length is None else have + int(length)
-            with translate_disk_errors(part), part.open("r+b") as file:
+            with translate_disk_errors(part), part.open("r+b" if have else "wb") as file:
                 file.truncate(have)
                 file.seek(have)
                 for piece in self._pieces(response):
@@ -210,10 +210,11 @@ class Client:
 
 
 def _hash_part(part: Path) -> tuple[Any, int]:
-    """The hash and the size of a partial file, which is created if there is none."""
+    """The hash and the size of a partial file; 0 bytes if there is none."""
     digest, size = hashlib.sha256(), 0
-    with translate_disk_errors(part), part.open("a+b") as file:
-        file.seek(0)
+    if not part.is_file():
+        return digest, size
+    with translate_disk_errors(part), part.open("rb") as file:
         for piece in iter(lambda: file.read(_PIECE), b""):
             digest.update(piece)
             size += len(piece)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 import sys
 from contextlib import closing
@@ -33,6 +34,9 @@ NO_PROXY and SSL_CERT_FILE are read too. Exit status: 0 everything that OpenAI s
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit status. An error is one line on standard error."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of files may have characters that a terminal has not
     try:
         return _run(options)
     except Stop as stop:

@@ -104,7 +104,7 @@ class Fetch:
 
     def _fetch_parts(self, kind: str, parts: Iterable[_Part], pool: ThreadPoolExecutor) -> None:
         fresh = (one for one in parts if not self._is_current(one))
-        self._progress.begin(f"contents of {TITLES[kind]}")
+        self._progress.begin(f"details of {TITLES[kind]}" if kind != "files" else "contents of files")
         while batch := list(islice(fresh, _AT_ONCE)):
             for _ in pool.map(self._fetch_part, batch):
                 self._progress.add()
@@ -191,4 +191,4 @@ class Fetch:
 
 
 def _quoted(item: Record) -> str:
-    return quote(str(item["id"]), safe="")
+    return quote(str(item["id"]), safe="", errors="replace")

@@ -49,16 +49,13 @@ class Folder:
 
     def record(self, path: str, kind: str, name: str, state: str, **more: Any) -> None:
         """Records the state of an object. A copy that is here stays if the object cannot be fetched again."""
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")  # noqa: UP017 -- Python 3.9
-        record: Record = {"path": path, "kind": kind, "id": name, "state": state, "time": now, **more}
-        with self._mutex, translate_disk_errors(self.path):
+        record: Record = {"path": path, "kind": kind, "id": name, "state": state, **more}
+        with self._mutex:
             if state in ("forbidden", "failed"):
                 self.problems.append(record)
             if state != "fetched" and self.has(path):
                 record = {**self.records[path], "reason": f"not refreshed: {more.get('reason')}"}
-            self.records[path] = record
-            self._journal.write(json.dumps(record) + "\n")
-            self._journal.flush()
+            self._append(record)
 
     def has(self, path: str) -> bool:
         """Whether a complete copy is here."""
@@ -85,9 +82,16 @@ class Folder:
                 good = target.is_file() and hash_file(target) == record["sha256"]
             if not good:
                 reason = "its checksum differs" if target.is_file() else "its file is gone"
-                self.record(record["path"], record["kind"], record["id"], "failed", reason=reason)
+                self._append({**record, "state": "failed", "reason": reason})
                 damaged.append(self.records[record["path"]])
         return damaged
+
+    def _append(self, record: Record) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")  # noqa: UP017 -- Python 3.9
+        with translate_disk_errors(self.path):
+            self.records[record["path"]] = {**record, "time": now}
+            self._journal.write(json.dumps(self.records[record["path"]]) + "\n")
+            self._journal.flush()
 
     def _lock(self) -> None:
         try:

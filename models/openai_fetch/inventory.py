@@ -54,7 +54,8 @@ class FineTune:
 class Inventory:
     """What a folder has. `counts` has the states of each kind of records, `sizes` the bytes fetched of each kind.
 
-    `unfetched` are the records that are forbidden, failed or gone.
+    `unfetched` are the records that are forbidden, failed or gone. `listed` is the number of objects in each list,
+    `lists` the state of each list.
     """
 
     fine_tunes: list[FineTune]
@@ -64,6 +65,7 @@ class Inventory:
     files: list[Record]
     checked: datetime | None = None
     listed: dict[str, int] = field(default_factory=dict)
+    lists: dict[str, str] = field(default_factory=dict)
 
 
 def read_inventory(folder: Path, fetch_command: str, today: date | None = None) -> Inventory:
@@ -83,9 +85,9 @@ def read_inventory(folder: Path, fetch_command: str, today: date | None = None) 
     fine_tunes = sorted(_Reader(folder, records, files, (day, fetch_command)).fine_tunes(), key=_urgency)
     unfetched = [one for one in records.values() if one["state"] != "fetched"]
     times = [datetime.fromisoformat(one["time"]) for one in records.values() if one["kind"] == "lists"]
-    kinds = ("jobs", "files", "completions", "evals", "batches", "models")
-    listed = {kind: sum(1 for _ in read_objects(folder / list_path(kind))) for kind in kinds}
-    return Inventory(fine_tunes, counts, sizes, unfetched, files, max(times, default=None), listed)
+    lists = {one["id"]: one["state"] for one in records.values() if one["kind"] == "lists"}
+    listed = {kind: sum(1 for _ in read_objects(folder / list_path(kind))) for kind in lists}
+    return Inventory(fine_tunes, counts, sizes, unfetched, files, max(times, default=None), listed, lists)
 
 
 class _Reader:

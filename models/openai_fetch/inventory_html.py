@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from models.html_page import cards, more, page, table
+from models.html_page import cards, more, page
 from models.openai_fetch.account import Record, printable
 from models.openai_fetch.inventory import GONE, FineTune, Inventory, UsedFile
-from models.openai_fetch.inventory_text import FETCHED, describe_days, describe_file, describe_status, headline
+from models.openai_fetch.inventory_text import (
+    FETCHED,
+    describe_days,
+    describe_file,
+    describe_status,
+    headline,
+    kind_rows,
+)
 from models.openai_fetch.kinds import STATES, TITLES
 
 URGENT_DAYS = 14
 _MOST_ROWS = 1000
-_FINE_TUNE = (
-    "model",
-    "shut down",
-    "base",
-    "created",
-    "job",
-    "training",
-    "validation",
-    "checkpoints",
-    "fetched",
-    "next",
-)
+_FINE_TUNE = ("model, next step", "shut down", "job", "training", "validation", "checkpoints", "fetched")
 
 
 def inventory_page(inventory: Inventory) -> str:
@@ -56,17 +52,19 @@ def _fine_tune(found: FineTune) -> list[str]:
     urgent = found.days_left is not None and found.days_left <= URGENT_DAYS
     days = _text(describe_days(found))
     done = {"all": "good", "none": "bad"}.get(found.fetched, "")
+    model = (
+        f"<b>{_text(found.model)}</b>" if found.model else f"<span class=soft>no model of {_text(found.base)}</span>"
+    )
+    command = f"<br><code>{_text(found.next_command, 600)}</code>" if found.next_command else ""
+    created = f"created {found.created:%Y-%m-%d}, " if found.created else ""
     return [
-        f"<b>{_text(found.model)}</b>" if found.model else "<span class=soft>no model</span>",
+        model + command,
         f"<b class=bad>{days}</b>" if urgent else days,
-        _text(found.base),
-        f"{found.created:%Y-%m-%d}" if found.created else "",
-        f"{_text(found.job or '')} <span class=soft>{_text(describe_status(found))}</span>",
+        f"{_text(found.job or '')}<br><span class=soft>{created}{_text(describe_status(found))}</span>",
         _used(found.training),
         _used(found.validation),
         "unknown" if found.checkpoints is None else f"{found.checkpoints:,}",
         f"<span class='{done}'>{FETCHED[found.fetched]}</span>" if found.job else "",
-        f"<code>{_text(found.next_command, 600)}</code>" if found.next_command else "",
     ]
 
 
@@ -76,16 +74,8 @@ def _used(file: UsedFile | None) -> str:
 
 
 def _kinds(inventory: Inventory) -> str:
-    rows = []
-    for kind, title in TITLES.items():
-        states = inventory.counts.get(kind)
-        listed = inventory.listed.get(kind)
-        if kind == "lists" or (not states and not listed):
-            continue
-        texts = [f"{states[state]:,} {text}" for state, text in STATES.items() if states[state]] if states else []
-        size = f"{inventory.sizes[kind] / 1e6:,.1f} MB" if inventory.sizes[kind] else ""
-        rows.append((title, f"{listed:,}" if listed is not None else "", "; ".join(texts), size))
-    return table(("", "listed", "copies", "size"), rows) if rows else "<p>Nothing is fetched yet.</p>"
+    rows = [(row.title, row.listed, row.copies, row.size) for row in kind_rows(inventory)]
+    return cards(("kind", "list", "copies", "size"), rows) if rows else "<p>Nothing is fetched yet.</p>"
 
 
 def _file(file: Record) -> tuple[str, str, str, str]:

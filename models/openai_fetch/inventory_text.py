@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from models.openai_fetch.account import printable
 from models.openai_fetch.inventory import FineTune, Inventory, UsedFile
@@ -71,16 +73,34 @@ def text_lines(inventory: Inventory, most: int = 50) -> Iterator[str]:
     yield from summary_lines(inventory)
 
 
+@dataclass(frozen=True)
+class KindRow:
+    """What is fetched of a kind: the number of its objects in their list, the states of the copies, their size."""
+
+    title: str
+    listed: str
+    copies: str
+    size: str
+
+
+def kind_rows(inventory: Inventory) -> Iterator[KindRow]:
+    """A row for each kind that was requested."""
+    for kind, title in TITLES.items():
+        counts = inventory.counts.get(kind, Counter())
+        if kind == "lists" or (not counts and kind not in inventory.lists):
+            continue
+        copies = [f"{counts[state]:,} {text}" for state, text in STATES.items() if counts[state]]
+        if kind in inventory.lists and inventory.lists[kind] != "fetched":
+            copies.append(f"the list: {STATES[inventory.lists[kind]]}")
+        listed = f"{inventory.listed[kind]:,} listed" if kind in inventory.listed else ""
+        size = f"{inventory.sizes[kind] / 1e6:,.1f} MB" if inventory.sizes[kind] else ""
+        yield KindRow(title, listed, "; ".join(copies), size)
+
+
 def summary_lines(inventory: Inventory) -> Iterator[str]:
     """What is fetched of each kind, and why the rest is not."""
-    for kind, title in TITLES.items():
-        if kind in inventory.counts and kind != "lists":
-            states = ", ".join(
-                f"{inventory.counts[kind][state]:,} {text}"
-                for state, text in STATES.items()
-                if inventory.counts[kind][state]
-            )
-            yield f"{title}: {states} ({inventory.sizes[kind] / 1e6:,.1f} MB)"
+    for row in kind_rows(inventory):
+        yield f"{row.title}: {', '.join(filter(None, (row.listed, row.copies, row.size)))}"
     reasons = [one for one in inventory.unfetched if one["state"] in ("forbidden", "failed")]
     for one in reasons[:_MOST_REASONS]:
         yield printable(f"not fetched: {one['path']}: {one.get('reason')}", 400)

@@ -13,7 +13,6 @@ from models.openai_fetch.account import printable
 from models.openai_fetch.inventory import Inventory
 from models.openai_fetch.inventory_html import URGENT_DAYS
 from models.openai_fetch.inventory_text import FETCHED, describe_days, describe_file, describe_status
-from models.openai_fetch.kinds import list_path
 
 _MOST_ROWS = 50
 _FETCHED_STYLES = {"all": "green", "part": "yellow", "none": "red"}
@@ -41,9 +40,8 @@ def fine_tune_table(inventory: Inventory) -> Table:
 
 def next_commands(inventory: Inventory, folder: Path) -> Iterator[str]:
     """The commands that go on from here, the most urgent first; none of them is run."""
-    evals = folder / list_path("evals")
-    if evals.is_file() and evals.stat().st_size:
-        yield f"parley import openai-evals {shlex.quote(str(evals.parent))}"
+    if inventory.counts.get("output_items"):
+        yield f"parley import openai-evals {shlex.quote(str(folder / 'evals'))}"
     commands = dict.fromkeys(found.next_command for found in inventory.fine_tunes if found.next_command)
     yield from (printable(command, 1000) for command in commands)
 

@@ -54,7 +54,7 @@ class FineTune:
 class Inventory:
     """What a folder has. `counts` has the states of each kind of records, `sizes` the bytes fetched of each kind.
 
-    `unfetched` are the records that are forbidden, failed or gone. `listed` is the number of objects in each list,
+    `unfetched` are the records of what could not be fetched, or not again. `listed` is the number of objects in each list,
     `lists` the state of each list.
     """
 
@@ -83,7 +83,7 @@ def read_inventory(folder: Path, fetch_command: str, today: date | None = None) 
     files = list(read_objects(folder / list_path("files")))
     day = today or datetime.now(timezone.utc).date()  # noqa: UP017 -- Python 3.9
     fine_tunes = sorted(_Reader(folder, records, files, (day, fetch_command)).fine_tunes(), key=_urgency)
-    unfetched = [one for one in records.values() if one["state"] != "fetched"]
+    unfetched = [one for one in records.values() if one["state"] != "fetched" or one.get("reason")]
     times = [datetime.fromisoformat(one["time"]) for one in records.values() if one["kind"] == "lists"]
     lists = {one["id"]: one["state"] for one in records.values() if one["kind"] == "lists"}
     listed = {kind: sum(1 for _ in read_objects(folder / list_path(kind))) for kind in lists}

@@ -32,7 +32,7 @@ def inventory_page(inventory: Inventory) -> str:
     body += f"<h2>The whole account</h2>{_kinds(inventory)}"
     if inventory.unfetched:
         rows = ((one["id"], TITLES.get(one["kind"], one["kind"]), _reason(one)) for one in inventory.unfetched)
-        body += _details("Not fetched", ("id", "kind", "reason"), rows, len(inventory.unfetched))
+        body += _details("Not fetched, or not again", ("id", "kind", "reason"), rows, len(inventory.unfetched))
     if inventory.files:
         body += _details(
             "Files", ("file", "name", "purpose", "bytes"), map(_file, inventory.files), len(inventory.files)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models.openai_fetch.account import printable
-from models.openai_fetch.inventory import FineTune, Inventory, UsedFile
+from models.openai_fetch.inventory import GONE, FineTune, Inventory, UsedFile
 from models.openai_fetch.kinds import STATES, TITLES
 from models.openai_fetch.shutdown_dates import NO_NEW_JOBS
 
@@ -101,9 +101,10 @@ def summary_lines(inventory: Inventory) -> Iterator[str]:
     """What is fetched of each kind, and why the rest is not."""
     for row in kind_rows(inventory):
         yield f"{row.title}: {', '.join(filter(None, (row.listed, row.copies, row.size)))}"
-    reasons = [one for one in inventory.unfetched if one["state"] in ("forbidden", "failed")]
+    reasons = [one for one in inventory.unfetched if one["state"] not in GONE]
     for one in reasons[:_MOST_REASONS]:
-        yield printable(f"not fetched: {one['path']}: {one.get('reason')}", 400)
+        prefix = "" if one["state"] == "fetched" else "not fetched: "
+        yield printable(f"{prefix}{one['path']}: {one.get('reason')}", 400)
     if len(reasons) > _MOST_REASONS:
         yield f"… and {len(reasons) - _MOST_REASONS:,} more, in manifest.jsonl"
 

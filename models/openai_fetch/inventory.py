@@ -54,8 +54,8 @@ class FineTune:
 class Inventory:
     """What a folder has. `counts` has the states of each kind of records, `sizes` the bytes fetched of each kind.
 
-    `unfetched` are the records of what could not be fetched, or not again. `listed` is the number of objects in each list,
-    `lists` the state of each list.
+    `unfetched` are the records of what could not be fetched, or not again. `listed` is the number of objects in each
+    list, `lists` the state of each list. `checked` is when the last list was read.
     """
 
     fine_tunes: list[FineTune]

@@ -28,6 +28,7 @@ _PAGE = 100
 _TIMEOUT_S = 60.0
 _LONGEST_WAIT_S = 300.0
 _REPORTED_WAIT_S = 5.0
+_AGAIN = "Check the network, and run the same command again to continue."
 _UNREACHABLE = 3  # requests in a row without an answer, after which the network is taken to be down
 
 
@@ -48,11 +49,12 @@ class Client:
         self.halt = threading.Event()
         self._headers, self._base, self._key = account.headers(), account.base_url.rstrip("/"), account.key
         self._progress, self._attempts, self._unanswered = progress, attempts, 0
+        bundle = account.ca_bundle
+        place = "capath" if bundle and os.path.isdir(bundle) else "cafile"
         try:
-            context = ssl.create_default_context(cafile=account.ca_bundle)
+            context = ssl.create_default_context(**{place: bundle})
         except OSError as error:
-            text = f"The certificates in {account.ca_bundle} cannot be read: {error.strerror or error}."
-            raise Stop(text) from None
+            raise Stop(f"The certificates in {bundle} cannot be read: {error.strerror or error}.") from None
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
 
     def get(self, path: str, query: dict[str, str] | None = None) -> Record:
@@ -202,7 +204,7 @@ class Client:
             return cause
         self._unanswered += 1
         if self._unanswered >= _UNREACHABLE:
-            raise Stop(f"{urlsplit(self._base).hostname} does not answer ({cause}). Check the network.") from None
+            raise Stop(f"{urlsplit(self._base).hostname} does not answer ({cause}). {_AGAIN}") from None
         raise Refusal(f"no whole answer ({cause})") from None
 
     def _safe(self, text: str) -> str:

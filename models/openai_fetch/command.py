@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _run(options)
     except Stop as stop:
-        print(f"{stop} Run the same command again to continue.", file=sys.stderr)
+        print(stop, file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to continue.", file=sys.stderr)
@@ -144,14 +144,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, default=Path("openai-account"), metavar="FOLDER", help="default: openai-account")
     add("--only", type=_kinds, default=tuple(LISTS), metavar="KINDS", help=f"default: {','.join(LISTS)}")
-    add("--dry-run", action="store_true", help="only count what there is; nothing is written")
-    add("--inventory", action="store_true", help="fetch the lists and checkpoints only, no contents")
-    add("--offline", action="store_true", help="show the inventory of what is fetched already")
     add("--html", type=Path, metavar="FILE", help="the inventory's page; default: inventory.html in the folder")
-    add("--verify", action="store_true", help="compare all copies with their checksums; needs no network")
     add("--key-file", metavar="FILE", help="a file with the key, - for standard input")
     add("--threads", type=int, choices=range(1, 33), default=4, metavar="N", help="requests at a time; default: 4")
-    add("--pack", type=Path, metavar="FILE", help="write this program as one file, for another machine")
+    instead = parser.add_mutually_exclusive_group().add_argument
+    instead("--dry-run", action="store_true", help="only count what there is; nothing is written")
+    instead("--inventory", action="store_true", help="fetch the lists and checkpoints only, no contents")
+    instead("--offline", action="store_true", help="show the inventory of what is fetched already")
+    instead("--verify", action="store_true", help="compare all copies with their checksums; needs no network")
+    instead("--pack", type=Path, metavar="FILE", help="write this program as one file, for another machine")
     return parser
 
 

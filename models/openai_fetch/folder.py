@@ -164,5 +164,7 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Stop(f"The disk of {path.parent} is full. Free some space.") from None
+            raise Stop(
+                f"The disk of {path.parent} is full. Free some space, and run the same command again to continue."
+            ) from None
         raise Stop(f"{error.filename or path} cannot be read or written: {error.strerror or error}.") from None

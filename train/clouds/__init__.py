@@ -11,7 +11,8 @@
 | `rescue_plan`, `rescue`, `rescue_record` | a fine-tune retrained here before it is switched off |
 | `recording_offer` | the old model's answers recorded first |
 | `account/` | the whole OpenAI account fetched into the home |
-| `commands`, `rescue_command`, `rescue_options`, `display` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
+| `commands`, `rescue_command`, `rescue_options` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
+| `display` | what they print |
 
 Light to import: an SDK is loaded when a cloud is opened.
 """

@@ -96,6 +96,8 @@ def _rescue_account(
         raise Invalid(f"--all is for the whole account: leave out {model!r}.", param="model")
     if one != RescueOptions():
         raise Invalid("The options for one fine-tune need its name, ft:…, and not --all or inventory.", param="model")
+    if sum((dry_run, account.offline, account.verify)) > 1:
+        raise Invalid("Use only one of --dry-run, --offline and --verify.", param="all")
     if account.whole:
         rescue_account(account, dry_run, as_json)
         return

@@ -243,6 +243,6 @@ def test_a_dead_network_and_a_full_disk_stop_with_one_line(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(Stop, match=r"The disk of .* is full\. Free some space\."):
+        with pytest.raises(Stop, match=r"The disk of .* is full\. Free some space, and run"):
             fetched(fake, tmp_path / "c")
     assert fetched(fake, tmp_path / "c") == []

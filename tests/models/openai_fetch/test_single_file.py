@@ -187,6 +187,7 @@ def test_the_command_line(program: Path, fake: FakeAccount, tmp_path: Path) -> N
         ([], {"OPENAI_API_KEY": "sk-wrong"}, 1, "OpenAI refuses the key: Incorrect API key provided"),
         (["--key-file", "/nothing"], {}, 1, "The key cannot be read from /nothing: No such file"),
         (["--verify"], {}, 1, "Nothing is fetched in"),
+        (["--verify", "--dry-run"], {}, 2, "not allowed with argument"),
         ([], {"REQUESTS_CA_BUNDLE": "/nothing.pem"}, 1, "The certificates in /nothing.pem cannot be read"),
         (["--pack", "/nothing/openai_fetch.py"], {}, 1, "This is already the single file"),
     ],

@@ -115,6 +115,7 @@ def test_an_inventory_says_what_is_urgent_and_what_to_do(run: Any, fake: FakeAcc
         (["ft:x", "--offline"], "The options for the whole account need --all or inventory"),
         (["--all", "--only", "weights"], "--only is 'weights': use one or more of"),
         (["inventory", "--offline"], "Nothing is fetched in"),
+        (["--all", "--offline", "--verify"], "Use only one of --dry-run, --offline and --verify"),
     ],
 )
 def test_options_that_do_not_belong_together(run: Any, words: list[str], text: str) -> None:
@@ -129,15 +130,20 @@ def test_a_folder_from_another_machine_is_imported_and_what_cannot_be_is_reporte
     settings: Settings, fake: FakeAccount, database: Database, tmp_path: Path
 ) -> None:
     fake.add_file("weird.jsonl", b"\x1f\x8b\x08\x00zipped")
+    half = fake.add_file("half.jsonl", TRAINING)
+    fake.files[half]["filename"] = "\ud800half.jsonl"
     fake.add_completion("chatcmpl-broken", "q", "a", created="yesterday")
     fake.add_completion("chatcmpl-parts", "q", "a", request_id="r" * 99)
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
     fake.messages["chatcmpl-parts"][1]["content_parts"] = parts
     fake.messages["chatcmpl-4"] = []
+    fake.messages["chatcmpl-5"][1]["content"] = "\ud83d cut off"
     fetched(fake, tmp_path / "brought")
     done = import_account(tmp_path / "brought", settings, database)
     (weird,) = [name for name, file in fake.files.items() if file["filename"] == "weird.jsonl"]
     assert {line.split(":")[0] for line in done.lost} == {"chatcmpl-4", "chatcmpl-broken", weird}
     assert done.completions == 12
     assert StoredCompletions(database).get("chatcmpl-parts").request["messages"][1]["content"] == parts
+    assert StoredCompletions(database).get("chatcmpl-5").request["messages"][1]["content"] == "? cut off"
+    assert "?half.jsonl" in {file.filename for file in Files(settings, database).list()}
     assert import_account(tmp_path / "brought", settings, database).new_files == 0

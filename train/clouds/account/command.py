@@ -100,7 +100,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except Stop as stop:
-        raise ParleyError(f"{stop} Run the same command again to continue.") from None
+        raise ParleyError(str(stop)) from None
     except KeyboardInterrupt:
         raise ParleyError("Stopped. Run the same command again to continue.") from None
 

@@ -1,5 +1,6 @@
 """Imports a fetched account into the home: files and stored completions. It may be repeated; nothing comes twice."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -60,8 +61,9 @@ def import_account(folder: Path, settings: Settings, database: Database) -> Home
 
 def _import_files(folder: Path, records: Mapping[str, Any], files: Files, done: HomeImport) -> None:
     known = {(file.sha256, file.filename, file.purpose): file.id for file in files.list()}
-    for file in read_objects(folder / list_path("files")):
-        path, purpose = content_path(file), str(file.get("purpose") or "user_data")[:_MAX_TEXT]
+    for listed in read_objects(folder / list_path("files")):
+        file = _with_whole_characters(listed)
+        path, purpose = content_path(listed), str(file.get("purpose") or "user_data")[:_MAX_TEXT]
         record = records.get(path, {})
         if record.get("state") != "fetched" or purpose == "evals":
             continue
@@ -90,7 +92,8 @@ def _fetched_completions(folder: Path, records: Mapping[str, Any], done: HomeImp
         if records.get(path, {}).get("state") != "fetched":
             continue
         try:
-            yield _stored_completion(completion, [_message(one) for one in read_objects(folder / path)])
+            messages = [_message(_with_whole_characters(one)) for one in read_objects(folder / path)]
+            yield _stored_completion(_with_whole_characters(completion), messages)
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             done.lost.append(f"{completion['id']}: it does not have the API's format ({error}).")
 
@@ -113,6 +116,11 @@ def _stored_completion(completion: Mapping[str, Any], messages: list[dict[str, A
         answer={name: value for name, value in completion.items() if name not in _STORED_ONLY},
         metadata=metadata,
     )
+
+
+def _with_whole_characters(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object without halves of surrogate pairs, which no database stores."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _message(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _UNREACHABLE = 3  # requests in a row without an answer, after which the network
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """urllib would send the key to any host that it is redirected to."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         """None, so that the redirect becomes an HTTPError."""
 
 
@@ -50,9 +50,9 @@ class Client:
         self._headers, self._base, self._key = account.headers(), account.base_url.rstrip("/"), account.key
         self._progress, self._attempts, self._unanswered = progress, attempts, 0
         bundle = account.ca_bundle
-        place = "capath" if bundle and os.path.isdir(bundle) else "cafile"
+        folder = bundle if bundle and os.path.isdir(bundle) else None
         try:
-            context = ssl.create_default_context(**{place: bundle})
+            context = ssl.create_default_context(cafile=None if folder else bundle, capath=folder)
         except OSError as error:
             raise Stop(f"The certificates in {bundle} cannot be read: {error.strerror or error}.") from None
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,8 @@ class _Reader:
         """With the shutdown and the next command."""
         announced = self._models.get(found.model, {}).get("shutdown_date")
         day = find_shutdown(_base(found.base), announced) if has_model else None
-        values = {**vars(found), "shutdown": day, "days_left": (day - self._today).days if day else None}
-        return FineTune(**{**values, "next_command": self._next(FineTune(**values))})
+        dated = replace(found, shutdown=day, days_left=(day - self._today).days if day else None)
+        return replace(dated, next_command=self._next(dated))
 
     def _next(self, found: FineTune) -> str:
         if found.job and found.fetched != "all":

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 # import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "clock errors likeness chart_svg json_files quantities",
-        "settings/ weights chat_templates/",
+        "clock errors likeness chart_svg html_page json_files quantities",
+        "settings/ weights chat_templates/ openai_fetch/",
         "database evaluation_events command_help command_options",
         "tables home/",
         "audit chat/ files/",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from evals.reports.html_page import more, notes, page, sides, table, write_file
 from evals.reports.interval_chart import Span, axis_cell, interval_cell
+from evals.reports.report_file import write_file
 from evals.scorers.score_summary import ScoreSummary
 from evals.tasks.evaluations import Evaluation, ScorerInfo
 from evals.tasks.summaries import Change, Diff, Difference, Overview
+from models.html_page import more, notes, page, sides, table
 
 _MAX_REGRESSIONS = 200  # in the file; the rest are counted
 _DIRECTION = {"higher": "higher is better", "lower": "lower is better", "neither": "neither direction is better"}

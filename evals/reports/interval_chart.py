@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from evals.reports.html_page import page, table, write_file
+from evals.reports.report_file import write_file
 from models.chart_svg import Box, Dot, Label, Line, Scale, Shape, render_svg
 from models.errors import Invalid
+from models.html_page import page, table
 
 TERMINAL_WIDTH = 36  # characters
 _CELL_WIDTH, _CELL_HEIGHT, _CELL_PAD = 320, 22, 10  # of an interval in a table, in pixels

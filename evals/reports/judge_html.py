@@ -9,9 +9,10 @@ from pathlib import Path
 
 from evals.judges.report import JudgedPair, JudgeReport
 from evals.judges.report_groups import GroupVerdict, by_group, null_reasons
-from evals.reports.html_page import more, notes, page, sides, table, write_file
 from evals.reports.interval_chart import Span, axis_cell, interval_cell
+from evals.reports.report_file import write_file
 from models.chat.messages import Message
+from models.html_page import more, notes, page, sides, table
 
 
 def write_judge_report(path: Path, report: JudgeReport) -> None:

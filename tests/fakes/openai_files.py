@@ -61,9 +61,16 @@ class FakeFiles(FakeServer):
         return {"id": name, "object": "file", "deleted": True}
 
     def file_content(self, request: Request, name: str) -> Reply:
-        """Its bytes."""
+        """Its bytes, or the rest from the beginning of a range on."""
         self._file(name)
-        return Reply(self.contents[name])
+        content, wanted = self.contents[name], request.headers.get("range", "")
+        start = int(wanted.removeprefix("bytes=").rstrip("-") or 0)
+        if not wanted:
+            return Reply(content)
+        if start >= len(content):
+            return Reply({"error": {"message": "Range not satisfiable"}}, 416)
+        place = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return Reply(content[start:], 206, {"content-range": place})
 
     def create_upload(self, request: Request) -> dict[str, Any]:
         """A large file begins."""

@@ -10,7 +10,9 @@
 | `follower`, `registration` | the events of a job until it ends; its model registered as hosted |
 | `rescue_plan`, `rescue`, `rescue_record` | a fine-tune retrained here before it is switched off |
 | `recording_offer` | the old model's answers recorded first |
-| `commands`, `rescue_command`, `display` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
+| `account/` | the whole OpenAI account fetched into the home |
+| `commands`, `rescue_command`, `rescue_options` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
+| `display` | what they print |
 
 Light to import: an SDK is loaded when a cloud is opened.
 """

@@ -1,4 +1,4 @@
-"""`parley rescue ft:…`: records a fine-tune of OpenAI and retrains it here before it is switched off.
+"""`parley rescue`: an OpenAI account fetched, or one fine-tune recorded and retrained before it is switched off.
 
 Prompts and recordings belong to another room, so `parley.py` passes in the functions that make them.
 """
@@ -7,15 +7,19 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.command_options import expand_options
 from models.errors import Invalid, ParleyError
 from models.quantities import count_noun
-from models.terminal import console, open_home, parse_number, print_json
+from models.terminal import console, open_home, print_json
+from train.clouds.account.options import AccountOptions
+from train.clouds.rescue_options import RescueOptions
 from train.display import open_progress
+
+INVENTORY = "inventory"  # in place of a fine-tune's name
 
 if TYPE_CHECKING:
     from models.settings.settings import Settings
@@ -32,60 +36,74 @@ def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers
     `store_prompts` stores prompts for the blind comparison, `record_answers` records the old model's answers to them.
     """
 
+    @expand_options
     def rescue(
         model: Annotated[
-            str, typer.Argument(help="The name of the fine-tune at OpenAI: ft:<base>:<org>:<suffix>:<id>.")
-        ],
-        base: Annotated[
             str | None,
-            typer.Option(help="The base to train from: a model of `parley models list`, a folder, or a hub id."),
+            typer.Argument(help="The name of the fine-tune at OpenAI: ft:<base>:<org>:<suffix>:<id>; or inventory."),
         ] = None,
-        name: Annotated[str | None, typer.Option(help="The name of the new model. Default: <suffix>-rescued.")] = None,
-        data: Annotated[
-            Path | None, typer.Option(help="The training file on this disk, if OpenAI has deleted it.")
-        ] = None,
-        held_out: Annotated[
-            float, typer.Option(help="Share held out for the comparison, if OpenAI has no validation file.")
-        ] = 0.15,
-        epochs: Annotated[str, typer.Option(help="Passes over the data, or auto.")] = "auto",
-        rank: Annotated[str, typer.Option(help="LoRA rank, or auto.")] = "auto",
-        threads: Annotated[int | None, typer.Option(help="CPU threads. Default: half of the cores.", min=1)] = None,
-        record_cost: Annotated[
-            float | None,
-            typer.Option(help="First record the old model's answers, for at most this many US dollars.", min=0),
-        ] = None,
-        record_training: Annotated[
-            bool, typer.Option("--record-training", help="Record its answers to the training questions too.")
-        ] = False,
+        *,
+        one: RescueOptions,
+        account: AccountOptions,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     ) -> None:
-        """Retrain a fine-tune of OpenAI here before it is switched off, and compare both in a blind vote.
+        """Fetch an OpenAI account, or retrain one fine-tune here before it is switched off.
 
-        It finds the fine-tune and its job, stores the training file, registers the old model as hosted while it still
-        answers, puts held-out questions on the voting page, offers to record the old model's answers to them, and
-        trains a local base. The key is read from OPENAI_API_KEY. Recording needs a running `parley up`, and starts
-        after a yes or with --record-cost. Run the same command again to continue an interrupted rescue.
+        `parley rescue --all` fetches all fine-tuning jobs with their events and checkpoints, files, stored completions,
+        evals and batches into PARLEY_HOME. It only reads at OpenAI, and continues after an interruption. `parley rescue
+        inventory` lists the fine-tunes with the days that are left and what is fetched, also as a page (--html).
+
+        `parley rescue ft:…` finds one fine-tune and its job, stores the training file, registers the old model as
+        hosted while it still answers, puts held-out questions on the voting page, offers to record the old model's
+        answers to them, and trains a local base. Recording needs a running `parley up`, and starts after a yes or with
+        --record-cost. Run the same command again to continue an interrupted rescue.
+
+          parley rescue --all
+
+          parley rescue inventory --html inventory.html
 
           parley rescue ft:gpt-4o-mini-2024-07-18:acme:support:A1b2C3 --base Qwen/Qwen3-4B --dry-run
+
+        The key is read from OPENAI_API_KEY. Exit status 3: everything else is done, but objects of the account were
+        refused or failed, or --verify found damage.
         """
         from train.clouds.recording_offer import RecordingChoice
-        from train.clouds.rescue_plan import RescueRequest
-        from train.hyperparameters import Hyperparameters
 
-        hyperparameters = Hyperparameters(
-            epochs=parse_number(epochs, "epochs", float),
-            rank=parse_number(rank, "rank", int),
-        )
-        request = RescueRequest(
-            model, base=base, name=name, data=data, held_out=held_out, hyperparameters=hyperparameters, threads=threads
-        )
+        if account.whole or model == INVENTORY:
+            _rescue_account(model, one, account, dry_run, as_json)
+            return
+        if model is None:
+            raise Invalid(
+                "Name a fine-tune (ft:…), or use --all or inventory. See `parley rescue --help`.", param="model"
+            )
+        if account != AccountOptions():
+            raise Invalid("The options for the whole account need --all or inventory.", param="all")
         ask = sys.stdin.isatty() and not as_json
-        choice = RecordingChoice(record_cost, record_training, _confirm_recording if ask else lambda cost: False)
-        seams = _Seams(store_prompts, record_answers, choice)
-        _rescue(request, seams, dry_run, as_json)
+        consent = _confirm_recording if ask else lambda cost: False
+        choice = RecordingChoice(one.record_cost, one.record_training, consent)
+        _rescue(one.request(model), _Seams(store_prompts, record_answers, choice), dry_run, as_json)
 
     return rescue
+
+
+def _rescue_account(
+    model: str | None, one: RescueOptions, account: AccountOptions, dry_run: bool, as_json: bool
+) -> None:
+    from train.clouds.account.command import rescue_account, show_inventory
+
+    if account.whole and model is not None:
+        raise Invalid(f"--all is for the whole account: leave out {model!r}.", param="model")
+    if one != RescueOptions():
+        raise Invalid("The options for one fine-tune need its name, ft:…, and not --all or inventory.", param="model")
+    if sum((dry_run, account.offline, account.verify)) > 1:
+        raise Invalid("Use only one of --dry-run, --offline and --verify.", param="all")
+    if account.whole:
+        rescue_account(account, dry_run, as_json)
+        return
+    if dry_run or account.verify or account.register:
+        raise Invalid("--dry-run, --verify and --register need --all.", param="all")
+    show_inventory(account, as_json)
 
 
 @dataclass(frozen=True)

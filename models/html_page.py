@@ -1,11 +1,10 @@
-"""The page of every HTML report: one file that loads nothing and runs nothing, its style, and its building blocks."""
+"""The page of every HTML report: one file that loads nothing and runs nothing, its style, and its building blocks.
+
+`models/openai_fetch` takes this file along to machines without Parley, so it uses the standard library alone.
+"""
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
-
-from models.errors import Invalid, NoSpace
-from models.files.atomic import atomic_write
 
 _SHORT = 40  # characters of a table's cell that stay on one line
 _DARK = """--ink: #e9e6df; --soft: #9aa3a3; --line: #2c3338; --paper: #1c2125; --mark: #5bb8a9;
@@ -34,6 +33,13 @@ details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { curs
 @media (max-width: 640px) { .sides { grid-template-columns: 1fr; } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; margin: 4px 0;
   padding: 8px 10px; border: 1px solid var(--line); border-radius: 6px; } code { overflow-wrap: anywhere; }
+.cards td:first-child { min-width: 15em; overflow-wrap: anywhere; }
+@media (max-width: 720px) {
+  .cards tr:first-child { display: none; } .cards, .cards tbody { display: block; }
+  .cards tr { display: block; padding: 12px 0; border-bottom: 1px solid var(--line); }
+  .cards td { display: grid; grid-template-columns: 92px 1fr; gap: 12px; padding: 2px 0; border: 0;
+    min-width: 0; overflow-wrap: anywhere; }
+  .cards td::before { content: attr(data-head); color: var(--soft); } .cards td.empty { display: none; } }
 """.replace("_DARK_", _DARK)
 
 
@@ -57,6 +63,21 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<div class=wide><table><tr>{cells}</tr>{body}</table></div>"
 
 
+def cards(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already; on a narrow screen each row is a block that repeats the headings."""
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-head="{escape(name)}"{"" if cell else " class=empty"}><div>{cell}</div></td>'
+            for name, cell in zip(head, row)  # noqa: B905 -- Python 3.9 has no strict
+        )
+        + "</tr>"
+        for row in rows
+    )
+    heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<div class=wide><table class=cards><tr>{heads}</tr>{body}</table></div>"
+
+
 def more(summary: str, body: str) -> str:
     """Details behind a click; both are HTML."""
     return f'<details class="more"><summary class=soft>{summary}</summary>{body}</details>'
@@ -74,20 +95,3 @@ def sides(*columns: tuple[str, str]) -> str:
         + "".join(f"<div><p class=soft>{heading}</p>{body}</div>" for heading, body in columns)
         + "</div>"
     )
-
-
-def write_file(path: Path, data: str | bytes, param: str = "html") -> None:
-    """Writes a report as one file, whole or not at all.
-
-    Raises:
-        Invalid: the file cannot be written.
-        NoSpace: the disk is full.
-    """
-    if path.is_dir():
-        raise Invalid(f"{path} is a folder: name a file.", param=param)
-    try:
-        atomic_write(path, data.encode("utf-8", "replace") if isinstance(data, str) else data)
-    except NoSpace:
-        raise
-    except OSError as error:
-        raise Invalid(f"{path} cannot be written: {error.strerror}.", param=param) from error

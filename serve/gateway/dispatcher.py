@@ -92,7 +92,9 @@ class Dispatcher:
         breaker, limiter, hosted = server.breaker, server.limiter, route.hosted
         breaker.check()
         try:
-            if limiter.available:
+            if request.batch:
+                limiter.acquire_for_batch()
+            elif limiter.available:
                 limiter.acquire_nowait()
             else:
                 await self._queue(limiter, route)
@@ -125,7 +127,10 @@ class Dispatcher:
             finally:
                 response.release()
         finally:
-            limiter.release()
+            if request.batch:
+                limiter.release_for_batch()
+            else:
+                limiter.release()
 
     def _check_status(self, route: Route, status: int, *, has_fallback: bool) -> None:
         """Raises UpstreamDown for a status after which another server should answer."""

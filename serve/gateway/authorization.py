@@ -18,7 +18,6 @@ from serve.batches.credentials import TOKEN_PREFIX
 from serve.gateway.snapshot import Route, Snapshot
 from serve.transport.asgi import Scope, header
 
-
 _BATCH = b"Bearer " + TOKEN_PREFIX.encode()
 
 

@@ -6,7 +6,7 @@ The worker's job changes a batch from then on: see `serve.batches.batch_job`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -28,6 +28,7 @@ FINAL = frozenset({"failed", "completed", "expired", "cancelled"})
 TIMES = (
     "in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at",
 )  # fmt: skip
+_Query = TypeVar("_Query", bound=Select)
 # What a job's end means for a batch whose worker could not finish it.
 _ENDED_JOBS = {"failed": "failed", "cancelled": "cancelled", "succeeded": "failed"}
 
@@ -137,7 +138,7 @@ class Batches:
             raise NotFound(f"There is no batch {batch_id[:80]!r}.", code="not_found", param=param)
         return row
 
-    def _visible(self, query: Select[Any]) -> Select[Any]:
+    def _visible(self, query: _Query) -> _Query:
         return query.where(BatchRow.key_id == self._access.key_id) if self._access.own_only else query
 
 

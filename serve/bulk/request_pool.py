@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from serve.bulk.concurrency import Concurrency
 
@@ -16,17 +16,17 @@ async def run_requests(
 
     The items are read as they are needed. The first error ends all calls and is raised.
     """
-    pool = _Pool(iter(items), work, concurrency)
+    pool = _Pool(items, work, concurrency)
     try:
         await pool.run()
     finally:
         await pool.close()
 
 
-class _Pool:
+class _Pool(Generic[_Item]):
     """The calls in flight: each task calls `work` again and again while the limit allows its number of tasks."""
 
-    def __init__(self, items: "Iterable[_Item]", work: Callable[[_Item], Awaitable[None]], limit: Concurrency) -> None:
+    def __init__(self, items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]], limit: Concurrency) -> None:
         self._items, self._work, self._concurrency = iter(items), work, limit
         self._tasks: set[asyncio.Task[None]] = set()
         self._exhausted = False
@@ -52,11 +52,12 @@ class _Pool:
 
     async def _repeat(self) -> None:
         while len(self._tasks) <= self._concurrency.limit:
-            item = next(self._items, self)
-            if item is self:
+            try:
+                item = next(self._items)
+            except StopIteration:
                 self._exhausted = True
                 return
-            await self._work(item)  # type: ignore[arg-type] -- `self` marks the end
+            await self._work(item)
             if len(self._tasks) < self._concurrency.limit:
                 self._fill()
 

@@ -136,7 +136,8 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
 
 def takes_priorities(spec: ModelSpec) -> bool:
     """Whether a model's engine accepts a priority with a request: unless the operator has set a scheduling policy."""
-    return not any(argument.split("=", 1)[0] == _SCHEDULING_POLICY for argument in spec.engine.extra_args)
+    names = (argument.split("=", 1)[0].replace("_", "-") for argument in spec.engine.extra_args)
+    return _SCHEDULING_POLICY not in names
 
 
 def with_cache(command: Command, folder: Path) -> Command:

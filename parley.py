@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
-    "demo", "up", "status", "page", "data", "train", "cloud", "rescue", "merge", "generate", "batch", "prompts", "record",
-    "recordings", "eval", "judge", "campaign", "votes", "leaderboard", "verdict", "models",
+    "demo", "up", "status", "page", "data", "train", "cloud", "rescue", "merge", "generate", "batch", "prompts",
+    "record", "recordings", "eval", "judge", "campaign", "votes", "leaderboard", "verdict", "models",
 )  # fmt: skip
 
 # Job kind → handler, which the worker imports for the first such job.

@@ -53,9 +53,9 @@ def _measure(parts: list[str], rounds: int, quick: bool) -> dict[str, Any]:
         folder = Path(name)
         with deployment(folder, engine=not _ON_ENGINE.isdisjoint(parts)) as parley:
             if "throughput" in parts:
-                result["throughput"] = measure_throughput(parley, folder, 2000 // scale, rounds)
+                result["throughput"] = measure_throughput(parley, folder, 1000 // scale, rounds)
             if "first_tokens" in parts:
-                result["first_tokens"] = measure_first_tokens(parley, 400 // scale, 40_000)
+                result["first_tokens"] = measure_first_tokens(parley, 200 // scale, 40_000)
             if "memory" in parts:
                 result["memory"] = measure_memory(parley, 1000, 50_000 // scale)
             if "kills" in parts:

@@ -203,8 +203,8 @@ class Settings(BaseSettings):
     batch_rows_beside_others: int | None = Field(
         default=None,
         ge=1,
-        description="Requests of batches that run at once on an engine or hosted model while others use it. More finish "
-        "batches sooner and delay the others. Without it: 16, or 128 on a machine with NVIDIA GPUs.",
+        description="Requests of batches that run at once on an engine or hosted model while others use it. More "
+        "finish batches sooner and delay the others. Without it: 16, or 128 on a machine with NVIDIA GPUs.",
     )
     client_files_mib: float = Field(
         default=2048.0,

@@ -31,8 +31,8 @@ from serve.transport.upstream_client import ServerResponse, UpstreamClient
 
 # Shorter than the engines' own keep-alive (see `serve.fleet.vllm_command`), so that we close idle connections first.
 _IDLE_LIMIT_S = 15.0
-# Each row makes an engine's steps longer, on a CPU by much. vLLM's engines run 128 requests at once on a CPU, 256 or more
-# on a GPU: an interactive request must find a place.
+# Each row makes an engine's steps longer, on a CPU by much. vLLM runs 128 requests at once on a CPU, 256 or more on a
+# GPU: an interactive request must find a place.
 _BATCH_ROWS_ON_CPU, _BATCH_ROWS_ON_GPU = 16, 128
 
 

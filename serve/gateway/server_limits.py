@@ -27,7 +27,8 @@ class ConcurrencyLimiter:
     """
 
     __slots__ = (
-        "_batch_rows", "_max_batch_rows", "_max_queued", "_max_running", "_name", "_others_at", "_queue", "_timeout_s", "running"
+        "_batch_rows", "_max_batch_rows", "_max_queued", "_max_running", "_name", "_others_at", "_queue", "_timeout_s",
+        "running",
     )  # fmt: skip
 
     def __init__(

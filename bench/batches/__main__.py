@@ -59,7 +59,7 @@ def _measure(parts: list[str], rounds: int, quick: bool) -> dict[str, Any]:
             if "memory" in parts:
                 result["memory"] = measure_memory(parley, 1000, 50_000 // scale)
             if "kills" in parts:
-                result["kills"] = measure_kills(parley, 20_000 // scale)
+                result["kills"] = measure_kills(parley, 10_000 // scale)
     return result
 
 

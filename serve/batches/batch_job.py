@@ -107,6 +107,8 @@ def _run(run: _Run) -> None:
             message = f"The model {run.checked.model!r} does not exist or you do not have access to it."
             _fail(run, [batch_error("model_not_found", message, run.checked.lines[0], "body.model")])
             return
+        if not run.stop and len(journal.stored) < run.checked.rows:
+            raise ParleyError(f"Only {len(journal.stored):,} of {run.checked.rows:,} requests were answered.")
         _finish(run, journal)
 
 

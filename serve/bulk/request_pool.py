@@ -29,6 +29,7 @@ class _Pool(Generic[_Item]):
     def __init__(self, items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]], limit: Concurrency) -> None:
         self._items, self._work, self._concurrency = iter(items), work, limit
         self._tasks: set[asyncio.Task[None]] = set()
+        self._active = 0  # tasks that go on; one that has decided to end is still in `_tasks` for a moment
         self._exhausted = False
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -45,21 +46,23 @@ class _Pool(Generic[_Item]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fill(self) -> None:
-        while not self._exhausted and len(self._tasks) < self._concurrency.limit:
+        while not self._exhausted and self._active < self._concurrency.limit:
+            self._active += 1
             task = asyncio.ensure_future(self._repeat())
             self._tasks.add(task)
             task.add_done_callback(self._finish)
 
     async def _repeat(self) -> None:
-        while len(self._tasks) <= self._concurrency.limit:
+        while self._active <= self._concurrency.limit:
             try:
                 item = next(self._items)
             except StopIteration:
                 self._exhausted = True
                 return
             await self._work(item)
-            if len(self._tasks) < self._concurrency.limit:
+            if self._active < self._concurrency.limit:
                 self._fill()
+        self._active -= 1
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

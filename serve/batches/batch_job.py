@@ -190,7 +190,8 @@ async def _until_done_or_stopped(
             if sending.done():
                 break
             due = time.monotonic() - reported >= _REPORT_S
-            if stop := await asyncio.to_thread(_watch, run, journal, message() if due else None):
+            progress = (_counts(run, journal), message()) if due else None
+            if stop := await asyncio.to_thread(_watch, run, progress):
                 run.stop = stop
                 return
             if due:
@@ -201,24 +202,24 @@ async def _until_done_or_stopped(
         await asyncio.gather(sending, return_exceptions=True)
 
 
-def _watch(run: _Run, journal: Journal, message: str | None) -> str:
-    """Why the batch must stop now; empty if it goes on. With a message, stores the progress too."""
+def _watch(run: _Run, progress: tuple[dict[str, int], str] | None) -> str:
+    """Why the batch must stop now; empty if it goes on. Stores the progress, if given: counts and message."""
     context = run.context
-    if context.cancelled:
-        if context.interrupted or get_job(context.database, run.job_id).status != "cancelled":
-            return "interrupted"
-        return "cancelled"
-    if utcnow() >= run.row.expires:
-        return "expired"
     try:
-        if message is None:
+        if context.cancelled:
+            ours = not context.interrupted and get_job(context.database, run.job_id).status == "cancelled"
+            return "cancelled" if ours else "interrupted"
+        if utcnow() >= run.row.expires:
+            return "expired"
+        if progress is None:
             with context.database.read() as session:
                 status = session.scalar(select(BatchRow.status).where(BatchRow.id == run.row.id))
         else:
-            context.beat(len(journal.stored) / (run.checked.rows or 1), message)
+            counts, message = progress
+            context.beat((counts["completed"] + counts["failed"]) / (run.checked.rows or 1), message)
             with context.database.write() as session:
                 row = session.scalars(select(BatchRow).where(BatchRow.id == run.row.id).with_for_update()).one()
-                row.counts = _counts(run, journal)
+                row.counts = counts
                 status = row.status
     except ParleyError as error:
         _log.warning("the progress of %s cannot be stored yet: %s", run.row.id, error)

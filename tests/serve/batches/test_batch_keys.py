@@ -1,6 +1,8 @@
 """Whose batches and files a key sees, how rows are billed, and the token with which the worker sends them."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -71,6 +73,16 @@ def test_rows_are_billed_to_the_batchs_key_at_the_batch_price(house: BatchHouse)
     other = house.run([row("a")], client=shop)
     assert other.errors is not None
     assert [error.code for error in other.errors.data or ()] == ["model_not_found"]
+
+
+def test_only_rows_of_batches_have_a_priority_at_an_engine(house: BatchHouse, tmp_path: Path) -> None:
+    house.gateway.engine("local", tmp_path / "weights", house.upstream.address.removesuffix("/v1"))
+    messages: Any = [{"role": "user", "content": "hello"}]
+    house.client.chat.completions.create(model="local", messages=messages)
+    assert house.run([row("a", model="local")]).status == "completed"
+    assert [body.get("priority") for body in house.upstream.bodies] == [None, 1]
+    with pytest.raises(openai.BadRequestError, match="the server decides the order of requests"):
+        house.client.chat.completions.create(model="local", messages=messages, extra_body={"priority": -1})
 
 
 def test_a_revoked_keys_batch_ends(house: BatchHouse) -> None:

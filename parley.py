@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
-    "demo", "up", "status", "page", "data", "train", "cloud", "rescue", "merge", "generate", "prompts", "record",
-    "recordings", "eval", "judge", "campaign", "votes", "leaderboard", "verdict", "models",
+    "demo", "up", "status", "page", "data", "train", "cloud", "rescue", "merge", "generate", "batch", "prompts",
+    "record", "recordings", "eval", "judge", "campaign", "votes", "leaderboard", "verdict", "models",
 )  # fmt: skip
 
 # Job kind → handler, which the worker imports for the first such job.
@@ -45,6 +45,7 @@ JOB_HANDLERS = {
     "evaluate": "evals.jobs:run_evaluation_job",
     "eval-run": "evals.eval_runs.run_job:run_eval_run_job",
     "record": "evals.jobs:run_record_job",
+    "batch": "serve.batches.batch_job:run_batch_job",
     "prepare-campaign": "evals.jobs:run_preparation_job",
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
@@ -57,6 +58,7 @@ JOB_LANES = (
     ("prepare-campaign",),
     ("eval-run",),
     ("import-model", "merge-model", "export-model"),
+    *[("batch",)] * 4,  # a batch may wait for a slow model for hours, which costs the worker little
 )
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.

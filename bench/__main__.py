@@ -12,6 +12,7 @@ BENCHMARKS = (
     "bench.verdicts",
     "bench.judges",
     "bench.runner",
+    "bench.batches",
     "bench.scores",
     "bench.mtbench",
     "bench.training",

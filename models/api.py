@@ -4,12 +4,19 @@ The files and uploads themselves are in models/files/stored_files.py and models/
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.files.stored_files import MAX_LISTED, Files, StoredFile, validate_purpose
+from models.files.stored_files import (
+    BATCH,
+    MAX_LISTED,
+    FileAccess,
+    Files,
+    StoredFile,
+    parse_expires_after,
+    validate_purpose,
+)
 from models.files.uploads import Upload, UploadPart, Uploads
 from models.http.multipart import receive_form
 from models.http.operations import attach_operations
@@ -29,9 +36,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-# OpenAI's limits for `expires_after`: one hour and thirty days.
-_MIN_LIFETIME_S, _MAX_LIFETIME_S = 3600, 2_592_000
-
 
 def routes(settings: Settings, database: Database) -> "list[Route]":
     """The routes of `models`."""
@@ -41,7 +45,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from models.completions.routes import completion_routes
     from models.management.routes import management_routes
 
-    files = _FileRoutes(Files(settings, database))
+    files = _FileRoutes(settings, database)
     uploads = _UploadRoutes(Uploads(settings, database))
     files_and_uploads = [
         Route("/v1/files", files.create, methods=["POST"]),
@@ -58,29 +62,39 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
 
 
 class _FileRoutes:
-    """`/v1/files`."""
+    """`/v1/files`. Clients' keys may use them for their own files."""
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    def _files(self, request: "Request") -> Files:
+        """The files that the request's key may use."""
+        key = request.state.key
+        access = FileAccess(key.id, own_only=key.role != "owner") if key is not None else None
+        return Files(self._settings, self._database, access)
 
     async def create(self, request: "Request") -> "Response":
         """Stores an uploaded file. The form's fields are checked at the end, because they may follow the file."""
-        async with threaded_context(self._files.incoming()) as incoming:
+        files = self._files(request)
+        await run_in_thread(files.check_upload, BATCH, 0)  # before a client whose space is full sends its file
+        async with threaded_context(files.incoming()) as incoming:
             form = await receive_form(request, "file", incoming)
             purpose = validate_purpose(form.fields.get("purpose"))
-            lifetime = _parse_expires_after(_form_expires_after(form.fields))
+            lifetime = parse_expires_after(_form_expires_after(form.fields))
+            await run_in_thread(files.check_upload, purpose, incoming.size)
             if is_retry(request) and (
-                first := await run_in_thread(self._files.find_duplicate, incoming, form.filename, purpose)
+                first := await run_in_thread(files.find_duplicate, incoming, form.filename, purpose)
             ):
                 return json_response(file_to_json(first))
-            stored = await run_in_thread(self._files.save, incoming, form.filename, purpose, expires_after=lifetime)
+            stored = await run_in_thread(files.save, incoming, form.filename, purpose, expires_after=lifetime)
         return json_response(file_to_json(stored))
 
     async def page(self, request: "Request") -> "Response":
         query = request.query_params
         limit = query_integer(query, "limit", MAX_LISTED, least=1, most=MAX_LISTED)
         page = await run_in_thread(
-            self._files.page,
+            self._files(request).page,
             purpose=query.get("purpose") or None,
             after=query.get("after") or None,
             limit=limit,
@@ -89,17 +103,18 @@ class _FileRoutes:
         return json_response(list_page([file_to_json(file) for file in page.files], has_more=page.has_more))
 
     async def retrieve(self, request: "Request") -> "Response":
-        return json_response(file_to_json(await run_in_thread(self._files.get, request.path_params["file_id"])))
+        file = await run_in_thread(self._files(request).get, request.path_params["file_id"])
+        return json_response(file_to_json(file))
 
     async def delete(self, request: "Request") -> "Response":
         file_id = request.path_params["file_id"]
-        await run_in_thread(self._files.delete, file_id)
+        await run_in_thread(self._files(request).delete, file_id)
         return json_response({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: "Request") -> "Response":
         from starlette.responses import FileResponse
 
-        file = await run_in_thread(self._files.get, request.path_params["file_id"])
+        file = await run_in_thread(self._files(request).get, request.path_params["file_id"])
         if not await run_in_thread(file.path.is_file):
             raise NotFound(f"The content of {file.id!r} is missing from {file.path.parent.name}/.", param="file_id")
         headers = {"x-content-type-options": "nosniff"}
@@ -123,7 +138,7 @@ class _UploadRoutes:
             purpose=validate_purpose(body.get("purpose")),
             size=size,
             mime_type=_text(body, "mime_type"),
-            file_expires_after=_parse_expires_after(body.get("expires_after")),
+            file_expires_after=parse_expires_after(body.get("expires_after")),
         )
         return json_response(upload_to_json(upload))
 
@@ -200,21 +215,6 @@ def _form_expires_after(fields: Mapping[str, str]) -> dict[str, Any] | None:
     if seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
         given["seconds"] = int(seconds)
     return given or None
-
-
-def _parse_expires_after(expires_after: Any) -> timedelta | None:
-    if expires_after is None:
-        return None
-    if not isinstance(expires_after, dict) or expires_after.get("anchor") != "created_at":
-        raise Invalid("expires_after.anchor must be created_at.", param="expires_after.anchor")
-    seconds = expires_after.get("seconds")
-    whole = isinstance(seconds, int) and not isinstance(seconds, bool)
-    if not whole or not _MIN_LIFETIME_S <= seconds <= _MAX_LIFETIME_S:
-        raise Invalid(
-            f"expires_after.seconds must be from {_MIN_LIFETIME_S} to {_MAX_LIFETIME_S}.",
-            param="expires_after.seconds",
-        )
-    return timedelta(seconds=seconds)
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -69,7 +69,8 @@ class KeyInfo:
     """A key's facts without the secret. An `owner` may open the owners' page; a `client` may only call models.
 
     `models` is its scope, None for all models. An id in it allows that model under any of its names; an alias allows
-    only that name, wherever it points at the time of a request.
+    only that name, wherever it points at the time of a request. `batch`: the request is a row of a batch, which the
+    worker sends on the key's behalf.
     """
 
     id: str
@@ -80,6 +81,7 @@ class KeyInfo:
     revoked: datetime | None
     models: tuple[str, ...] | None = None
     limits: KeyLimits = NO_LIMITS
+    batch: bool = False
 
     def to_json(self, now: datetime) -> dict[str, Any]:
         """The key as plain JSON values."""

@@ -126,7 +126,10 @@ class ReservationRow(Base):
 
 
 class FileRow(Base):
-    """An uploaded file. Its content is in the files folder under its id; the row is written last."""
+    """An uploaded file. Its content is in the files folder under its id; the row is written last.
+
+    `key_id`: the key that uploaded it, or whose batch it is the result of; empty if there was none.
+    """
 
     __tablename__ = "files"
 
@@ -137,6 +140,7 @@ class FileRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    key_id: Mapped[str] = mapped_column(String(26), default="", server_default="", index=True)
 
 
 class UploadRow(Base):

@@ -1,4 +1,4 @@
-"""This room's routes: owners register, import, export, load, pin and retire models over HTTP.
+"""This room's routes: owners register, import, export, load, pin and retire models over HTTP; and `/v1/batches`.
 
 They call the same functions as `parley models`. Work that needs torch is a job of the worker. Light to import.
 """
@@ -31,6 +31,7 @@ from serve.api_operations import (
     ModelMerge,
     ModelScale,
 )
+from serve.batches.endpoints import batch_routes
 from serve.fleet import engine_states
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         *(Route(f"{model}/{name}", handler, methods=["POST"]) for name, handler in api.changes().items()),
         Route(model, api.show, methods=["GET"]),
     ]
-    return attach_operations(model_routes, OPERATIONS)
+    return attach_operations(model_routes, OPERATIONS) + batch_routes(settings, database)
 
 
 class _ModelRoutes:

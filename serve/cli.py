@@ -1,5 +1,5 @@
-"""This room's commands: `parley up`, `serve`, `gateway`, `openapi`, `status`, `doctor`, `generate`, and
-`parley models import openai`.
+"""This room's commands: `parley up`, `serve`, `gateway`, `openapi`, `status`, `doctor`, `generate`,
+`batch`, and `parley models import openai`.
 
 `add_commands` adds them to the `parley` app; a command's own modules are loaded when it runs.
 """
@@ -13,6 +13,7 @@ import typer
 
 from models.command_options import expand_options, settings_options
 from models.terminal import print_json
+from serve.batches.commands import add_batch_commands
 from serve.bulk.command import generate_command
 from serve.launcher.serve_command import RayAddress, serve_command
 
@@ -51,6 +52,7 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
     app.command("status")(status_command)
     app.command("doctor")(doctor_command)
     app.command("generate")(generate_command)
+    add_batch_commands(app)
     # `parley models` belongs to the room models/; the import needs HTTP, which is this room's.
     group = next((group.typer_instance for group in app.registered_groups if group.name == "models"), None)
     if group is not None:

@@ -1,11 +1,11 @@
 """This room's tables: the supervisor's status of each model, the gateway's demand for models that are not running, the
-gateways of a database and the limits that they share.
+gateways of a database and the limits that they share, and batches.
 """
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, String, Text
+from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.database import Base, UtcDateTime, utcnow
@@ -70,3 +70,28 @@ class RateBucketRow(Base):
     requests: Mapped[float] = mapped_column(default=0.0)
     tokens: Mapped[float] = mapped_column(default=0.0)
     held: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+class BatchRow(Base):
+    """A batch of `/v1/batches`: see `serve.batches`. Empty `key_id`: created where no key was needed.
+
+    `request` is the client's request, `outcome` what the worker adds to the API's object: model, errors, files, usage.
+    `counts` has total, completed and failed; `times`: the name of a time in the API (`in_progress_at`) → Unix seconds.
+    `digest` is the hash of the request and its key, to recognise a repeated request.
+    """
+
+    __tablename__ = "batches"
+    __table_args__ = (Index("ix_batches_digest_created", "digest", "created"),)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    key_id: Mapped[str] = mapped_column(String(26), index=True)
+    job: Mapped[str] = mapped_column(String(26))
+    status: Mapped[str] = mapped_column(String(16))
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    outcome: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    counts: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
+    times: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
+    digest: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    expires: Mapped[datetime] = mapped_column(UtcDateTime)

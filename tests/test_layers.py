@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "serve": (
         "tables transport/ processes/ bulk/ openai_import",
+        "batches/",
         "accounting/ fleet/ validation/",
         "cluster/",
         "openapi/ launcher/ api_operations",

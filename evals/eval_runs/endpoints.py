@@ -10,6 +10,7 @@ from models.errors import Invalid
 from models.http.bodies import read_body
 from models.http.operations import attach_operations
 from models.http.payloads import is_retry, json_response, list_page, query_integer, run_in_thread
+from models.http.repeated_requests import caller_of
 from models.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from evals.eval_runs.evals import Caller, Page, PageRange
+    from evals.eval_runs.evals import Page, PageRange
 
 _EVALS, _GRADERS = "/v1/evals", "/v1/fine_tuning/alpha/graders"
 _MOST = 100  # items on one page
@@ -65,7 +66,7 @@ class _EvalRoutes:
 
         body = await read_body(request, EvalCreate)
         unsandboxed = self._settings.unsandboxed_graders
-        created = await run_in_thread(create_eval, self._database, body, _caller(request), unsandboxed=unsandboxed)
+        created = await run_in_thread(create_eval, self._database, body, caller_of(request), unsandboxed=unsandboxed)
         return json_response(created, 201)
 
     async def page(self, request: "Request") -> "Response":
@@ -137,7 +138,7 @@ class _RunRoutes:
 
         body = await read_body(request, RunCreate)
         eval_id = request.path_params["eval_id"]
-        created = await run_in_thread(create_run, self._settings, self._database, eval_id, body, _caller(request))
+        created = await run_in_thread(create_run, self._settings, self._database, eval_id, body, caller_of(request))
         return json_response(created, 201)
 
     async def page(self, request: "Request") -> "Response":
@@ -188,13 +189,6 @@ class _RunRoutes:
 
 def _run_ids(request: "Request") -> tuple[str, str]:
     return request.path_params["eval_id"], request.path_params["run_id"]
-
-
-def _caller(request: "Request") -> "Caller":
-    from evals.eval_runs.evals import Caller
-
-    key = getattr(request.state, "key", None)
-    return Caller(key.id if key else "", is_retry(request))
 
 
 def _page_range(query: Mapping[str, str]) -> "PageRange":

@@ -1,11 +1,9 @@
 """Creates, lists and changes evals; returns the API's objects. `runs` deletes them."""
 
-import hashlib
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, tuple_
@@ -18,8 +16,8 @@ from evals.graders.shapes import grader_json
 from evals.scorers.format_checks import schema_validator
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
+from models.http.repeated_requests import Caller, find_repeated, request_digest
 
-_REPEATED_WITHIN = timedelta(minutes=15)  # the SDK waits up to ten minutes for a response before it repeats a request
 _SAMPLE_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {
@@ -48,14 +46,6 @@ class Page:
 
     data: list[dict[str, Any]]
     has_more: bool
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who sends a request: the id of the key, and whether the SDK repeats a request that got no response."""
-
-    key: str = ""
-    repeated: bool = False
 
 
 def create_eval(
@@ -169,18 +159,6 @@ def eval_json(row: EvalRow) -> dict[str, Any]:
 def seconds(moment: datetime) -> int:
     """A time in Unix seconds."""
     return int(moment.timestamp())
-
-
-def request_digest(caller: Caller, content: Any) -> str:
-    """The hash that identifies a repeated request."""
-    return hashlib.sha256(f"{caller.key}:{json.dumps(content, sort_keys=True)}".encode()).hexdigest()
-
-
-def find_repeated(database: Database, table: Any, digest: str) -> Any:
-    """The row that the same request created within the last 15 minutes."""
-    query = select(table).where(table.digest == digest, table.created > utcnow() - _REPEATED_WITHIN)
-    with database.read() as session:
-        return session.scalars(query.order_by(table.number.desc()).limit(1)).first()
 
 
 def with_criterion_id(grader: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from evals.api_tables import EvalItemRow, EvalRow, EvalRunRow
 from evals.eval_runs import stored_completions
-from evals.eval_runs.evals import Caller, Page, PageRange, eval_row, find_repeated, request_digest, seconds
+from evals.eval_runs.evals import Page, PageRange, eval_row, seconds
 from evals.eval_runs.requests import RunCreate
 from evals.graders.grading import models_of
 from evals.served_models import find_models
@@ -17,6 +17,7 @@ from evals.tables import EvaluationRow, ResultRow
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
 from models.files.stored_files import Files
+from models.http.repeated_requests import Caller, find_repeated, request_digest
 from models.jobs.jobs import cancel_in, enqueue_in
 from models.settings.settings import Settings
 from models.tables import JobRow

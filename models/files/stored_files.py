@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from models.database import Database, new_ulid, utcnow
-from models.errors import Invalid, NotFound
+from models.errors import Forbidden, Invalid, NotFound
 from models.files.atomic import IncomingFile, incoming_file, sweep
 from models.files.file_kinds import refuse_foreign_file
 from models.settings.settings import Settings
@@ -22,12 +23,17 @@ from models.tables import FileRow
 # The purposes that OpenAI accepts in uploads. Parley itself also stores files with other purposes, such as results.
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 TRAINING = "fine-tune"
+BATCH, BATCH_RESULTS = "batch", "batch_output"
 RESULTS = "fine-tune-results"
 MAX_LISTED = 10_000
+MAX_BATCH_BYTES = 200 * 2**20  # OpenAI's limit for a batch's input
+# OpenAI's limits for `expires_after`: one hour and thirty days.
+MIN_LIFETIME_S, MAX_LIFETIME_S = 3600, 2_592_000
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A kill between writing the file and its row leaves a file without a row. No upload takes longer than this.
 _ABANDONED_S = 24 * 3600.0
+_BATCH_LIFETIME = timedelta(days=30)  # of a batch's input without `expires_after`, as at OpenAI
 _RETRY_WINDOW = timedelta(minutes=15)  # in which a repeated upload returns the first one's file
 
 
@@ -43,6 +49,15 @@ class StoredFile:
     created: datetime
     path: Path
     expires: datetime | None = None
+    key_id: str = ""
+
+
+@dataclass(frozen=True)
+class FileAccess:
+    """On behalf of which key files are used. `own_only`: it is a client's, which sees only its own files."""
+
+    key_id: str = ""
+    own_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,10 +74,35 @@ class Files:
     An expired file is hidden at once; `sweep` removes it later.
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, access: FileAccess | None = None) -> None:
         self.folder = settings.files_dir
         self.limit = int(settings.max_upload_mib * 2**20)
         self._database = database
+        self._key_id, self._own_only = (access.key_id, access.own_only) if access is not None else ("", False)
+        if self._own_only:
+            self.limit = min(self.limit, MAX_BATCH_BYTES)
+        self._key_limit = int(settings.client_files_mib * 2**20)
+
+    def check_upload(self, purpose: str, size: int) -> None:
+        """Checks whether the key may store another file of `size` bytes.
+
+        Raises:
+            Forbidden: a client's key may store files for batches only, and none beyond the setting `client_files_mib`.
+        """
+        if not self._own_only:
+            return
+        if purpose != BATCH:
+            raise Forbidden(f"A client's key may only upload files with the purpose {BATCH}.", param="purpose")
+        query = select(func.coalesce(func.sum(FileRow.size), 0)).where(FileRow.key_id == self._key_id)
+        with self._database.read() as session:
+            stored = int(session.scalar(query) or 0)
+        if stored + size > self._key_limit:
+            raise Forbidden(
+                f"This key may store {self._key_limit:,} bytes of files and has stored {stored:,}. Delete files that "
+                "you no longer need.",
+                code="file_quota_exceeded",
+                param="file",
+            )
 
     def store(
         self, filename: str, content: bytes, purpose: str, *, expires_after: timedelta | None = None
@@ -103,6 +143,7 @@ class Files:
             FileRow.sha256 == incoming.sha256.hexdigest(),
             FileRow.filename == sanitise_filename(filename),
             FileRow.purpose == purpose,
+            FileRow.key_id == self._key_id,
             FileRow.created > utcnow() - _RETRY_WINDOW,
             or_(FileRow.expires.is_(None), FileRow.expires > utcnow()),
         )
@@ -122,6 +163,8 @@ class Files:
             raise Invalid(f"The file {filename!r} is empty.", param="file")
         if purpose == TRAINING:
             refuse_foreign_file(sanitise_filename(filename), incoming.head)
+        if purpose == BATCH and expires_after is None:
+            expires_after = _BATCH_LIFETIME
         now = utcnow()
         row = FileRow(
             id=f"file-{new_ulid()}",
@@ -131,6 +174,7 @@ class Files:
             sha256=incoming.sha256.hexdigest(),
             created=now,
             expires=now + expires_after if expires_after else None,
+            key_id=self._key_id,
         )
         incoming.publish(row.id)
         return row
@@ -139,13 +183,13 @@ class Files:
         """One file.
 
         Raises:
-            NotFound: there is none with that id, or it has expired.
+            NotFound: there is none with that id, it has expired, or it is another key's.
         """
         row = None
         if _ID.fullmatch(file_id):
             with self._database.read() as session:
                 row = session.get(FileRow, file_id)
-        if row is None or (row.expires is not None and row.expires <= utcnow()):
+        if row is None or (row.expires is not None and row.expires <= utcnow()) or not self._may_read(row):
             raise NotFound(f"There is no file {file_id[:80]!r}.", param="file_id")
         return self.to_stored_file(row)
 
@@ -192,12 +236,19 @@ class Files:
     def to_stored_file(self, row: FileRow) -> StoredFile:
         """Converts a row."""
         path = self.folder / row.id
-        return StoredFile(row.id, row.filename, row.purpose, row.size, row.sha256, row.created, path, row.expires)
+        return StoredFile(
+            row.id, row.filename, row.purpose, row.size, row.sha256, row.created, path, row.expires, row.key_id
+        )
+
+    def _may_read(self, row: FileRow) -> bool:
+        return not self._own_only or row.key_id == self._key_id
 
     def _select(self, purpose: str | None, after: str | None, limit: int | None, order: str) -> Iterable[StoredFile]:
         query = select(FileRow).where(or_(FileRow.expires.is_(None), FileRow.expires > utcnow()))
         if purpose:
             query = query.where(FileRow.purpose == purpose)
+        if self._own_only:
+            query = query.where(FileRow.key_id == self._key_id)
         if after is not None:
             query = query.where(FileRow.id > after if order == "asc" else FileRow.id < after)
         query = query.order_by(FileRow.id.asc() if order == "asc" else FileRow.id.desc()).limit(limit)
@@ -240,3 +291,23 @@ def validate_purpose(purpose: object) -> str:
         given = f"{purpose[:40]!r}" if isinstance(purpose, str) and purpose else "missing"
         raise Invalid(f"purpose is {given}. It must be one of {', '.join(PURPOSES)}.", param="purpose")
     return purpose
+
+
+def parse_expires_after(expires_after: Any) -> timedelta | None:
+    """A file's lifetime from `{"anchor": "created_at", "seconds": 3600}`; None where it is not set.
+
+    Raises:
+        Invalid: it is something else, or not within OpenAI's limits.
+    """
+    if expires_after is None:
+        return None
+    if not isinstance(expires_after, dict) or expires_after.get("anchor") != "created_at":
+        raise Invalid("expires_after.anchor must be created_at.", param="expires_after.anchor")
+    seconds = expires_after.get("seconds")
+    whole = isinstance(seconds, int) and not isinstance(seconds, bool)
+    if not whole or not MIN_LIFETIME_S <= seconds <= MAX_LIFETIME_S:
+        raise Invalid(
+            f"expires_after.seconds must be from {MIN_LIFETIME_S} to {MAX_LIFETIME_S}.",
+            param="expires_after.seconds",
+        )
+    return timedelta(seconds=seconds)

@@ -195,6 +195,23 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         default=64, ge=1, description="Requests that may wait for one model; further ones get a 429."
     )
+    batch_price_share: float = Field(
+        default=0.5,
+        ge=0,
+        description="The share of a hosted model's prices that requests of a batch count with, in usage and budgets.",
+    )
+    batch_rows_beside_others: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests of batches that run at once on an engine or hosted model while others use it. More "
+        "finish batches sooner and delay the others. Without it: 16, or 128 on a machine with NVIDIA GPUs.",
+    )
+    client_files_mib: float = Field(
+        default=2048.0,
+        ge=0,
+        description="MiB of files that one client's key may store, its batches' results included. 0: clients may not "
+        "upload files.",
+    )
     max_body_mib: float = Field(
         default=8.0, gt=0, description="Maximum size of a request body in MiB; a larger one gets a 413."
     )
@@ -330,6 +347,11 @@ class Settings(BaseSettings):
     def files_dir(self) -> Path:
         """The folder of uploaded files."""
         return self.home / "files"
+
+    @property
+    def batches_dir(self) -> Path:
+        """The folder of running batches: input and journal of each."""
+        return self.home / "batches"
 
     @property
     def runs_dir(self) -> Path:

@@ -89,12 +89,14 @@ class KeyAccount:
         self.others_tokens += max(tokens, 0.0) * (parts - 1) / parts
         self.others_usd += max(usd, 0.0) * (parts - 1) / parts
 
-    def need(self, tokens: int, usd: float) -> Amounts:
-        """What of a lease a request with these estimates needs."""
+    def need(self, tokens: int, usd: float, *, batch: bool = False) -> Amounts:
+        """What of a lease a request with these estimates needs. A row of a batch needs nothing of the limits per
+        minute.
+        """
         limits = self.limits
         return Amounts(
-            1 if self.rpm else 0,
-            tokens if self.tpm else 0,
+            1 if self.rpm and not batch else 0,
+            tokens if self.tpm and not batch else 0,
             tokens if limits.daily_tokens is not None else 0,
             usd if limits.daily_usd is not None else 0.0,
         )

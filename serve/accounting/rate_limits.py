@@ -50,14 +50,24 @@ class BudgetSpent(RateLimited):
 
 
 class Admission:
-    """An admitted request. `headers` go out with its response; call `settle` once with its actual usage."""
+    """An admitted request. `headers` go out with its response; call `settle` once with its actual usage.
 
-    __slots__ = ("_account", "_limits", "_tokens", "_usd", "headers")
+    `batch`: a row of a batch, to which the limits per minute do not apply.
+    """
+
+    __slots__ = ("_account", "_batch", "_limits", "_tokens", "_usd", "headers")
 
     def __init__(
-        self, limits: "RateLimiter", account: KeyAccount | None, tokens: int, usd: float, headers: Headers
+        self,
+        limits: "RateLimiter",
+        account: KeyAccount | None,
+        tokens: int,
+        usd: float,
+        headers: Headers,
+        batch: bool = False,
     ) -> None:
         self._limits, self._account, self._tokens, self._usd = limits, account, tokens, usd
+        self._batch = batch
         self.headers = headers
 
     def allows(self, spec: ModelSpec) -> bool:
@@ -81,12 +91,13 @@ class Admission:
         account.today_usd += usd
         if reserved:
             # More than reserved leaves the bucket in debt; less is returned to it.
-            balance = account.tokens + used - reserved
-            account.tokens = balance if balance > 0 else 0.0
+            if not self._batch:
+                balance = account.tokens + used - reserved
+                account.tokens = balance if balance > 0 else 0.0
             account.held_tokens -= reserved
             account.held_usd -= self._usd
             if account.lease is not None:
-                unused = account.need(reserved - used, self._usd - usd)._replace(requests=0)
+                unused = account.need(reserved - used, self._usd - usd, batch=self._batch)._replace(requests=0)
                 account.lease.settle(unused, Amounts(0, 0, used, usd))
 
 
@@ -150,22 +161,25 @@ class RateLimiter:
                 _check_price(key, spec)
                 usd = cost(spec, tokens - completion, completion)
                 account.held_usd += usd
-        if account.rpm and used_requests + 1 > account.rpm:
+        batch = key.batch
+        if account.rpm and used_requests + 1 > account.rpm and not batch:
             account.held_usd -= usd
             raise _too_many_requests(account)
-        if account.tpm and used_tokens + tokens > account.tpm:
+        if account.tpm and used_tokens + tokens > account.tpm and not batch:
             account.held_usd -= usd
             raise _too_many_tokens(account, tokens)
         if account.lease is not None:
             try:
-                _spend(account, account.lease, key, account.need(tokens, usd), self._day_ends - self._wall_clock())
+                need = account.need(tokens, usd, batch=batch)
+                _spend(account, account.lease, key, need, self._day_ends - self._wall_clock())
             except RateLimited:
                 account.held_usd -= usd
                 raise
-        account.requests = used_requests + 1
-        account.tokens = used_tokens + tokens
+        if not batch:
+            account.requests = used_requests + 1
+            account.tokens = used_tokens + tokens
         account.held_tokens += tokens
-        return Admission(self, account, tokens, usd, account.rate_limit_headers())
+        return Admission(self, account, tokens, usd, account.rate_limit_headers(), batch)
 
     def share(self, parts: int, *, leased: bool) -> None:
         """Sets how `parts` gateways share the limits: by leases, or by an equal part for each while there are none."""
@@ -191,7 +205,7 @@ class RateLimiter:
             return None  # `admit` decides by what is left
         completion = max_tokens * choices if max_tokens is not None and max_tokens > 0 else 0
         prompt = prompt_bytes // _BYTES_PER_TOKEN + 1
-        need = account.need(prompt + completion, cost(spec, prompt, completion))
+        need = account.need(prompt + completion, cost(spec, prompt, completion), batch=key.batch)
         return None if account.tpm and need.tokens > account.tpm else (lease, need)
 
     def claims(self) -> dict[str, OpenClaim]:

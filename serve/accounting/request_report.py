@@ -82,6 +82,7 @@ class RequestAccounting:
         self._database = database
         self._metrics = metrics
         self._find_spec = find_spec
+        self._batch_price_share = settings.batch_price_share
         self._limiter = RateLimiter()
         place = gateway_place(settings, worker)
         self._usage = UsageLog(database, place, settings.home / "usage" / f"{place}.json")
@@ -179,6 +180,8 @@ class RequestAccounting:
         spec = self._find_spec(model)
         if spec is not None and spec.upstream is not None:
             usd = cost(spec, prompt, completion)
+            if key is not None and key.batch:
+                usd *= self._batch_price_share
         if record.admission is not None:
             record.admission.settle(prompt, completion, usd)
         # 499 means the client disconnected, which is not a failure.

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import Busy, ParleyError, Unauthorized, Unavailable, retry_delay
-from serve.bulk.journal import Journal
+from serve.bulk.concurrency import FixedConcurrency
+from serve.bulk.journal import Journal, syncing
+from serve.bulk.request_pool import run_requests
 from serve.bulk.rows import Row, answer_line, tokens_of
 
 CONCURRENCY = 64  # where the throughput of a small engine levels off
 ATTEMPTS = 8
-_SYNC_EVERY_S = 1.0
 
 # Sends a body to a path below /v1 and returns the server's JSON; raises ParleyError.
 Post = Callable[[str, Mapping[str, Any]], Awaitable[object]]
@@ -73,37 +74,28 @@ async def generate(
             progress(Progress(done, len(rows), failed_rows, tokens, time.perf_counter() - began))
 
     report()
-    remaining = iter(pending)
 
-    async def work() -> None:
+    async def work(number: int) -> None:
         nonlocal done, failed_rows, tokens
-        for number in remaining:
-            row = rows[number]
-            try:
-                answer = await _post_with_retries(post, row)
-                line, failed = answer_line(row, answer, None), False
-                tokens += tokens_of(answer)
-            except _Stop as stop:
-                raise stop.error from stop.error.__cause__
-            except ParleyError as error:
-                line, failed = answer_line(row, None, error), True
-            except (LookupError, TypeError) as error:
-                unexpected = Unavailable(
-                    f"The server's answer has an unexpected format ({type(error).__name__}: {error})."
-                )
-                line, failed = answer_line(row, None, unexpected), True
-            journal.add(number, line, failed=failed)
-            done, failed_rows = done + 1, failed_rows + failed
-            report()
+        row = rows[number]
+        try:
+            answer = await _post_with_retries(post, row)
+            line, failed = answer_line(row, answer, None), False
+            tokens += tokens_of(answer)
+        except _Stop as stop:
+            raise stop.error from stop.error.__cause__
+        except ParleyError as error:
+            line, failed = answer_line(row, None, error), True
+        except (LookupError, TypeError) as error:
+            unexpected = Unavailable(f"The server's answer has an unexpected format ({type(error).__name__}: {error}).")
+            line, failed = answer_line(row, None, unexpected), True
+        journal.add(number, line, failed=failed)
+        done, failed_rows = done + 1, failed_rows + failed
+        report()
 
-    syncing = asyncio.ensure_future(_sync_forever(journal))
-    workers = [asyncio.ensure_future(work()) for _ in range(min(concurrency, len(pending)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for task in (*workers, syncing):
-            task.cancel()
-        await asyncio.gather(*workers, syncing, return_exceptions=True)
+    async with syncing(journal):
+        if pending:
+            await run_requests(pending, work, FixedConcurrency(concurrency))
     seconds = time.perf_counter() - began
     journal.finish(len(rows))
     return Generated(len(rows), before, len(journal.failed), tokens, seconds)
@@ -133,10 +125,3 @@ async def _post_with_retries(post: Post, row: Row) -> object:
                 raise _Stop(error) from error
             await asyncio.sleep(wait)
     raise AssertionError("the loop always returns or raises")
-
-
-async def _sync_forever(journal: Journal) -> None:
-    # Answers survive a kill at once; a power cut loses at most a second of them.
-    while True:
-        await asyncio.sleep(_SYNC_EVERY_S)
-        await asyncio.to_thread(journal.sync)

@@ -1,15 +1,17 @@
-"""The file in which `parley generate` stores answers as they arrive, so that a kill loses none. It knows no models.
+"""The file in which a bulk run stores answers as they arrive, so that a kill loses none. It knows no models.
 
 Answers arrive in any order, so `OUT.partial` is a journal: a header that identifies the rows, then one line per answer.
 At the end the output is written in the order of the input and renamed into place. If a row was answered twice, its last
-line counts. A truncated last line is removed.
+line counts. A truncated last line is removed. Batches read the lines and write files of their own.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from typing import Any
 from models.errors import Conflict, Invalid, NoSpace, ParleyError
 
 _FORMAT = "parley generate 1"
+_SYNC_EVERY_S = 1.0
 
 
-@dataclass
+@dataclass(slots=True)
 class StoredAnswer:
     """Where a row's last line begins in the journal, and whether it holds an error."""
 
@@ -83,15 +86,29 @@ class Journal:
         except OSError as error:
             raise _write_error(error, self.path) from error
 
+    def lines(self, rows: int) -> Iterator[tuple[int, bool, Any]]:
+        """(row, whether it is an error, line) of each row that has a line, in order.
+
+        Raises:
+            Invalid: the file cannot be read.
+        """
+        try:
+            with self.path.open("rb") as journal:
+                for row in range(rows):
+                    if (stored := self.stored.get(row)) is not None:
+                        journal.seek(stored.offset)
+                        yield row, stored.failed, json.loads(journal.readline())["line"]
+        except OSError as error:
+            raise Invalid(f"{self.path} cannot be read: {error.strerror}.") from error
+
     def finish(self, rows: int) -> None:
         """Writes the output, one line per row in order. Deletes the journal unless rows have failed."""
         self.sync()
         new = self.out.with_name(self.out.name + ".new")
         try:
-            with self.path.open("rb") as journal, new.open("wb") as stream:
-                for row in range(rows):
-                    journal.seek(self.stored[row].offset)
-                    stream.write(_dumped(json.loads(journal.readline())["line"]))
+            with new.open("wb") as stream:
+                for _, _, line in self.lines(rows):
+                    stream.write(dumped(line))
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(self.out)
@@ -134,7 +151,7 @@ class Journal:
             )
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        data = _dumped(content)
+        data = dumped(content)
         try:
             written = os.write(self._file, data)
             if written < len(data):
@@ -153,7 +170,28 @@ def digest_of(rows: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
-def _dumped(content: Any) -> bytes:
+@asynccontextmanager
+async def syncing(journal: Journal) -> AsyncIterator[None]:
+    """Syncs a journal every second during the block.
+
+    Answers survive a kill at once; a power cut loses at most a second of them.
+    """
+
+    async def sync_forever() -> None:
+        while True:
+            await asyncio.sleep(_SYNC_EVERY_S)
+            await asyncio.to_thread(journal.sync)
+
+    task = asyncio.ensure_future(sync_forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def dumped(content: Any) -> bytes:
+    """JSON in one line of UTF-8."""
     # A lone surrogate (\ud800), which a model's JSON may contain, is not valid UTF-8: such a line is written as ASCII.
     try:
         return json.dumps(content, ensure_ascii=False).encode() + b"\n"

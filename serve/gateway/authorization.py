@@ -2,15 +2,23 @@
 
 A key is sent as a Bearer token or, without an Authorization header, as `x-api-key` or `api-key`.
 
+The worker sends a batch's rows with a token that names the batch's key: see `serve.batches.credentials`.
+
 How much a key may use is in `serve.accounting.rate_limits`.
 """
 
 import time
+from dataclasses import replace
 
+from models.clock import utcnow
 from models.errors import Forbidden, NotFound, Unauthorized
 from models.keys import KeyInfo, key_digest
+from models.usage import NO_KEY
+from serve.batches.credentials import TOKEN_PREFIX
 from serve.gateway.snapshot import Route, Snapshot
 from serve.transport.asgi import Scope, header
+
+_BATCH = b"Bearer " + TOKEN_PREFIX.encode()
 
 
 def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
@@ -19,9 +27,9 @@ def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
     Raises:
         Unauthorized: a key is needed and is missing or wrong.
     """
-    if not snapshot.keys_needed:
-        return None
     value = header(scope, b"authorization")
+    if not snapshot.keys_needed:
+        return _find_batch_key(value, snapshot) if value is not None and value.startswith(_BATCH) else None
     if value is None:
         value = _key_header(scope)
     # A header that was accepted once needs no digest again while this snapshot lasts.
@@ -44,12 +52,35 @@ def _find_key(value: bytes, snapshot: Snapshot) -> KeyInfo:
             "You didn't provide an API key. Send it as a Bearer token in the Authorization header, or as x-api-key.",
             code="invalid_api_key",
         )
+    if value.startswith(_BATCH):
+        return _find_batch_key(value, snapshot)
     key = snapshot.keys.get(key_digest(secret.strip().decode("latin-1")))
     if key is None:
         raise _incorrect_key()
     if value == b"Bearer " + secret.strip():
         # Only one spelling per key is cached, so the cache cannot outgrow the keys.
         snapshot.accepted_headers[value] = key
+    return key
+
+
+def _find_batch_key(value: bytes, snapshot: Snapshot) -> KeyInfo:
+    """The key on whose behalf the worker sends a batch's rows. What it may use is as it is now, not as it was when the
+    batch was created.
+    """
+    if (key := snapshot.accepted_headers.get(value)) is not None:
+        return key
+    batch = snapshot.batch_tokens.read(value.removeprefix(b"Bearer ").decode("latin-1"))
+    if batch is None or batch.expires <= utcnow():
+        raise _incorrect_key()
+    if not batch.key_id:
+        key = KeyInfo(NO_KEY, "", "client", batch.expires, batch.expires, None, batch=True)
+    else:
+        own = next((key for key in snapshot.keys.values() if key.id == batch.key_id), None)
+        if own is None:
+            raise _incorrect_key()
+        expires = batch.expires if own.expires is None else min(own.expires, batch.expires)
+        key = replace(own, role="client", expires=expires, batch=True)
+    snapshot.accepted_headers[value] = key
     return key
 
 

@@ -6,6 +6,7 @@ never sent to that upstream again. Fallback models are in `serve.gateway.fallbac
 """
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from serve.transport.upstream_client import ServerResponse, UpstreamClient
 
 # Shorter than the engines' own keep-alive (see `serve.fleet.vllm_command`), so that we close idle connections first.
 _IDLE_LIMIT_S = 15.0
+# Each row makes an engine's steps longer, on a CPU by much. vLLM runs 128 requests at once on a CPU, 256 or more on a
+# GPU: an interactive request must find a place.
+_BATCH_ROWS_ON_CPU, _BATCH_ROWS_ON_GPU = 16, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Dispatcher:
         self._settings = settings
         self._watcher = watcher
         self._metrics = metrics
+        self._max_batch_rows = _batch_rows_beside_others(settings)
         self._startup_queue = StartupQueue(settings, database, watcher, metrics)
         self._replicas = ReplicaDispatcher(self.dispatch, self._load, self._startup_queue, database, metrics)
         self._servers: dict[tuple[str, str | None], _Server] = {}
@@ -92,7 +97,9 @@ class Dispatcher:
         breaker, limiter, hosted = server.breaker, server.limiter, route.hosted
         breaker.check()
         try:
-            if limiter.available:
+            if request.batch:
+                limiter.acquire_for_batch()
+            elif limiter.available:
                 limiter.acquire_nowait()
             else:
                 await self._queue(limiter, route)
@@ -125,7 +132,10 @@ class Dispatcher:
             finally:
                 response.release()
         finally:
-            limiter.release()
+            if request.batch:
+                limiter.release_for_batch()
+            else:
+                limiter.release()
 
     def _check_status(self, route: Route, status: int, *, has_fallback: bool) -> None:
         """Raises UpstreamDown for a status after which another server should answer."""
@@ -206,6 +216,7 @@ class Dispatcher:
             max_running=settings.running_per_model,
             max_queued=settings.queue_size,
             timeout_s=settings.queue_wait_s,
+            max_batch_rows=self._max_batch_rows,
         )
         name = replica_name(route.spec.id, route.replica)
         server = _Server(limiter, CircuitBreaker(name, self._metrics.breaker), route.engine)
@@ -230,6 +241,16 @@ class Dispatcher:
         """The requests that a server runs or has queued; infinite while its circuit breaker is open."""
         server = self._servers.get((route.spec.id, route.address)) or self._add_server(route)
         return math.inf if server.breaker.rejects_requests else server.limiter.load
+
+
+def _batch_rows_beside_others(settings: Settings) -> int:
+    """How many rows of batches run on a server while others use it."""
+    if settings.batch_rows_beside_others is not None:
+        return settings.batch_rows_beside_others
+    on_gpus = settings.ray_address or settings.device == "cuda"
+    if on_gpus or (settings.device == "auto" and shutil.which("nvidia-smi")):
+        return _BATCH_ROWS_ON_GPU
+    return _BATCH_ROWS_ON_CPU
 
 
 def _post_arguments(request: ModelRequest) -> tuple[str, str, bytes, str | None]:

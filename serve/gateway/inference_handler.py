@@ -112,7 +112,7 @@ class InferenceHandler:
         route = find_route(content, self._watcher.current)
         authorization.check_model_access(key, content["model"], route)
         exchange.model = route.spec.id
-        request = build_model_request(path, content, route)
+        request = build_model_request(path, content, route, batch=key is not None and key.batch)
         exchange.stream = request.stream
         if path == _CHAT and self._completions.wants(content):
             exchange.captured = CapturedCompletion(body)

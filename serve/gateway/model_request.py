@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from models.errors import Invalid
+from serve.fleet.vllm_command import takes_priorities
 from serve.gateway.authorization import model_not_found
 from serve.gateway.conversations import Conversation, find_conversation
 from serve.gateway.snapshot import Route, Snapshot
@@ -21,6 +22,7 @@ _CHUNK_STREAMS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _STREAMS = _CHUNK_STREAMS | {"/v1/responses", "/v1/messages"}
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _MAX_TOKENS_SET = frozenset(_MAX_TOKENS)
+_BATCH_PRIORITY = 1  # vLLM handles lower numbers first, and all other requests have 0
 _CHOICE_FIELDS = frozenset({"n", "prompt"})
 
 
@@ -36,6 +38,7 @@ class ModelRequest(NamedTuple):
     choices: int
     legacy_functions: bool = False  # the response needs `function_call` in place of tool calls
     conversation: Conversation | None = None  # if the model has several replicas
+    batch: bool = False  # a row of a batch: it comes after all other requests
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
@@ -56,8 +59,11 @@ def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     return route
 
 
-def build_model_request(path: str, content: dict[str, Any], route: Route) -> ModelRequest:
+def build_model_request(path: str, content: dict[str, Any], route: Route, *, batch: bool = False) -> ModelRequest:
     """Validates a request and serialises it again for `route`, so that no server parses the client's own bytes.
+
+    Args:
+        batch: it is a row of a batch.
 
     Raises:
         Invalid: a field is not allowed, or the body cannot be serialised.
@@ -68,6 +74,8 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
         body = fold_system_messages(path, body, route.spec.fold_system)
     if not route.hosted:
         body, functions = _engine_body(path, body, route)
+        if batch:
+            body = _with_batch_priority(body, route)
     if route.renamed:
         body = {**body, "model": route.model}
     stream = content.get("stream") is True and path in _STREAMS
@@ -84,18 +92,22 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
             body = {key: value for key, value in body.items() if key != "stream_options"}
     limit, choices = _read_max_tokens(content), _count_choices(content)
     conversation = None if route.replicas is None else find_conversation(route.spec.id, content)
-    return ModelRequest(path, route, _serialise(body), stream, hide_usage, limit, choices, functions, conversation)
+    serialised = _serialise(body)
+    return ModelRequest(path, route, serialised, stream, hide_usage, limit, choices, functions, conversation, batch)
 
 
 def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
     """The same request for another model's server."""
     content = orjson.loads(request.body)
     content["model"] = route.model
+    content.pop("priority", None)
     functions = False
     if route.spec.fold_system != "none":
         content = fold_system_messages(request.path, content, route.spec.fold_system)
     if not route.hosted:
         content, functions = _engine_body(request.path, content, route)
+        if request.batch:
+            content = _with_batch_priority(content, route)
     # A request that was built for an engine already has tools, but its client still expects function calls.
     functions = functions or request.legacy_functions
     return request._replace(route=route, body=orjson.dumps(content), legacy_functions=functions)
@@ -121,6 +133,11 @@ def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict
     # Messages of Anthropic's API can contain tools with schemas.
     check_schemas(body, ("messages",) if path.startswith("/v1/messages") else ())
     return fields.select_engine_fields(path, body), functions
+
+
+def _with_batch_priority(body: dict[str, Any], route: Route) -> dict[str, Any]:
+    """The body with vLLM's priority of a batch. Clients cannot send one: see `serve.validation.fields`."""
+    return {**body, "priority": _BATCH_PRIORITY} if takes_priorities(route.spec) else body
 
 
 def _serialise(content: dict[str, Any]) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Their handlers check the key themselves. GET on the first path lists what the gateway's own POST stored.
 _STORED = "/v1/chat/completions"
-_FOR_CLIENTS = (_STORED, "/v1/feedback")
+_FOR_CLIENTS = (_STORED, "/v1/feedback", "/v1/files", "/v1/batches")
 
 
 class MethodNotAllowed(ParleyError):

@@ -4,6 +4,7 @@ The states of a circuit breaker and their names are those of M. Nygard, "Release
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from models.errors import Busy
 from serve.gateway.upstream_errors import UpstreamDown
 
+_BATCH_SHARE = 0.75  # batches leave the other places free, so that other requests never queue behind their rows
+_OTHERS_S = 30.0  # how long after a request others are expected
 _FAILURES_IN_A_ROW = 5
 _WINDOW, _FAILURE_SHARE = 20, 0.5  # opens also when half of the last 20 requests failed
 _OPEN_S, _MAX_OPEN_S = 5.0, 60.0
@@ -19,16 +22,24 @@ _OPEN_S, _MAX_OPEN_S = 5.0, 60.0
 class ConcurrencyLimiter:
     """A bounded number of running requests with a bounded FIFO queue.
 
-    Each `acquire` or `acquire_nowait` needs one `release`.
+    Each `acquire` or `acquire_nowait` needs one `release`. Rows of batches never queue, and need `acquire_for_batch`
+    and `release_for_batch`; while there are other requests, at most `max_batch_rows` of them run.
     """
 
-    __slots__ = ("_max_queued", "_max_running", "_name", "_queue", "_timeout_s", "running")
+    __slots__ = (
+        "_batch_rows", "_max_batch_rows", "_max_queued", "_max_running", "_name", "_others_at", "_queue", "_timeout_s",
+        "running",
+    )  # fmt: skip
 
-    def __init__(self, name: str, *, max_running: int, max_queued: int, timeout_s: float) -> None:
+    def __init__(
+        self, name: str, *, max_running: int, max_queued: int, timeout_s: float, max_batch_rows: int = 16
+    ) -> None:
         self._name = name
         self._max_running, self._max_queued, self._timeout_s = max_running, max_queued, timeout_s
         self._queue: deque[asyncio.Future[None]] = deque()
         self.running = 0
+        self._batch_rows, self._max_batch_rows = 0, max_batch_rows
+        self._others_at = -math.inf
 
     @property
     def available(self) -> bool:
@@ -43,6 +54,26 @@ class ConcurrencyLimiter:
     def acquire_nowait(self) -> None:
         """Takes a slot that is `available`."""
         self.running += 1
+        if self._batch_rows:
+            self._others_at = time.monotonic()
+
+    def acquire_for_batch(self) -> None:
+        """Takes a slot for a row of a batch.
+
+        Raises:
+            Busy: the other slots are kept for other requests.
+        """
+        most = int(self._max_running * _BATCH_SHARE) or 1
+        others = self.running - self._batch_rows > 0 or time.monotonic() - self._others_at < _OTHERS_S
+        if self._queue or self._batch_rows >= (min(most, self._max_batch_rows) if others else most):
+            raise Busy(f"{self._name!r} has no place for another row of a batch now.", retry_after=1)
+        self.running += 1
+        self._batch_rows += 1
+
+    def release_for_batch(self) -> None:
+        """Returns the slot of a row of a batch."""
+        self._batch_rows -= 1
+        self.release()
 
     async def acquire(self) -> None:
         """Queues for a slot and takes it, first come, first served.

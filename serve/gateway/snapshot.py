@@ -19,6 +19,7 @@ from models.registry.mapped_models import find_mapped_model
 from models.registry.registry import Registry
 from models.settings.settings import Settings
 from models.spec import ModelSpec, Upstream
+from serve.batches.credentials import BatchTokens
 from serve.fleet import engine_states
 from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState
@@ -104,6 +105,7 @@ class Snapshot:
     # Authorization headers accepted under this snapshot by `serve.gateway.authorization`, one entry per key. Never
     # printed.
     accepted_headers: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
+    batch_tokens: BatchTokens = field(default_factory=BatchTokens, repr=False, compare=False)
 
     def find_route(self, name: str) -> Route | None:
         """The route of a name that a client sent; None if no model has it or is mapped to it."""
@@ -163,6 +165,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
         keys=MappingProxyType(_keys(settings, database)),
         keys_needed=keys_configured(database),
         replica_states=MappingProxyType(_count_replicas(specs, replicas)),
+        batch_tokens=BatchTokens(settings.home),
     )
 
 

@@ -43,7 +43,9 @@ class StartupQueue:
         name = request.route.spec.id
         self._demand(name)
         _check_not_failed(request.route)
-        if self._waiting.get(name, 0) >= self._settings.queue_size:
+        # Rows of batches leave most of the queue to other requests.
+        most = self._settings.queue_size // 4 if request.batch else self._settings.queue_size
+        if self._waiting.get(name, 0) >= max(most, 1):
             raise StartupQueueFull(
                 f"Too many requests wait for {name!r} to start. Try again later.", code=MODEL_STARTING, retry_after=5
             )

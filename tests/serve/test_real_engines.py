@@ -8,7 +8,9 @@ import re
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import openai
 import psutil
 import pytest
 
-from models.database import open_database, upgrade
+from models.database import open_database, upgrade, utcnow
 from models.registry.registry import Registry
 from models.settings.settings import load_settings
-from models.spec import ModelSpec
+from models.spec import EngineOptions, ModelSpec
 from serve import start
+from serve.batches.credentials import BatchToken, batch_token
 from serve.fleet import engine_states, vllm_command
 from tests.stack import Stack, free_ports
 from tests.tiny_model import make_base
@@ -54,7 +57,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     config = json.loads((embeds / "config.json").read_text())
     (embeds / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen2Model"]}))
     registry = Registry(database)
-    registry.register(ModelSpec(id="talks", kind="base", path=str(talks)))
+    few = EngineOptions(extra_args=("--max-num-seqs=4",))  # for the test of priorities
+    registry.register(ModelSpec(id="talks", kind="base", path=str(talks), engine=few))
     registry.register(ModelSpec(id="embeds", kind="base", path=str(embeds)))
     running = start(settings, page=False, worker=False)
     try:
@@ -126,6 +130,40 @@ def test_a_forced_call_fits_its_schema_on_every_route(sdk: openai.OpenAI) -> Non
     )  # fmt: skip
     assert old.choices[0].message.function_call is not None
     assert json.loads(old.choices[0].message.function_call.arguments)["city"] in ("Oslo", "Rome")
+
+
+def _running(live: Stack) -> int:
+    """The requests that the engine has now, running and waiting."""
+    with urllib.request.urlopen(live.gateway_url.removesuffix("/v1") + "/metrics") as response:
+        metrics = response.read().decode()
+    return int(re.findall(r'^parley_engine_requests_running\{engine="talks"\} (\d+)', metrics, re.MULTILINE)[0])
+
+
+def test_an_interactive_request_overtakes_a_batchs_rows(live: Stack, sdk: openai.OpenAI) -> None:
+    """The engine runs four at once. Sent last, the interactive request takes the first place that becomes free."""
+    token = batch_token(live.settings.home, BatchToken("batch_1", "", utcnow() + timedelta(hours=1)))
+    rows = openai.OpenAI(base_url=live.gateway_url, api_key=token, max_retries=0, timeout=180)
+    done: list[str] = []
+
+    def send(client: openai.OpenAI, name: str, tokens: int) -> None:
+        client.chat.completions.create(
+            model="talks", messages=[{"role": "user", "content": name}], max_tokens=tokens,
+            extra_body={"ignore_eos": True},
+        )  # fmt: skip
+        done.append(name)
+
+    threads = [threading.Thread(target=send, args=(rows, f"row {number}", 300)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while _running(live) < 12:
+        assert time.monotonic() < deadline, done
+        time.sleep(0.01)
+    send(sdk, "interactive", 1)
+    for thread in threads:
+        thread.join()
+    assert len(done) == 17
+    assert done.index("interactive") <= 8
 
 
 def test_an_engines_errors_are_openais(sdk: openai.OpenAI) -> None:

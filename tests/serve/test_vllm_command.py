@@ -182,3 +182,11 @@ def test_an_engines_last_log_line_is_that_of_the_process_that_failed(tmp_path: P
     while process.exit_code() is None:
         time.sleep(0.01)
     assert process.exit_reason() == "ended with status 0: AttributeError: no attribute 'bfloat16'"
+
+
+def test_requests_may_have_a_priority_unless_the_operator_sets_a_policy() -> None:
+    assert made(base())[0]["--scheduling-policy"] == "priority"
+    for argument in ("--scheduling-policy=fcfs", "--scheduling_policy=fcfs"):
+        spec = base(engine=EngineOptions(extra_args=(argument,)))
+        assert not vllm_command.takes_priorities(spec)
+        assert "priority" not in made(spec)[1]

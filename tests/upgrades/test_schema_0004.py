@@ -63,7 +63,7 @@ def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.long
 def test_every_row_stays_and_what_is_new_is_empty(released: tuple[Settings, Database]) -> None:
     settings, database = released
-    with pytest.raises(Unavailable, match="is at revision 0004; this Parley needs 0008"):
+    with pytest.raises(Unavailable, match="is at revision 0004; this Parley needs 0009"):
         database.check_current()
     before = rows(database)
     del before["alembic_version"]
@@ -79,7 +79,8 @@ def test_every_row_stays_and_what_is_new_is_empty(released: tuple[Settings, Data
     assert now["audit"] == []
     assert now["gateways"] == now["rate_buckets"] == []
     assert now["evals"] == now["eval_runs"] == now["eval_items"] == []
-    assert now["stored_completions"] == now["feedback"] == []
+    assert now["stored_completions"] == now["feedback"] == now["batches"] == []
+    assert {row["key_id"] for row in now["files"]} <= {""}
     assert {row["weights"] for row in now["aliases"]} == {None}
     assert {row["wanted"] for row in now["demands"]} == {"run"}
 

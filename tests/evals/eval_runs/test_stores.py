@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import parley
-from evals.eval_runs.evals import Caller, PageRange, create_eval, list_evals, update_eval
+from evals.eval_runs.evals import PageRange, create_eval, list_evals, update_eval
 from evals.eval_runs.items import list_items
 from evals.eval_runs.requests import EvalCreate, EvalUpdate, RunCreate
 from evals.eval_runs.runs import create_run, delete_eval, get_run, list_runs
 from evals.tasks.evaluations import list_evaluations, load_evaluation
 from models.database import Database
+from models.http.repeated_requests import Caller
 from models.jobs.jobs import claim
 from models.jobs.worker import run_job
 from models.settings.settings import load_settings

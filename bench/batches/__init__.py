@@ -1,0 +1,1 @@
+"""Batches: throughput, first tokens beside a batch, memory, kills."""

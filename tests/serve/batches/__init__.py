@@ -1,0 +1,1 @@
+"""`/v1/batches` over a real gateway, with the worker's jobs."""

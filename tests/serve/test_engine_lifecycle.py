@@ -383,9 +383,7 @@ async def test_replicas_come_go_and_die_without_a_lost_request(start) -> None:
         fleet.add("one", replicas=2)
         fleet.add("lora", kind="adapter", base="one", lora_rank=8)
         await fleet.ready("one", "one#2")
-        await fleet.until(
-            lambda states: any(states[name].state == "ready" for name in ("lora", "lora#2") if name in states)
-        )
+        await fleet.until(lambda states: any(states[n].state == "ready" for n in ("lora", "lora#2") if n in states))
         streams = [asyncio.create_task(fleet.stream("one", 60)) for _ in range(4)]
         await asyncio.sleep(0.2)
         scale_model(fleet.registry, "one", 3)

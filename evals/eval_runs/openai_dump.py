@@ -30,6 +30,7 @@ from models.errors import Invalid, NotFound, ParleyError
 from models.files.stored_files import Files
 from models.settings.settings import Settings
 
+_ANSWER = ("output", "model", "usage", "finish_reason", "latency_ms")
 _KINDS = ("eval", "eval.run", "eval.run.output_item")
 
 
@@ -261,7 +262,7 @@ def _sample(place: int, item: Mapping[str, Any]) -> TaskSample:
         messages = tuple(Message.model_validate(as_message(message)) for message in sample.get("input") or [])
     except (ValueError, TypeError, AttributeError):
         messages = ()
-    answer = {name: sample[name] for name in ("output", "model", "usage", "finish_reason") if sample.get(name)}
+    answer = {name: sample[name] for name in _ANSWER if sample.get(name)}
     metadata = {"item": item.get("datasource_item") or {}, "sample": answer}
     return TaskSample(str(place), messages, Sample(prompt=prompt_hash(messages) if messages else "", metadata=metadata))
 

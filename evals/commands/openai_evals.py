@@ -37,8 +37,8 @@ def import_openai_evals(
     file for each eval with its runs, and `files/ID.jsonl`. Evals and runs keep their ids; a completed run becomes an
     evaluation for `parley eval show`.
 
-    A promptfooconfig.yaml becomes an eval, and `parley eval start` runs its prompts. promptfoo's results become completed
-    runs. No code in the files is run. Everything that cannot be imported is listed with the reason.
+    A promptfooconfig.yaml becomes an eval, and `parley eval start` runs its prompts. promptfoo's results become
+    completed runs. No code in the files is run. Everything that cannot be imported is listed with the reason.
     """
     from evals.exchange.imports import import_evals
 
@@ -89,6 +89,38 @@ def start(
         return
     for run in runs:
         echo(f"Started: {run['id']}, {run['name']}.")
+
+
+def export(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A run, evalrun_…, or an eval, eval_…: its newest run.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    to: Annotated[str, typer.Option(help="promptfoo or inspect.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="The address that promptfoo calls; by default this Parley's.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write an eval as files for promptfoo or Inspect: rows, prompt, model and graders.
+
+    What has no counterpart is listed, also in the folder's README.md, which says how to run the files.
+
+    Examples:
+
+      parley eval export evalrun_01JD capitals --to promptfoo
+
+      parley eval export eval_3f0c capitals-inspect --to inspect
+    """
+    from evals.exchange.exports import export_eval
+
+    with open_home() as home:
+        made = export_eval(home.settings, home.database, wanted, to, base_url)
+        made.write(folder)
+    if as_json:
+        print_json({"files": sorted(made.files), "lost": made.lost})
+        return
+    echo(f"Wrote {len(made.files)} files and README.md to {folder}.")
+    for line in made.lost:
+        echo(f"Not exported: {line}")
 
 
 def verify(

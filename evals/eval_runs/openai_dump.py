@@ -24,7 +24,7 @@ from evals.eval_runs.published import publish_evaluation, store_task
 from evals.eval_runs.runs import ACTIVE, STATUS
 from evals.scorers.sample import Sample
 from evals.tasks.task import Task, TaskSample, prompt_hash
-from models.chat.messages import Message
+from models.chat.messages import read_api_message
 from models.database import Database
 from models.errors import Invalid, NotFound, ParleyError
 from models.files.stored_files import Files
@@ -259,7 +259,7 @@ def _run_row(
 def _sample(place: int, item: Mapping[str, Any]) -> TaskSample:
     sample = item.get("sample") or {}
     try:
-        messages = tuple(Message.model_validate(as_message(message)) for message in sample.get("input") or [])
+        messages = tuple(read_api_message(as_message(message)) for message in sample.get("input") or [])
     except (ValueError, TypeError, AttributeError):
         messages = ()
     answer = {name: sample[name] for name in _ANSWER if sample.get(name)}

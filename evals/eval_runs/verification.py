@@ -16,6 +16,7 @@ from evals.graders.sandbox import check_sandbox
 from evals.graders.templates import sample_values
 from evals.tables import AnswerRow
 from evals.tasks.task import TaskSample
+from models.chat.messages import as_dicts
 from models.database import Database
 from models.errors import Invalid, NotFound
 
@@ -98,7 +99,7 @@ def stored_case(sample: TaskSample, answer: AnswerRow | None, input_tools: Seque
     message = {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
     finish_reason = (answer.finish_reason if answer else None) or "stop"
     own = {
-        "input": [message.model_dump() for message in sample.messages],
+        "input": as_dicts(sample.messages),
         "input_tools": list(input_tools),
         "output_tools": calls,
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],

@@ -1,7 +1,7 @@
 """promptfoo's results as evals and completed runs of the evals API, with their recorded verdicts.
 
-Reads `promptfoo eval -o results.json` and `promptfoo export`, versions 2 to 4, and results as JSONL. One eval is made of
-a file, and one run for each provider and prompt. Objects are the API's, which `openai_dump` imports.
+Reads `promptfoo eval -o results.json` and `promptfoo export`, versions 2 to 4, and results as JSONL. One eval is made
+of a file, and one run for each provider and prompt. Objects are the API's, which `openai_dump` imports.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ from typing import Any
 
 from evals.exchange.folder import NotMapped, read_json
 from evals.exchange.nunjucks import from_item_template, to_item_template
-from evals.graders.templates import content_texts
+from evals.graders.templates import content_texts, has_media
 
 _OUTPUT = "{{sample.output_text}}"
 _TO_SAMPLE = {"output": _OUTPUT}
@@ -61,6 +61,8 @@ def exported_rubric(grader: Mapping[str, Any], instruction: str) -> dict[str, An
     """
     if "sampling_params" in grader:
         raise NotMapped("the judge's sampling_params are not exported: add them to the provider's config")
+    if any(has_media(message["content"]) for message in grader["input"]):
+        raise NotMapped("a judge's images are not exported")
     messages = [
         {
             "role": "system" if message["role"] == "developer" else message["role"],

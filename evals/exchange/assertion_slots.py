@@ -12,7 +12,7 @@ from typing import Any
 
 from evals.eval_runs.requests import MAX_CRITERIA
 from evals.eval_runs.verification import RECORDED_ONLY
-from evals.exchange.assertions import assertion_source, check_computed, to_grader
+from evals.exchange.assertions import PROMPTFOO_ADAPTER, assertion_source, check_computed, to_grader
 from evals.exchange.folder import NotMapped
 from evals.exchange.nunjucks import fill, variables
 
@@ -233,10 +233,14 @@ def _free_name(wanted: str, items: Mapping[int, Mapping[str, Any]]) -> str:
 
 def _is_computed(shape: Mapping[str, Any]) -> bool:
     """Whether an item can lack the assertion."""
+    if shape["type"] == "python":
+        return not str(shape.get("value", "")).endswith(PROMPTFOO_ADAPTER)
+    if shape["type"].removeprefix("not-") == "word-count":
+        return True
     try:
         check_computed(_with_values(shape, iter(lambda: "x", None)))
     except NotMapped:
-        return shape["type"].removeprefix("not-") == "word-count"
+        return False
     return True
 
 

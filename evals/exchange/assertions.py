@@ -49,7 +49,9 @@ _KEYS = {"type", "value", "threshold", "weight", "metric", "provider", "rubricPr
 PYTHON_ADAPTER = '''
 
 def grade(sample, item):
-    """The score of promptfoo's assertion above, 0 if it does not pass."""
+    """The score of promptfoo's assertion above, 0 if it does not pass, 1 if it does not belong to the item."""
+    if not item.get(APPLIES, True):
+        return 1.0
     result = get_assert(sample["output_text"], {"vars": item, "prompt": ""})
     if isinstance(result, dict):
         score = float(result.get("score", bool(result.get("pass"))))
@@ -216,16 +218,18 @@ def _python(assertion: Mapping[str, Any], name: str) -> dict[str, Any]:
     code = assertion.get("value")
     if not isinstance(code, str) or not code.strip():
         raise NotMapped("it has no code")
-    if "applies" in assertion:
-        raise NotMapped("only some of the tests have it")
+    if code.startswith("file://"):
+        raise NotMapped("its file is not here")
     if code.endswith(PROMPTFOO_ADAPTER):  # a grader that was exported from here
+        if "applies" in assertion:
+            raise NotMapped("only some of the tests have it")
         grader = {"type": "python", "name": name, "source": code.removesuffix(PROMPTFOO_ADAPTER)}
         return grader | ({} if assertion.get("threshold") is None else {"pass_threshold": assertion["threshold"]})
     if "def get_assert" not in code:
         lines = code.strip("\n").split("\n")
         body = lines if len(lines) > 1 else [f"return {code.strip()}"]
         code = "def get_assert(output, context):\n" + "\n".join(f"    {line}" for line in body) + "\n"
-    source = code.rstrip("\n") + "\n" + PYTHON_ADAPTER
+    source = f"{code.rstrip()}\n\n\nAPPLIES = {assertion.get('applies', '')!r}{PYTHON_ADAPTER}"
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -16,8 +16,8 @@ Exported from Parley for promptfoo. In this folder:
     npx promptfoo@latest eval
 
 The address of Parley is `{address}`, in `promptfooconfig.yaml`. Without options in the provider's config, promptfoo
-sends `temperature: 0` and `max_tokens: 1024`. The scores of bleu, gleu, meteor and rouge-n differ slightly, because promptfoo
-splits words differently. Python graders run without a sandbox.
+sends `temperature: 0` and `max_tokens: 1024`. The scores of bleu, gleu, meteor and rouge-n differ slightly,
+because promptfoo splits words differently. Python graders run without a sandbox.
 """
 _INSPECT = """# {name}
 

@@ -11,13 +11,12 @@ from evals.exchange import inspect_task
 from evals.exchange.assertions import OUTPUT
 from evals.exchange.exported_eval import Export, ExportedEval
 from evals.exchange.folder import NotMapped
-from evals.graders.model_graders import judge_instruction
+from evals.graders.model_graders import judge_format
 from evals.graders.templates import TemplateError, content_texts, has_media, render
 from models.chat.messages import as_dicts
 from models.errors import ParleyError
 
 TASK, ROWS = "task.py", "rows.jsonl"
-_ROLES = "ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, GenerateConfig, ModelOutput, get_model"
 # The run's sampling parameter → Inspect's.
 _SAMPLING = {
     "temperature": "temperature", "top_p": "top_p", "seed": "seed", "max_completion_tokens": "max_tokens",
@@ -46,7 +45,7 @@ def inspect_export(exported: ExportedEval) -> Export:
     name = re.sub(r"\W+", "_", exported.name, flags=re.ASCII).strip("_").lower()[:60]
     title = " ".join(exported.name.replace("\\", "/").replace('"', "'").split())[:80]
     export.files[TASK] = (
-        inspect_task.HEAD.format(title=f"{title}.", models=_ROLES)
+        inspect_task.HEAD.format(title=f"{title}.")
         + "".join(parts)
         + inspect_task.TASK.format(
             name=name if name.isidentifier() else f"eval_{name}".rstrip("_"),
@@ -92,12 +91,12 @@ def _scorer(criterion: Mapping[str, Any], target: str | None, export: Export) ->
                 if has_media(message["content"]):
                     raise NotMapped("a judge's images are not exported")
                 messages.append({"role": role, "content": "\n".join(content_texts(message["content"]))})
-            # The model's name is a comment: Inspect's flag --model-role names the judge.
-            arguments = f"None, {messages!r}, {judge_instruction(criterion)!r}"
+            instruction, schema = judge_format(criterion)
+            arguments = f"{messages!r}, {instruction!r}, {schema!r}"
             if criterion["type"] == "score_model":
                 return f"score_model({arguments})", [inspect_task.JUDGE, inspect_task.SCORE_MODEL]
-            passing = f"{list(criterion['passing_labels'])!r}"
-            return f"label_model({arguments}, {passing})", [inspect_task.JUDGE, inspect_task.LABEL_MODEL]
+            passing = list(criterion["passing_labels"])
+            return f"label_model({arguments}, {passing!r})", [inspect_task.JUDGE, inspect_task.LABEL_MODEL]
     raise NotMapped("Inspect has no such scorer")
 
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import json_dataset
-from inspect_ai.model import {models}
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    ModelOutput,
+    ResponseSchema,
+    get_model,
+)
 from inspect_ai.scorer import Score, accuracy, includes, mean, scorer, stderr
 from inspect_ai.solver import generate, solver
 
@@ -79,25 +87,35 @@ def python_grader(file):
 
 JUDGE = '''
 
-async def ask_judge(model, messages, instruction, state):
-    """The JSON object that a judge answers."""
+async def ask_judge(messages, instruction, schema, state):
+    """The JSON object that a judge answers; empty if it answers something else."""
     chat = [{"role": each["role"], "content": render(each["content"], state)} for each in messages]
     roles = {"system": ChatMessageSystem, "assistant": ChatMessageAssistant}
     turns = [roles.get(each["role"], ChatMessageUser)(content=each["content"]) for each in chat]
-    judge = get_model(model, role="grader", config=GenerateConfig(temperature=0.0))
-    output = await judge.generate([*turns, ChatMessageUser(content=instruction)])
-    match = re.search(r"\\{.*\\}", output.completion, re.DOTALL)
-    return json.loads(match[0]) if match else {}
+    config = GenerateConfig(temperature=0.0, response_schema=ResponseSchema(name="grade", json_schema=schema))
+    output = await get_model(role="grader").generate([*turns, ChatMessageUser(content=instruction)], config=config)
+    try:
+        answer = json.loads(output.completion)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def no_verdict(state):
+    """The score where a judge's answer has not the format."""
+    return Score(value=0.0, answer=state.output.completion, explanation="The judge gave no valid verdict.")
 '''
 
 SCORE_MODEL = '''
 
 @scorer(metrics=[mean(), stderr()])
-def score_model(model, messages, instruction):
+def score_model(messages, instruction, schema):
     """The number that a judge gives."""
 
     async def score(state, target):
-        result = (await ask_judge(model, messages, instruction, state)).get("result")
+        result = (await ask_judge(messages, instruction, schema, state)).get("result")
+        if not isinstance(result, int | float):
+            return no_verdict(state)
         return Score(value=float(result), answer=state.output.completion)
 
     return score
@@ -106,11 +124,13 @@ def score_model(model, messages, instruction):
 LABEL_MODEL = '''
 
 @scorer(metrics=[accuracy(), stderr()])
-def label_model(model, messages, instruction, passing):
+def label_model(messages, instruction, schema, passing):
     """1 if a judge chooses one of the passing labels."""
 
     async def score(state, target):
-        label = (await ask_judge(model, messages, instruction, state)).get("label")
+        label = (await ask_judge(messages, instruction, schema, state)).get("label")
+        if label is None:
+            return no_verdict(state)
         return Score(value=float(label in passing), answer=str(label))
 
     return score

@@ -10,7 +10,8 @@ from evals.graders.templates import TemplateError, as_text, look_up
 _TAG = re.compile(r"\{\{-?\s*([^{}]*?)\s*-?\}\}")
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\])*", re.ASCII)
 _RAW = re.compile(r"\{%-?\s*raw\s*-?%\}(.*?)\{%-?\s*endraw\s*-?%\}", re.DOTALL)
-OUTPUT = "output"  # the answer, in a judge's prompt
+_SIMPLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_DEEPEST, _LONGEST = 5, 2**20  # of texts that name other texts
 
 
 def variables(template: str) -> list[str]:
@@ -104,12 +105,22 @@ def _value(name: str, values: Mapping[str, Any]) -> Any:
         return ""
 
 
-def escape(value: Any) -> Any:
-    """A value whose texts promptfoo takes as they are, though they have braces."""
-    if isinstance(value, list):
-        return [escape(part) for part in value]
-    if isinstance(value, dict):
-        return {name: escape(part) for name, part in value.items()}
-    if isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#")) and "endraw" not in value:
-        return f"{{% raw %}}{value}{{% endraw %}}"
-    return value
+def resolve_variables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables whose texts name other variables, as promptfoo resolves them: `{{name}}` only, at most five deep."""
+    resolved = dict(values)
+    for _ in range(_DEEPEST):
+        changed = False
+        for name, value in resolved.items():
+            match = next((each for each in named_variables(value) if each[1] in resolved), None)
+            if match is not None and len(value) <= _LONGEST:
+                resolved[name] = value.replace(match[0], as_text(resolved[match[1]]), 1)
+                changed = True
+        if not changed:
+            break
+    return resolved
+
+
+def named_variables(value: Any) -> list[tuple[str, str]]:
+    """The variables in a text, each as it is written and by its name."""
+    found = _SIMPLE.finditer(value) if isinstance(value, str) else ()
+    return [(match[0], match[1]) for match in found]

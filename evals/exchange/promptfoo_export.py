@@ -9,7 +9,7 @@ from evals.eval_runs.given_answers import given_completion
 from evals.exchange.assertions import OUTPUT, PROMPTFOO_ADAPTER, PYTHON_ADAPTER, assertion_of
 from evals.exchange.exported_eval import Export, ExportedEval
 from evals.exchange.folder import NotMapped
-from evals.exchange.nunjucks import escape, from_item_template
+from evals.exchange.nunjucks import from_item_template, named_variables
 from evals.exchange.rubric_prompts import exported_rubric
 from evals.graders.model_graders import score_range
 
@@ -17,6 +17,7 @@ CONFIG, TESTS = "promptfooconfig.yaml", "tests.jsonl"
 _OPERATIONS = {"eq": "equals", "ne": "not-equals", "like": "contains", "ilike": "icontains"}
 _METRICS = {"rouge_1": "rouge-n", "bleu": "bleu", "gleu": "gleu", "meteor": "meteor", "cosine": "similar"}
 _SAMPLING = {"max_completion_tokens": "max_tokens", "max_completions_tokens": "max_tokens"}
+_APPLIES = re.compile(r"\n\n\nAPPLIES = '(\w*)'$")
 _HEAD = "# yaml-language-server: $schema=https://promptfoo.dev/config-schema.json\n"
 
 
@@ -25,7 +26,7 @@ def promptfoo_export(exported: ExportedEval, base_url: str) -> Export:
     import yaml
 
     export = Export()
-    tests = [{"vars": escape(dict(row["item"]))} for row in exported.rows]
+    tests = [{"vars": dict(row["item"])} for row in exported.rows]
     shared = []
     for criterion in exported.criteria:
         try:
@@ -104,11 +105,13 @@ def _python(criterion: Mapping[str, Any], export: Export) -> dict[str, Any]:
     while path in export.files:
         number += 1
         path = f"graders/{base}_{number}.py"
-    if source.endswith(PYTHON_ADAPTER):
-        export.files[path] = source.removesuffix(PYTHON_ADAPTER)
+    applies = {}
+    if source.endswith(PYTHON_ADAPTER) and (match := _APPLIES.search(source.removesuffix(PYTHON_ADAPTER))):
+        export.files[path] = source[: match.start()] + "\n"
+        applies = {"applies": match[1]} if match[1] else {}
     else:
         export.files[path] = source + PROMPTFOO_ADAPTER
-    return {"type": "python", "value": f"file://{path}", "threshold": _threshold(criterion)}
+    return {"type": "python", "value": f"file://{path}", "threshold": _threshold(criterion), **applies}
 
 
 def _instruction(criterion: Mapping[str, Any]) -> str:
@@ -133,7 +136,7 @@ def _prompts(
         while any(name in test["vars"] for test in tests):
             name = f"_{name}"
         for test, row in zip(tests, exported.rows, strict=True):
-            test["vars"][name] = escape(given_completion(row.get("sample") or {}).text)
+            test["vars"][name] = given_completion(row.get("sample") or {}).text
         return [f"{{{{{name}}}}}"], ["echo"]
     prompts: dict[str, str] = {}
     providers: list[dict[str, Any]] = []
@@ -192,11 +195,9 @@ def _provider(request: Mapping[str, Any], base_url: str, export: Export) -> dict
 def _warn(given: Mapping[str, Any], number: int, export: Export) -> None:
     for name, text in _texts(given):
         if text.startswith("file://"):
-            export.lost.append(
-                f"row {number}: promptfoo would read {name} from a file, because it begins with file://."
-            )
-        elif "endraw" in text and not text.startswith("{% raw %}"):
-            export.lost.append(f"row {number}: promptfoo would read the braces in {name} as a template.")
+            export.lost.append(f"row {number}: promptfoo reads {name} from a file, because it begins with file://.")
+        if other := next((each for _, each in named_variables(text) if each in given), None):
+            export.lost.append(f"row {number}: promptfoo fills in {{{{{other}}}}} in {name}.")
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from evals.eval_runs.openai_dump import Dump
 from evals.exchange.assertion_slots import Losses, PromptfooTest, grade_recorded
 from evals.exchange.assertions import model_name
 from evals.exchange.folder import NotMapped, read_json
+from evals.exchange.nunjucks import variables
 
 MOST_RESULTS = 200_000
 _ERROR = 2  # promptfoo's failureReason of a provider's error; 1 is a failed assertion
@@ -105,18 +106,31 @@ def _results(raw: Sequence[Any], losses: Losses) -> Iterator[_Result]:
             elif assertion["type"] != "assert-set":  # its parts are verdicts of their own
                 verdicts.append(verdict)
         values = {str(name): value for name, value in each["vars"].items()}
-        assertions = [_assertion(verdict["assertion"]) for verdict in verdicts]
+        assertions = [_assertion(verdict) for verdict in verdicts]
         yield _Result(PromptfooTest(place, values, assertions), each, verdicts)
 
 
-def _assertion(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """An assertion as the tests of a configuration have it; a part of another type is left out."""
+def _assertion(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict's assertion as the tests of a configuration have it; a part of another type is left out."""
+    raw, metadata = verdict["assertion"], verdict.get("metadata")
+    rendered = metadata.get("renderedAssertionValue") if isinstance(metadata, dict) else None
     kept = {key: raw[key] for key in _KEPT if raw.get(key) is not None}
     for key in ("threshold", "weight"):
         if key in kept and not _is_number(kept[key]):
             del kept[key]
+    if rendered is not None and not _is_readable(kept.get("value")):
+        kept["value"] = rendered
     kept.pop("weight", None)  # the recorded verdicts of the parts do not depend on it
     return kept
+
+
+def _is_readable(value: Any) -> bool:
+    """Whether a value has variables only, and no other templates."""
+    try:
+        _ = variables(value) if isinstance(value, str) else []
+    except NotMapped:
+        return False
+    return True
 
 
 def _verdicts(grading: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:

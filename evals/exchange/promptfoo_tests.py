@@ -9,7 +9,7 @@ from typing import Any
 from evals.exchange.assertion_slots import Losses, PromptfooTest
 from evals.exchange.assertions import check_computed
 from evals.exchange.folder import Folder, NotMapped
-from evals.exchange.nunjucks import fill
+from evals.exchange.nunjucks import resolve_variables
 
 MOST_TESTS = 100_000
 _KNOWN = {"vars", "assert", "description", "threshold", "options", "metadata"}
@@ -85,8 +85,7 @@ class TestReader:
             assertions = self._with_threshold(assertions, threshold, place)
         expand = not options.get("disableVarExpansion")
         for values in _expanded(given) if expand else [given]:
-            filled = {name: _filled_once(value, values) for name, value in values.items()}
-            yield PromptfooTest(place, filled, assertions)
+            yield PromptfooTest(place, resolve_variables(values), assertions)
 
     def _variables(self, given: Any, place: int) -> dict[str, Any]:
         if isinstance(given, str):
@@ -291,10 +290,3 @@ def _expanded(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         raise NotMapped(f"because its lists mean more than {MOST_TESTS:,} tests")
     for combination in itertools.product(*lists.values()):
         yield {**given, **dict(zip(lists, combination, strict=True))}
-
-
-def _filled_once(value: Any, values: Mapping[str, Any]) -> Any:
-    try:
-        return fill(value, values)
-    except NotMapped as error:
-        raise NotMapped(f"because a variable cannot be read: {error}") from error

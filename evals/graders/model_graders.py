@@ -51,9 +51,10 @@ def score_range(grader: Mapping[str, Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def judge_instruction(grader: Mapping[str, Any]) -> str:
-    """The sentence about the format of the output of a judge."""
-    return (_score_format(grader) if grader["type"] == "score_model" else _label_format(grader)).instruction
+def judge_format(grader: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The sentence about the format of a judge's output, and the JSON schema of the output."""
+    output = _score_format(grader) if grader["type"] == "score_model" else _label_format(grader)
+    return output.instruction, dict(output.schema)
 
 
 def _parameters(grader: Mapping[str, Any]) -> dict[str, Any]:

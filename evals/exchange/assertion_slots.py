@@ -95,7 +95,7 @@ def _slots(
         for assertion in test.assertions:
             try:
                 if not recorded:
-                    to_grader(_filled(assertion, test), "grader", judge)
+                    to_grader(assertion, "grader", judge)
                 slot = _slot(assertion, own)
             except NotMapped as error:
                 losses.add(f"assertion {assertion['type']}: {str(error).rstrip('.')}", test.place)
@@ -176,12 +176,6 @@ def _values(assertion: Mapping[str, Any]) -> Iterator[Any]:
             yield from _values(part)
     elif assertion["type"] != "python":
         yield assertion.get("value")
-
-
-def _filled(assertion: Mapping[str, Any], test: PromptfooTest) -> Mapping[str, Any]:
-    """The assertion with its values for a test."""
-    values = iter([fill(value, test.variables) for value in _values(assertion)])
-    return _with_values(_shape(assertion), values)
 
 
 def _with_values(shape: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:

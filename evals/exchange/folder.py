@@ -35,6 +35,8 @@ class Folder:
             NotMapped: it is outside of the folder, missing, or too large.
         """
         name = path.removeprefix(_FILE)
+        if "://" in name:
+            raise NotMapped(f"{name[:80]} is an address, and only files are read")
         try:
             file = (self.root / name).resolve()
             if not file.is_relative_to(self.root.resolve()):

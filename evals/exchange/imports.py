@@ -48,8 +48,10 @@ def import_evals(settings: Settings, database: Database, path: Path, judge: str 
     for file in _json_files(path, configs):
         read_results |= _add_results(dump, file, done.objects)
     if not dump.has_objects and not configs and not read_results:
+        unread = f" {', '.join(dump.unread[:3])} is not valid JSON." if dump.unread else ""
         raise Invalid(
-            f"{path} has nothing to import: give dumps of the API, a promptfooconfig.yaml, or promptfoo's results.",
+            f"{path} has nothing to import: give dumps of the API, a promptfooconfig.yaml, or promptfoo's "
+            f"results.{unread}",
             param="path",
         )
     import_objects(settings, database, dump, done.objects)

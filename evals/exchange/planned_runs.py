@@ -9,6 +9,7 @@ from evals.api_tables import EvalRow
 from evals.eval_runs.evals import Caller
 from evals.eval_runs.requests import RunCreate
 from evals.eval_runs.runs import create_run
+from evals.served_models import find_models
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.settings.settings import Settings
@@ -42,5 +43,7 @@ def start_runs(
                 request |= {"name": f"{model}, {plan['metadata']['prompt']}"}
             if request not in requests:
                 requests.append(request)
+    # Before the first run is created: either all of them start, or none.
+    find_models(settings, database, *{request["data_source"]["model"] for request in requests})
     checked = [RunCreate.model_validate(request) for request in requests]
     return [create_run(settings, database, eval_id, request, Caller()) for request in checked]

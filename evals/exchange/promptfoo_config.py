@@ -147,7 +147,7 @@ def _plan(prompt: Prompt, provider: Provider) -> dict[str, Any]:
         "type": "completions",
         "model": provider.model,
         "source": {"type": "file_id", "id": ROWS_FILE},
-        "input_messages": {"type": "template", "template": prompt.messages},
+        "input_messages": prompt.messages,
     }
     if provider.sampling:
         source["sampling_params"] = dict(provider.sampling)

@@ -28,10 +28,10 @@ _OUTSIDE = ("file:", "exec:", "python:", "http:", "https:", "webhook", "package:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's name and its messages, with variables of the item."""
+    """A prompt's name and its `input_messages`, with variables of the item."""
 
     name: str
-    messages: list[dict[str, Any]]
+    messages: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,14 @@ def _raw_prompts(entry: Any, folder: Folder) -> Iterator[tuple[str, Any]]:
             )
 
 
-def _messages(raw: Any) -> list[dict[str, Any]]:
+def _messages(raw: Any) -> dict[str, Any]:
     """A prompt as messages: a list in JSON or YAML is a conversation, anything else the user's text."""
+    if isinstance(raw, str) and (whole := _DUMP.fullmatch(raw.strip())):
+        return {"type": "item_reference", "item_reference": f"item.{whole[1]}"}
+    return {"type": "template", "template": _template(raw)}
+
+
+def _template(raw: Any) -> list[dict[str, Any]]:
     if isinstance(raw, str) and raw.lstrip().startswith("["):
         text = _DUMP.sub(lambda match: f'"{{{{{match[1]}}}}}"', raw)
         try:

@@ -35,14 +35,12 @@ class _Result:
 
 def results_of(value: Any) -> list[Any] | None:
     """The results in a file of promptfoo's; None for anything else."""
-    if isinstance(value, list) and value and all(_is_result(each) for each in value[:3]):
-        return value
-    found = value.get("results") if isinstance(value, dict) else None
+    found = value.get("results") if isinstance(value, dict) else value
     if isinstance(found, dict):
         found = found.get("results")
-    if isinstance(found, list) and (not found or any(_is_result(each) for each in found)):
-        return found
-    return None
+    if not isinstance(found, list) or (found and not any(_is_result(each) for each in found)):
+        return None
+    return found if found or isinstance(value, dict) else None
 
 
 def add_results(dump: Dump, file: Path, value: Any, losses: Losses) -> None:
@@ -72,7 +70,7 @@ def add_results(dump: Dump, file: Path, value: Any, losses: Losses) -> None:
     )
     runs: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place, result in enumerate(results):
-        runs[_provider(result.raw), str(result.raw.get("promptIdx", _prompt(result.raw)))].append(place)
+        runs[_provider(result.raw), _prompt_key(result.raw)].append(place)
     several = len({prompt for _, prompt in runs}) > 1
     for number, ((provider, _), places) in enumerate(runs.items(), start=1):
         run_id = f"evalrun_{digest}_{number}"
@@ -161,6 +159,11 @@ def _provider(raw: Mapping[str, Any]) -> str:
 def _prompt(raw: Mapping[str, Any]) -> str:
     prompt = raw.get("prompt")
     return str(prompt.get("raw", "") if isinstance(prompt, dict) else prompt or "")
+
+
+def _prompt_key(raw: Mapping[str, Any]) -> str:
+    """What distinguishes the prompts of a file; version 2 has no numbers."""
+    return str(raw["promptIdx"]) if "promptIdx" in raw else _prompt_label(raw)
 
 
 def _prompt_label(raw: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The tests of a promptfooconfig.yaml: inline or in files, with the default test, CSV's columns, and their files."""
 
+import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -132,8 +133,6 @@ class TestReader:
         """An assertion with its files read; a set without a threshold becomes its parts."""
         if isinstance(raw, dict) and isinstance(raw.get("$ref"), str):
             raw = self._reference(raw["$ref"])
-        if isinstance(raw, str):
-            raw = from_expected(raw)
         if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
             raise NotMapped("it is not an object with a type")
         assertion = {key: value for key, value in raw.items() if value is not None}
@@ -238,7 +237,9 @@ def from_expected(text: str) -> dict[str, Any]:
         return {"type": "equals", "value": text}
     assertion: dict[str, Any] = {"type": kind}
     if match["value"]:
-        assertion["value"] = match["value"].strip()
+        value = match["value"].strip()
+        several = kind.endswith(("contains-any", "contains-all"))
+        assertion["value"] = next(csv.reader([value], skipinitialspace=True)) if several else value
     if match["threshold"]:
         assertion["threshold"] = float(match["threshold"])
     elif kind.removeprefix("not-") in _WITH_DEFAULT:

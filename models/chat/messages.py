@@ -3,6 +3,7 @@
 Callers depend on `Completer`, never on a vendor's client; `models.chat.completer` implements it with the OpenAI SDK.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
@@ -39,6 +40,9 @@ class ApiMessage(Message):
 
     role: Literal["system", "user", "assistant", "tool"]  # pyrefly: ignore[bad-override] -- one role more
     raw: dict[str, Any]
+
+    def __hash__(self) -> int:
+        return hash((self.role, self.content, json.dumps(self.raw, sort_keys=True)))
 
 
 class Token(BaseModel):

@@ -61,6 +61,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "served_models judges/ graders/",
         "reports/ served_runs",
         "eval_runs/",
+        "exchange/",
         "commands/ jobs api_operations",
         "cli api",
     ),

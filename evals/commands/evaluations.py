@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evals.commands.flags import HtmlFile, JsonFlag, split_commas
-from evals.commands.openai_evals import verify
+from evals.commands.openai_evals import export, start, verify
 from evals.reports.evaluation_terminal import (
     print_bad_rows,
     print_contamination,
@@ -38,7 +38,9 @@ def eval_group() -> typer.Typer:
     group.command("show")(show)
     group.command("diff")(diff_two)
     group.command("scorers")(list_scorers)
+    group.command("start")(start)
     group.command("verify")(verify)
+    group.command("export")(export)
     return group
 
 

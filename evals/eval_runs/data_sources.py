@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from evals.eval_runs.requests import Row
-from evals.graders.templates import TemplateError, as_text, look_up, render_messages
+from evals.graders.templates import TemplateError, as_text, chat_part, look_up, render_messages
 from evals.scorers.sample import Sample
 from evals.tasks.task import Task, TaskSample, prompt_hash
-from models.chat.messages import Message
+from models.chat.messages import Message, read_api_message
 from models.errors import Invalid, ParleyError
 from models.files.stored_files import Files
 
@@ -89,7 +89,7 @@ def run_data(
         if problem := check(row["item"]):
             raise Invalid(f"Item {place + 1} does not match the eval's item_schema: {problem}.", param="data_source")
         try:
-            messages = _messages(request, row)
+            messages = row_messages(request, row)
         except ParleyError as error:
             messages, errors[place] = (), str(error)
         metadata = {"item": row["item"]} | ({"sample": row["sample"]} if row.get("sample") is not None else {})
@@ -110,7 +110,12 @@ def model_parameters(sampling: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: given[name] for name in _OPTIONS if name in given}
 
 
-def _messages(request: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Message, ...]:
+def row_messages(request: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The messages that a run's request makes of a row; none if no model answers.
+
+    Raises:
+        TemplateError: a variable has no value, or a message is not one of the API's.
+    """
     source = request.get("input_messages")
     if request["type"] == "jsonl" or source is None:
         return ()
@@ -121,18 +126,21 @@ def _messages(request: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Messa
         value = look_up(source["item_reference"].strip("{} "), values)
         messages = [{"role": "user", "content": value}] if isinstance(value, str) else value
     try:
-        return tuple(Message.model_validate(as_message(message)) for message in messages)
-    except (ValidationError, TypeError, AttributeError) as error:
+        return tuple(read_api_message(as_message(message)) for message in messages)
+    except (ValueError, TypeError, AttributeError) as error:
         raise TemplateError(
-            "The messages cannot be used: each needs a text as its content and the role system, developer, user or "
-            "assistant."
+            "The messages cannot be used: each needs the role system, developer, user, assistant or tool, and a "
+            "content of texts, images (image_url or input_image) and audio (input_audio)."
         ) from error
 
 
 def as_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message of an item as role and content; the role developer becomes system."""
-    role = message.get("role")
-    return {"role": "system" if role == "developer" else role, "content": message.get("content")}
+    """A message of an item as one of a chat completion; the role developer becomes system."""
+    role, content = message.get("role"), message.get("content")
+    if isinstance(content, list):
+        content = [chat_part(part) for part in content]
+    tools = {key: message[key] for key in ("tool_calls", "tool_call_id", "name") if message.get(key)}
+    return {"role": "system" if role == "developer" else role, "content": content} | tools
 
 
 def _chat_format(text_format: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def create_eval(
         id=f"eval_{new_ulid()}",
         name=request.name or f"Eval of {now:%Y-%m-%d %H:%M}",
         content={
-            "data_source_config": _config_json(request),
+            "data_source_config": config_json(request),
             "testing_criteria": identified,
             "metadata": request.metadata,
         },
@@ -166,7 +166,8 @@ def with_criterion_id(grader: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": f"{grader['name'][:200]}-{uuid.uuid4()}"} | {k: v for k, v in grader.items() if v is not None}
 
 
-def _config_json(request: EvalCreate) -> dict[str, Any]:
+def config_json(request: EvalCreate) -> dict[str, Any]:
+    """The `data_source_config` that the API returns."""
     config = request.data_source_config
     if config.type == "custom":
         properties = {"item": config.item_schema}

@@ -36,10 +36,16 @@ def given_completion(sample: Mapping[str, Any]) -> Completion:
     return Completion(
         text=text,
         tool_calls=tuple(calls),
+        seconds=_seconds(sample.get("latency_ms")),
         prompt_tokens=_count(counts.get("prompt_tokens")),
         completion_tokens=_count(counts.get("completion_tokens")),
         finish_reason=reason if isinstance(reason := sample.get("finish_reason"), str) and len(reason) <= 64 else None,
     )
+
+
+def _seconds(milliseconds: Any) -> float:
+    is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+    return milliseconds / 1000 if is_number and 0 <= milliseconds < 1e9 else 0.0
 
 
 def _count(value: Any) -> int | None:

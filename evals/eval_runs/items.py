@@ -11,6 +11,7 @@ from evals.api_tables import EvalItemRow, EvalRunRow
 from evals.eval_runs.evals import Page, PageRange, seconds
 from evals.eval_runs.runs import run_row
 from evals.tables import AnswerRow, TaskSampleRow
+from models.chat.messages import read_api_message
 from models.database import Database
 from models.errors import NotFound
 
@@ -99,7 +100,7 @@ def _item_json(run: EvalRunRow, item: EvalItemRow, sample: TaskSampleRow, answer
 
 
 def _sample_json(
-    run: EvalRunRow, item: EvalItemRow, messages: list[dict[str, str]], answer: AnswerRow | None
+    run: EvalRunRow, item: EvalItemRow, messages: list[dict[str, Any]], answer: AnswerRow | None
 ) -> dict[str, Any]:
     sampling: Mapping[str, Any] = run.content["data_source"].get("sampling_params") or {}
     prompt, completion = (answer.prompt_tokens or 0, answer.completion_tokens or 0) if answer else (0, 0)
@@ -108,7 +109,7 @@ def _sample_json(
         output = (output or {}) | {"tool_calls": answer.tool_calls}
     limit = sampling.get("max_completion_tokens") or sampling.get("max_completions_tokens") or 0
     return {
-        "input": messages,
+        "input": [{"role": each.role, "content": each.content} for each in map(read_api_message, messages)],
         "output": [output] if output else [],
         "model": answer.model if answer else run.model,
         "finish_reason": (answer.finish_reason or "stop") if answer else "error",

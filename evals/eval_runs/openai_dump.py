@@ -24,12 +24,13 @@ from evals.eval_runs.published import publish_evaluation, store_task
 from evals.eval_runs.runs import ACTIVE, STATUS
 from evals.scorers.sample import Sample
 from evals.tasks.task import Task, TaskSample, prompt_hash
-from models.chat.messages import Message
+from models.chat.messages import read_api_message
 from models.database import Database
-from models.errors import Invalid, NotFound
+from models.errors import Invalid, NotFound, ParleyError
 from models.files.stored_files import Files
 from models.settings.settings import Settings
 
+_ANSWER = ("output", "model", "usage", "finish_reason", "latency_ms")
 _KINDS = ("eval", "eval.run", "eval.run.output_item")
 
 
@@ -43,10 +44,21 @@ class DumpImport:
 
 
 @dataclass
-class _Dump:
+class Dump:
+    """The API's objects by kind and id, the data files, and the names of files that are not JSON."""
+
     objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {kind: {} for kind in _KINDS})
     files: list[Path] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether there is anything to import."""
+        return any(self.objects.values())
+
+    def add(self, found: dict[str, Any]) -> None:
+        """Adds an object of the API."""
+        self.objects[found["object"]][found["id"]] = found
 
 
 def import_dump(settings: Settings, database: Database, path: Path) -> DumpImport:
@@ -55,13 +67,20 @@ def import_dump(settings: Settings, database: Database, path: Path) -> DumpImpor
     Raises:
         NotFound: there is no such file. Invalid: it has none of the API's objects.
     """
-    dump = _read_dump(path)
-    done = DumpImport(lost=[f"{name}: it is not JSON." for name in dump.unread])
-    if not any(dump.objects.values()):
+    dump = read_dump(path)
+    if not dump.has_objects:
         raise Invalid(
             f"{path} has no evals, runs or output items of OpenAI's API: give a file or folder with the SDK's dumps.",
             param="path",
         )
+    done = DumpImport()
+    import_objects(settings, database, dump, done)
+    return done
+
+
+def import_objects(settings: Settings, database: Database, dump: Dump, done: DumpImport) -> None:
+    """Imports the objects of a dump, and adds to `done`."""
+    done.lost += [f"{name}: it is not JSON." for name in dump.unread]
     files = {file.stem: _store_file(Files(settings, database), file, done) for file in dump.files}
     for found in dump.objects["eval"].values():
         with _reporting(found["id"], done):
@@ -74,7 +93,6 @@ def import_dump(settings: Settings, database: Database, path: Path) -> DumpImpor
             _import_run(settings, database, run, by_run.pop(run["id"], []), files, done)
     for run_id, items in by_run.items():
         done.lost.append(f"{len(items)} output items of {run_id}: the run itself is missing.")
-    return done
 
 
 @contextmanager
@@ -86,10 +104,15 @@ def _reporting(name: str, done: DumpImport) -> Iterator[None]:
         done.lost.append(f"{name}: it does not have the API's format ({type(error).__name__}: {error}).")
 
 
-def _read_dump(path: Path) -> _Dump:
+def read_dump(path: Path) -> Dump:
+    """The API's objects in a file or a folder.
+
+    Raises:
+        NotFound: there is no such file.
+    """
     if not path.exists():
         raise NotFound(f"There is no file or folder {path}.", param="path")
-    dump = _Dump()
+    dump = Dump()
     for file in sorted(path.rglob("*.json*")) if path.is_dir() else [path]:
         if file.parent.name == "files" and file.suffix == ".jsonl":
             dump.files.append(file)
@@ -97,7 +120,7 @@ def _read_dump(path: Path) -> _Dump:
         try:
             for value in _values(file):
                 for found in _objects(value):
-                    dump.objects[found["object"]][found["id"]] = found
+                    dump.add(found)
         except (ValueError, OSError, RecursionError):
             dump.unread.append(file.name)
     return dump
@@ -176,7 +199,16 @@ def _import_run(
     if not items:
         done.lost.append(f"{run['id']}: it has no output items, so it does not become an evaluation.")
     elif run.get("status") == "completed":
-        publish_evaluation(settings, database, run["id"], label)
+        _publish(settings, database, run["id"], label, done)
+
+
+def _publish(settings: Settings, database: Database, run_id: str, label: str, done: DumpImport) -> None:
+    """Makes a stored run an evaluation. A failure is reported, and the run stays."""
+    try:
+        publish_evaluation(settings, database, run_id, label)
+    except (ParleyError, LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        done.lost.append(f"{run_id}: it is imported, but it does not become an evaluation ({problem}).")
 
 
 def _criteria(session: Session, run: Mapping[str, Any], done: DumpImport) -> list[dict[str, Any]] | None:
@@ -227,10 +259,10 @@ def _run_row(
 def _sample(place: int, item: Mapping[str, Any]) -> TaskSample:
     sample = item.get("sample") or {}
     try:
-        messages = tuple(Message.model_validate(as_message(message)) for message in sample.get("input") or [])
+        messages = tuple(read_api_message(as_message(message)) for message in sample.get("input") or [])
     except (ValueError, TypeError, AttributeError):
         messages = ()
-    answer = {name: sample[name] for name in ("output", "model", "usage", "finish_reason") if sample.get(name)}
+    answer = {name: sample[name] for name in _ANSWER if sample.get(name)}
     metadata = {"item": item.get("datasource_item") or {}, "sample": answer}
     return TaskSample(str(place), messages, Sample(prompt=prompt_hash(messages) if messages else "", metadata=metadata))
 

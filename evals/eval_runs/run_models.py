@@ -12,7 +12,7 @@ from evals.served_runs import gateway_embedder
 from evals.tasks.answer_cache import Outcome
 from evals.tasks.runner import Batch, Progress, ask_all
 from evals.tasks.task import TaskSample
-from models.chat.messages import Message
+from models.chat.messages import Message, as_dicts, read_api_message
 from models.database import Database
 from models.settings.settings import Settings
 
@@ -47,11 +47,11 @@ class RunModels:
         return run.outcomes[version]
 
     async def ask_conversations(
-        self, model: str, conversations: Sequence[Sequence[Mapping[str, str]]], parameters: Mapping[str, Any]
+        self, model: str, conversations: Sequence[Sequence[Mapping[str, Any]]], parameters: Mapping[str, Any]
     ) -> Sequence[Outcome]:
         """A model's outcome for each conversation. Implements `AskModel`, for graders."""
         samples = [
-            TaskSample(str(place), tuple(Message.model_validate(message) for message in messages), Sample())
+            TaskSample(str(place), tuple(read_api_message(message) for message in messages), Sample())
             for place, messages in enumerate(conversations)
         ]
         return await self.ask_samples(model, samples, parameters)
@@ -74,7 +74,7 @@ def answered_sample(outcome: Outcome, messages: Sequence[Message]) -> dict[str, 
     )
     return {
         "model": answer.model,
-        "input": [message.model_dump() for message in messages],
+        "input": as_dicts(messages),
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason or "stop"}],
         "output_tools": list(answer.tool_calls),
     }

@@ -11,13 +11,16 @@ from evals.api_tables import EvalItemRow, EvalRunRow
 from evals.eval_runs.evals import eval_row
 from evals.eval_runs.items import item_id, item_query
 from evals.graders.grade import Case, GradingContext
-from evals.graders.grading import grade_all
+from evals.graders.grading import grade_all, models_of
+from evals.graders.sandbox import check_sandbox
 from evals.graders.templates import sample_values
 from evals.tables import AnswerRow
 from evals.tasks.task import TaskSample
+from models.chat.messages import as_dicts
 from models.database import Database
-from models.errors import NotFound
+from models.errors import Invalid, NotFound
 
+RECORDED_ONLY = "recorded_only"  # of a criterion: why only its stored verdicts are known
 _TOLERANCE = 0.005  # of a metric's score: libraries round, and split words, in slightly different ways
 
 
@@ -39,7 +42,7 @@ class Deviation:
 
 @dataclass
 class Verification:
-    """How many verdicts were compared and how many are equal, those that differ, and the graders left out."""
+    """How many verdicts were compared and how many are equal, those that differ, and the graders left out, with why."""
 
     compared: int = 0
     equal: int = 0
@@ -47,8 +50,11 @@ class Verification:
     left_out: list[str] = field(default_factory=list)
 
 
-def verify_run(database: Database, run_id: str) -> Verification:
-    """Compares the verdicts of a run's `string_check` and `text_similarity` graders; others are not reproducible.
+def verify_run(database: Database, run_id: str, *, unsandboxed: bool = False) -> Verification:
+    """Compares the verdicts of a run's deterministic graders; those of models are not reproducible.
+
+    Args:
+        unsandboxed: the owner's setting for Python graders on a machine without a sandbox.
 
     Raises:
         NotFound: there is no such run.
@@ -63,8 +69,8 @@ def verify_run(database: Database, run_id: str) -> Verification:
         tools = (run.content["data_source"].get("sampling_params") or {}).get("tools") or []
     result = Verification()
     for criterion in criteria:
-        if not _is_deterministic(criterion):
-            result.left_out.append(f"{criterion['name']} ({criterion['type']})")
+        if reason := _why_left_out(criterion, unsandboxed):
+            result.left_out.append(f"{criterion['name']} ({criterion['type']}): {reason}")
             continue
         stored = [
             (item, verdict, stored_case(sample, answer, tools))
@@ -72,7 +78,7 @@ def verify_run(database: Database, run_id: str) -> Verification:
             for verdict in item.results
             if verdict["name"] == criterion["id"] and not verdict.get("error")
         ]
-        grades = asyncio.run(grade_all(criterion, [case for *_, case in stored], _no_models()))
+        grades = asyncio.run(grade_all(criterion, [case for *_, case in stored], _no_models(unsandboxed)))
         for (item, verdict, _), grade in zip(stored, grades, strict=True):
             result.compared += 1
             same = grade.passed == verdict["passed"] and abs(grade.score - verdict["score"]) <= _TOLERANCE
@@ -93,7 +99,7 @@ def stored_case(sample: TaskSample, answer: AnswerRow | None, input_tools: Seque
     message = {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
     finish_reason = (answer.finish_reason if answer else None) or "stop"
     own = {
-        "input": [message.model_dump() for message in sample.messages],
+        "input": as_dicts(sample.messages),
         "input_tools": list(input_tools),
         "output_tools": calls,
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
@@ -102,17 +108,25 @@ def stored_case(sample: TaskSample, answer: AnswerRow | None, input_tools: Seque
     return Case(sample.sample.metadata["item"], own | sample_values(text, **given) | given)
 
 
-def _is_deterministic(criterion: Mapping[str, Any]) -> bool:
-    if criterion["type"] == "text_similarity":
-        return criterion["evaluation_metric"] != "cosine"
-    return criterion["type"] == "string_check"
+def _why_left_out(criterion: Mapping[str, Any], unsandboxed: bool) -> str | None:
+    """Why a criterion's verdicts cannot be recomputed; None if they can."""
+    if reason := criterion.get(RECORDED_ONLY):
+        return str(reason)
+    if criterion["type"] == "python":
+        try:
+            check_sandbox(unsandboxed)
+        except Invalid as error:
+            return str(error)
+    elif models_of(criterion):
+        return "a model's verdict is not reproducible"
+    return None
 
 
-def _no_models() -> GradingContext:
+def _no_models(unsandboxed: bool) -> GradingContext:
     async def ask(*_: Any) -> Any:
         raise AssertionError("deterministic graders ask no model")
 
-    return GradingContext(ask, lambda texts: [])
+    return GradingContext(ask, lambda texts: [], unsandboxed)
 
 
 def _verdict(passed: bool, score: float) -> str:

@@ -64,7 +64,7 @@ class Grade:
     usage: Mapping[str, ModelUsage] = field(default_factory=dict)
 
 
-AskModel = Callable[[str, Sequence[Sequence[Mapping[str, str]]], Mapping[str, Any]], Awaitable[Sequence[Outcome]]]
+AskModel = Callable[[str, Sequence[Sequence[Mapping[str, Any]]], Mapping[str, Any]], Awaitable[Sequence[Outcome]]]
 """Asks a model: (name, conversations, OpenAI's options) → an answer or an error for each conversation."""
 
 

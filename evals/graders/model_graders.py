@@ -32,7 +32,7 @@ async def grade_by_model(grader: Mapping[str, Any], cases: Sequence[Case], conte
     """Each case's grade by the judge of a `score_model` or `label_model` grader."""
     output = _score_format(grader) if grader["type"] == "score_model" else _label_format(grader)
 
-    def converse(case: Case) -> list[dict[str, str]]:
+    def converse(case: Case) -> list[dict[str, Any]]:
         return _with_instruction(render_messages(grader["input"], case.values), output.instruction)
 
     conversations, failed = render_cases(cases, converse)
@@ -49,6 +49,12 @@ def score_range(grader: Mapping[str, Any]) -> tuple[float, float]:
     """The range of a score_model grader's scores, by default 0 to 1."""
     low, high = grader.get("range") or _RANGE
     return float(low), float(high)
+
+
+def judge_format(grader: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The sentence about the format of a judge's output, and the JSON schema of the output."""
+    output = _score_format(grader) if grader["type"] == "score_model" else _label_format(grader)
+    return output.instruction, dict(output.schema)
 
 
 def _parameters(grader: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,14 +107,14 @@ def _schema(field: str, kind: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_instruction(messages: Sequence[Mapping[str, str]], instruction: str) -> list[dict[str, str]]:
+def _with_instruction(messages: Sequence[Mapping[str, Any]], instruction: str) -> list[dict[str, Any]]:
     first, *others = map(dict, messages)
-    if first["role"] == "system":
+    if first["role"] == "system" and isinstance(first["content"], str):
         return [first | {"content": f"{first['content']}\n\n{instruction}"}, *others]
     return [{"role": "system", "content": instruction}, first, *others]
 
 
-def _grade(model: str, output: _OutputFormat, messages: Sequence[Mapping[str, str]], outcome: Outcome) -> Grade:
+def _grade(model: str, output: _OutputFormat, messages: Sequence[Mapping[str, Any]], outcome: Outcome) -> Grade:
     answer = outcome.answer
     if answer is None:
         return Grade(error=f"The judge {model} did not answer: {outcome.error}", kind="model_grader_server_error")

@@ -23,11 +23,36 @@ class TextPart(Body):
     text: Text
 
 
+class ImagePart(Body):
+    """An image in a message's content: a URL or a data URL."""
+
+    type: Literal["input_image"]
+    image_url: Annotated[str, Field(min_length=1)]
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class Audio(Body):
+    """Base64 data and its format."""
+
+    data: Annotated[str, Field(min_length=1)]
+    format: Literal["mp3", "wav"]
+
+
+class AudioPart(Body):
+    """Audio in a message's content."""
+
+    type: Literal["input_audio"]
+    input_audio: Audio
+
+
+_Part = Text | TextPart | ImagePart | AudioPart
+
+
 class TemplateMessage(Body):
-    """A message with variables. Images and audio are not supported."""
+    """A message with variables, also in the addresses of images and the data of audio."""
 
     role: Literal["user", "assistant", "system", "developer"]
-    content: Text | TextPart | list[Text | TextPart]
+    content: _Part | list[_Part]
     type: Literal["message"] | None = None
     phase: str | None = None
 

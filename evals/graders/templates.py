@@ -91,15 +91,28 @@ def sample_values(text: str, /, **others: Any) -> dict[str, Any]:
 
 
 def content_texts(content: Any) -> Iterator[str]:
-    """The texts of a message's content, which is a text, a part, or a list of both."""
+    """The templates in a message's content, which is a text, a part, or a list of both."""
     for part in content if isinstance(content, list) else [content]:
-        yield part if isinstance(part, str) else part["text"]
+        if isinstance(part, str):
+            yield part
+        elif part["type"] == "input_image":
+            yield part["image_url"]
+        else:
+            yield part["input_audio"]["data"] if part["type"] == "input_audio" else part["text"]
+
+
+def has_media(content: Any) -> bool:
+    """Whether a message's content has images or audio."""
+    parts = content if isinstance(content, list) else [content]
+    return any(isinstance(part, Mapping) and part.get("type") in ("input_image", "input_audio") for part in parts)
 
 
 def render_messages(
     messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any], fill: Callable[..., str] = render
-) -> list[dict[str, str]]:
-    """A template's messages as role and text. The role developer becomes system, which all models know.
+) -> list[dict[str, Any]]:
+    """A template's messages as role and content: a text, or parts of a chat completion if there are images or audio.
+
+    The role developer becomes system, which all models know.
 
     Raises:
         TemplateError: a variable has no value.
@@ -107,7 +120,29 @@ def render_messages(
     return [
         {
             "role": "system" if message["role"] == "developer" else message["role"],
-            "content": "\n".join(fill(text, values) for text in content_texts(message["content"])),
+            "content": _render_content(message["content"], values, fill),
         }
         for message in messages
     ]
+
+
+def _render_content(content: Any, values: Mapping[str, Any], fill: Callable[..., str]) -> Any:
+    if not has_media(content):
+        return "\n".join(fill(text, values) for text in content_texts(content))
+    parts = content if isinstance(content, list) else [content]
+    return [chat_part(part, lambda text: fill(text, values)) for part in parts]
+
+
+def chat_part(part: Any, fill: Callable[[str], str] = str) -> Any:
+    """A part of a message of the evals API as a part of a chat completion; one that is none is returned as it is."""
+    match part:
+        case str():
+            return {"type": "text", "text": fill(part)}
+        case {"type": "input_text" | "output_text" | "text", "text": str(text)}:
+            return {"type": "text", "text": fill(text)}
+        case {"type": "input_image", "image_url": str(url)}:
+            detail = {"detail": part["detail"]} if part.get("detail") else {}
+            return {"type": "image_url", "image_url": {"url": fill(url)} | detail}
+        case {"type": "input_audio", "input_audio": {"data": str(data), "format": kind}}:
+            return {"type": "input_audio", "input_audio": {"data": fill(data), "format": kind}}
+    return part

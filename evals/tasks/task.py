@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.scorers.sample import Sample
-from models.chat.messages import Message, as_dicts, last_question
+from models.chat.messages import Message, as_dicts, last_question, read_api_message
 from models.errors import Invalid
 
 
@@ -54,7 +54,7 @@ class TaskSample:
             also=tuple(expected[1:]),
             metadata=row["metadata"],
         )
-        messages = tuple(Message.model_validate(message) for message in row["messages"])
+        messages = tuple(read_api_message(message) for message in row["messages"])
         return cls(row["id"], messages, sample, row.get("turn", 1))
 
 

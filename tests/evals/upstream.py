@@ -79,7 +79,8 @@ class AnsweringServer:
                 ],
                 "usage": {"prompt_tokens": 1, "total_tokens": 1},
             }
-        question = body["messages"][-1]["content"]
+        content = body["messages"][-1]["content"]
+        question = content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
         self.asked.append((body["model"], question))
         word = question.split(" ", 1)[0]
         key = (body["model"], question)

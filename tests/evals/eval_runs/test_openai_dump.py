@@ -71,7 +71,12 @@ def test_exported_evals_are_imported(
 
     assert parley("eval", "verify", run.id) == (
         0,
-        {"compared": 8, "equal": 8, "deviations": [], "left_out": ["score (score_model)"]},
+        {
+            "compared": 8,
+            "equal": 8,
+            "deviations": [],
+            "left_out": ["score (score_model): a model's verdict is not reproducible"],
+        },
     )
     assert parley("import", "openai-evals", str(folder))[1]["lost"][-2:] == [
         f"{found.id}: it exists already.", f"{run.id}: it exists already.",
@@ -115,3 +120,26 @@ def test_a_verdict_that_differs_is_listed(house: EvalsHouse, tmp_path: Path, mon
     assert [each.status for each in items] == ["pass", "fail"]
     with pytest.raises(openai.NotFoundError):
         house.client.evals.runs.retrieve("evalrun_lone", eval_id="eval_none")
+
+
+@pytest.mark.long
+def test_a_run_that_cannot_become_an_evaluation_is_reported_and_stays(
+    house: EvalsHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARLEY_HOME", str(house.settings.home))
+    judge = CHECKS[2] | {"id": "score-1", "range": ["low", "high"]}
+    config = {"type": "custom", "schema": {"type": "object"}}
+    found = {"object": "eval", "id": "eval_r", "data_source_config": config, "testing_criteria": [judge]}
+    run = {"object": "eval.run", "id": "evalrun_r", "eval_id": "eval_r", "status": "completed", "model": "gpt-4o",
+           "data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}}  # fmt: skip
+    item = {"object": "eval.run.output_item", "id": "outputitem_r", "run_id": "evalrun_r", "status": "pass",
+            "datasource_item": {}, "datasource_item_id": 0, "results": []}  # fmt: skip
+    file = tmp_path / "dump.json"
+    file.write_text(json.dumps([found, run, item]))
+    done = parley("import", "openai-evals", str(file))[1]
+    assert done["imported"] == {"evals": 1, "runs": 1, "output items": 1}
+    assert done["runs"] == ["evalrun_r"]
+    (line,) = done["lost"]
+    assert line.startswith("evalrun_r: it is imported, but it does not become an evaluation (ValueError: could not")
+    assert house.client.evals.runs.retrieve("evalrun_r", eval_id="eval_r").status == "completed"
+    assert list_evaluations(house.database) == []

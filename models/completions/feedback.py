@@ -1,5 +1,6 @@
 """Feedback on answers, from people, models or programs: a value under a name, a correction, a comment."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -82,6 +83,22 @@ def list_feedback(
     with database.read() as session:
         rows = session.scalars(query).all()
         return [_stored(row) for row in rows[:limit]], len(rows) > limit
+
+
+def feedback_on(database: Database, answer_ids: Sequence[str]) -> dict[str, list[StoredFeedback]]:
+    """The feedback on these answers by the id that it refers to, oldest first. At most some thousands of ids."""
+    by_answer: dict[str, list[StoredFeedback]] = {}
+    query = select(FeedbackRow).where(FeedbackRow.answer_id.in_(answer_ids)).order_by(FeedbackRow.id)
+    with database.read() as session:
+        for row in session.scalars(query):
+            by_answer.setdefault(row.answer_id, []).append(_stored(row))
+    return by_answer
+
+
+def feedback_names(database: Database) -> list[str]:
+    """The names under which feedback is stored."""
+    with database.read() as session:
+        return sorted(session.scalars(select(FeedbackRow.name).distinct()))
 
 
 def _stored(row: FeedbackRow) -> StoredFeedback:

@@ -84,7 +84,7 @@ def test_filters_and_pairs(stored: Database, tmp_path: Path) -> None:
         (["--where", "desk"], "'desk' is not valid: use NAME=VALUE"),
         (["--min-feedback", "helpful=much"], "helpful=much is not valid: use a number"),
         (["--model", "nobody"], "None of 0 stored completions can become a row"),
-        (["--min-feedback", "rating=1"], "5 left out: no rating of at least 1"),
+        (["--min-feedback", "rating=1"], "5 left out: no feedback named rating"),
     ],
 )
 def test_a_mistake_is_one_line(stored: Database, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,6 +1,7 @@
 """`parley data from-completions`: training data from stored chat completions and the feedback on them."""
 
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -82,7 +83,7 @@ def from_completions_command(
       parley data from-completions prompts.jsonl --prompts --text refund --drop-near-duplicates --mask
     """
     from models.completions.stored_completions import StoredCompletions
-    from train.data.conversion import refuse_overwrite, write_rows
+    from models.files.json_lines import refuse_overwrite, write_json_lines
     from train.data.stored_choice import StoredChoice, read_choice
     from train.data.stored_selection import RowCounts, no_rows_message, select_answers
 
@@ -103,7 +104,7 @@ def from_completions_command(
         first = next(written, None)
         if first is None:
             raise Invalid(no_rows_message(counts), param="where")
-        write_rows(out, (row for part in ([first], written) for row in part))
+        write_json_lines(out, chain([first], written))
     if as_json:
         print_json({**vars(counts), "left_out": dict(counts.left_out), "file": str(out)})
         return

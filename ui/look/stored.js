@@ -117,10 +117,19 @@
     by("stored-names").replaceChildren(...known.names.map((name) => new Option(name, name)));
     by("stored-keys").hidden = !known.keys.length;
   };
-  // Opens a tab and clicks a hidden button of it, once Gradio has built the tab.
-  const goTo = (tab, id) => {
+  // Opens a tab and clicks a hidden button of it, once Gradio has built the tab; then scrolls to what the click opens.
+  const goTo = (tab, id, shown) => {
     parley.openTab(tab);
-    const press = () => by(id) ? by(id).click() : setTimeout(press, 50);
+    const press = () => {
+      if (!by(id)) { setTimeout(press, 50); return; }
+      by(id).click();
+      let tries = 100;
+      const scroll = () => {
+        if (by(shown)?.offsetParent) by(shown).scrollIntoView({ block: "center", behavior: "smooth" });
+        else if (tries-- > 0) setTimeout(scroll, 100);
+      };
+      scroll();
+    };
     press();
   };
   document.addEventListener("submit", (event) => {
@@ -131,12 +140,12 @@
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("[data-parley]"), action = target?.dataset.parley;
     if (action === "stored-save" && !target.disabled) save(target);
-    if (action === "stored-train") goTo("Train", "train-uploaded");
-    if (action === "stored-campaign") goTo("Campaigns", "campaign-stored");
+    if (action === "stored-train") goTo("Train", "train-uploaded", "train-data");
+    if (action === "stored-campaign") goTo("Campaigns", "campaign-stored", "campaign-source");
     if (action === "stored-row") {
       small("/row", { id: target.dataset.id }, (result) => {
         by("stored-answer").innerHTML = result.html;  // escaped as above
-        by("stored-answer").scrollIntoView({ block: "nearest", behavior: "smooth" });
+        by("stored-answer").scrollIntoView({ block: "start", behavior: "smooth" });
       });
     }
     if (action === "stored-before" || action === "stored-after") {

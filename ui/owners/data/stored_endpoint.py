@@ -18,6 +18,7 @@ from models.clock import new_ulid, utcnow
 from models.completions.feedback import feedback_names
 from models.completions.stored_completions import CompletionFilter, StoredCompletions
 from models.errors import Invalid, NotFound
+from models.files.json_lines import json_line
 from models.files.stored_files import Files
 from models.http.payloads import read_json_object, run_in_thread
 from models.keys import list_keys
@@ -140,7 +141,7 @@ class StoredAnswersEndpoint:
         with self._files.incoming() as incoming:
             for answer in select_answers(self._database, chosen, options, counts):
                 if answer.row is not None:
-                    incoming.write(json.dumps(answer.row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+                    incoming.write(json_line(answer.row))
                 if time.monotonic() > due:
                     due = time.monotonic() + _PROGRESS_S
                     yield _progress(counts, total)

@@ -19,15 +19,15 @@ _FORM = """
     <label>Model <select name="model"><option value="">all models</option></select></label>
     <label>From <input name="since" type="date"></label>
     <label>Before <input name="until" type="date"></label>
-    <label>Text in the conversation or the answer <input name="text" placeholder="refund" maxlength="1000"></label>
-    <label>Metadata, separated by commas <input name="where" placeholder="desk=orders" maxlength="1000"></label>
+    <label>Contains the text <input name="text" placeholder="refund" maxlength="1000"></label>
+    <label>Metadata <input name="where" placeholder="desk=orders, tier=gold" maxlength="1000"></label>
     <label id="stored-keys" hidden>Stored by the key
       <select name="key"><option value="">all keys</option></select></label>
   </div>
   <div class="fields">
     <label>Name of the feedback <input name="feedback_name" list="stored-names" placeholder="any" maxlength="64">
       <datalist id="stored-names"></datalist></label>
-    <label>Minimum of its mean <input name="feedback_least" inputmode="decimal" placeholder="1" maxlength="20"></label>
+    <label>Its mean, at least <input name="feedback_least" inputmode="decimal" placeholder="1" maxlength="20"></label>
     <label>Feedback from <select name="feedback_from"><option value="">everyone</option>
       <option value="human">people</option><option value="model">models</option>
       <option value="code">programs</option></select></label>

@@ -1,7 +1,8 @@
 """Votes, judges' scores and feedback as OpenTelemetry events named `gen_ai.evaluation.result`, one per model.
 
 Off unless the gateway, the page or the worker opens a sink, which they do if an endpoint is set. Questions, answers,
-corrections, comments, reasons and raters are never sent. Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events, status "Development".
+corrections, comments, reasons and raters are never sent.
+Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events, status "Development".
 """
 
 import logging

@@ -48,7 +48,9 @@ class StoredFeedback:
 
 @dataclass(frozen=True)
 class AnsweredBy:
-    """The answer that feedback is on: its id, its model and its request's id; the latter are empty if it is not stored."""
+    """The answer that feedback is on: its id, its model and its request's id. An answer that is not stored has only its
+    id.
+    """
 
     answer_id: str
     model: str = ""

@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line(stored: Database, tmp_path: Path, arguments: list
 
 
 def test_text_key_and_source_choose_and_near_duplicates_are_left_out(stored: Database, tmp_path: Path) -> None:
-    create_key(stored, name="shop")
+    create_key(stored, name="shop", role="client")
     key = find_key(stored, "shop").id
     long = (
         "Your parcel left our warehouse this morning and takes two working days. You can follow it on the orders page."
@@ -113,7 +113,7 @@ def test_text_key_and_source_choose_and_near_duplicates_are_left_out(stored: Dat
     counts = json.loads(run(out, "--force", "--json", "--key", "shop", "--drop-near-duplicates")[1])
     assert (counts["rows"], counts["left_out"]) == (1, {"a near duplicate": 2})
     assert json.loads(run(out, "--force", "--json", "--corrected", "--feedback-from", "human")[1])["rows"] == 1
-    assert "5 left out: no correction" in run(out, "--force", "--corrected", "--feedback-from", "code")[1]
+    assert "8 left out: no correction" in run(out, "--force", "--corrected", "--feedback-from", "code")[1]
     assert "There is no key 'nobody'" in run(out, "--key", "nobody")[1]
 
 

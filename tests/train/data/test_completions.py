@@ -114,7 +114,7 @@ def test_text_key_and_source_choose_and_near_duplicates_are_left_out(stored: Dat
     assert (counts["rows"], counts["left_out"]) == (1, {"a near duplicate": 2})
     assert json.loads(run(out, "--force", "--json", "--corrected", "--feedback-from", "human")[1])["rows"] == 1
     assert "8 left out: no correction" in run(out, "--force", "--corrected", "--feedback-from", "code")[1]
-    assert "There is no key 'nobody'" in run(out, "--key", "nobody")[1]
+    assert "There is no key 'nobody'" in run(out, "--force", "--key", "nobody")[1]
 
 
 def test_prompts_are_those_that_a_campaign_takes(stored: Database, tmp_path: Path) -> None:

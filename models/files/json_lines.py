@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import Conflict, Invalid
+from models.errors import Conflict, Invalid, NoSpace
 from models.files.atomic import incoming_file
 
 
@@ -27,7 +27,9 @@ def write_json_lines(out: Path, rows: Iterable[Mapping[str, Any]]) -> int:
                 file.write(json_line(row))
                 written += 1
             file.publish(out.name)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except NoSpace:
+        raise
+    except OSError as error:
         raise Invalid(f"{out} cannot be written: {error.strerror}.", param="out") from error
     return written
 

@@ -65,7 +65,8 @@ def read_choice(database: Database, choice: StoredChoice) -> tuple[CompletionFil
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
+        # A number contains no equals sign, a name may.
+        name, equals, value = text.rpartition("=") if option == "min-feedback" else text.partition("=")
         if not name.strip() or not equals:
             raise Invalid(f"--{option} {text[:80]!r} is not valid: use NAME=VALUE.", param=option)
         if name.strip() in pairs:

@@ -16,7 +16,10 @@
   const answer = async (path, sent, options = {}) => {
     try {
       const body = sent === undefined ? {} : { method: "POST", body: JSON.stringify(sent) };
-      return await fetch(`/data/stored${path}`, { ...body, ...options });
+      const response = await fetch(`/data/stored${path}`, { ...body, ...options });
+      if (/json/.test(response.headers.get("content-type"))) return response;
+      if (response.status !== 401) throw new TypeError(response.statusText);
+      return new Response(JSON.stringify({ error: { message: "You have been signed out. Reload the page to sign in." } }));
     } catch (error) {
       if (error.name === "AbortError") throw error;
       return new Response(JSON.stringify({ error: { message: "The server did not respond. Try again." } }));

@@ -6,7 +6,7 @@ stored.js calls these addresses. Long work is answered as lines of JSON: progres
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class StoredAnswersEndpoint:
             "keys": keys,
         }  # fmt: skip
 
-    def _show(self, chosen: CompletionFilter, options: RowOptions) -> Iterator[dict[str, Any]]:
+    def _show(self, chosen: CompletionFilter, options: RowOptions) -> Generator[dict[str, Any]]:
         counts, first = RowCounts(), list[SelectedAnswer]()
         ids: list[str] = []
         reasons: list[str] = []
@@ -133,7 +133,7 @@ class StoredAnswersEndpoint:
             raise NotFound("This list is no longer kept: show the answers again.", param="selection")
         return selection
 
-    def _save(self, chosen: CompletionFilter, options: RowOptions) -> Iterator[dict[str, Any]]:
+    def _save(self, chosen: CompletionFilter, options: RowOptions) -> Generator[dict[str, Any]]:
         counts = RowCounts()
         total, due = self._stored.count(chosen), time.monotonic() + _PROGRESS_S
         purpose = TASK_PURPOSE if options.kind == "prompts" else TRAINING_PURPOSE
@@ -157,14 +157,17 @@ def _progress(counts: RowCounts, total: int) -> dict[str, Any]:
     return {"read": counts.read, "total": total}
 
 
-def _lines(
-    work: Callable[[CompletionFilter, RowOptions], Iterator[dict[str, Any]]],
+async def _lines(
+    work: Callable[[CompletionFilter, RowOptions], Generator[dict[str, Any]]],
     chosen: CompletionFilter,
     options: RowOptions,
-) -> Iterator[bytes]:
-    """The work's parts as lines of JSON. Starlette takes them in a thread, and no more after the browser has gone."""
+) -> AsyncIterator[bytes]:
+    """The work's parts as lines of JSON, each made in a thread. If the browser goes, the work ends there."""
+    parts = work(chosen, options)
     try:
-        for part in work(chosen, options):
+        while (part := await run_in_thread(next, parts, None)) is not None:
             yield json.dumps(part).encode() + b"\n"
     except Exception as error:  # the response has started: its last line has the error
         yield json.dumps(error_body(error)).encode() + b"\n"
+    finally:
+        parts.close()  # removes a file that is not complete

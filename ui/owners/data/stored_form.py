@@ -1,5 +1,6 @@
 """The form for stored answers as the browser sends it, read into a choice of training rows."""
 
+import math
 from collections.abc import Mapping
 from datetime import date
 from typing import Any, cast
@@ -67,7 +68,6 @@ def _day(sent: Mapping[str, Any], name: str, label: str) -> date | None:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True

@@ -53,7 +53,7 @@ def answer_html(answer: SelectedAnswer, options: RowOptions) -> str:
     parts.append(_turn(_message(answer), options, "answer"))
     if (corrected := correction(counting)) is not None:
         parts.append(_turn({"role": "correction", "content": corrected}, options, "answer"))
-    pairs = "".join(f" · {escape(name)}={escape(value)}" for name, value in completion.metadata.items())
+    pairs = "".join(f" · {escape(name)}={_shown(str(value), options)}" for name, value in completion.metadata.items())
     about = (
         f"<p class='about'>{escape(completion.id)} · {escape(completion.model)} · "
         f"{completion.created:%Y-%m-%d %H:%M} UTC{pairs}</p>"
@@ -71,15 +71,17 @@ def _row(answer: SelectedAnswer, options: RowOptions) -> str:
         f"<tr><td class='long'><button type='button' class='text' data-parley='stored-row' "
         f"data-id='{escape(completion.id, quote=True)}'>{_short(question, options) or 'no text'}</button></td>"
         f"<td class='long roomy'>{_short(_text(_message(answer)), options)}</td>"
-        f"<td class='roomy wrap'>{_badges(answer.feedback)}</td>"
+        f"<td class='roomy wrap'>{_badges(answer.feedback, options)}</td>"
         f"<td class='num roomy'>{escape(completion.model)}<br><span class='faint'>{completion.created:%Y-%m-%d %H:%M}"
         f"</span></td><td class='wrap'>{result}</td></tr>"
     )
 
 
-def _badges(entries: Sequence[StoredFeedback]) -> str:
+def _badges(entries: Sequence[StoredFeedback], options: RowOptions) -> str:
     newest = {each.feedback.name: each.feedback.value for each in entries if each.feedback.value is not None}
-    shown = [badge(f"{name} {_value(value)}", "bad" if value is False else "") for name, value in newest.items()]
+    shown = [
+        badge(f"{name} {_value(value, options)}", "bad" if value is False else "") for name, value in newest.items()
+    ]
     if correction(entries) is not None:
         shown.append(badge("correction"))
     return " ".join(shown) or "—"
@@ -89,8 +91,8 @@ def _feedback(answer: SelectedAnswer, options: RowOptions) -> str:
     if not answer.feedback:
         return "<p class='about'>No feedback.</p>"
     rows = "".join(
-        f"<tr><td>{escape(given.name)}</td><td>{escape(_value(given.value))}</td>"
-        f"<td>{given.source_kind}{f' {escape(given.source_id)}' if given.source_id else ''}</td>"
+        f"<tr><td>{escape(given.name)}</td><td class='wrap'>{escape(_value(given.value, options))}</td>"
+        f"<td class='wrap'>{given.source_kind} {_shown(given.source_id, options)}</td>"
         f"<td class='long'>{_shown(given.comment or '', options)}</td></tr>"
         for given in (stored.feedback for stored in answer.feedback)
     )
@@ -129,8 +131,11 @@ def _short(text: str, options: RowOptions) -> str:
     return escape(line if len(line) <= _SHORT else line[: _SHORT - 1] + "…")
 
 
-def _value(value: Any) -> str:
-    return "—" if value is None else str(value).lower() if isinstance(value, bool) else str(value)[:200]
+def _value(value: Any, options: RowOptions) -> str:
+    if value is None:
+        return "—"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return (masked(text)[0] if options.mask and isinstance(value, str) else text)[:200]
 
 
 def saved_html(kind: RowKind, filename: str, file_id: str, counts: RowCounts) -> str:

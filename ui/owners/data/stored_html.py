@@ -50,9 +50,9 @@ def answer_html(answer: SelectedAnswer, options: RowOptions) -> str:
     counting = [each for each in answer.feedback if options.feedback_from in (None, each.feedback.source_kind)]
     messages = completion.request.get("messages")
     parts = [_turn(message, options) for message in messages] if isinstance(messages, list) else []
-    parts.append(_turn(_message(answer), options, "answer"))
+    parts.append(_turn(_message(answer), options, "given"))
     if (corrected := correction(counting)) is not None:
-        parts.append(_turn({"role": "correction", "content": corrected}, options, "answer"))
+        parts.append(_turn({"role": "correction", "content": corrected}, options, "given"))
     pairs = "".join(f" · {escape(name)}={_shown(str(value), options)}" for name, value in completion.metadata.items())
     about = (
         f"<p class='about'>{escape(completion.id)} · {escape(completion.model)} · "
@@ -96,7 +96,7 @@ def _feedback(answer: SelectedAnswer, options: RowOptions) -> str:
         f"<td class='long'>{_shown(given.comment or '', options)}</td></tr>"
         for given in (stored.feedback for stored in answer.feedback)
     )
-    return table("<th>Feedback</th><th>Value</th><th>From</th><th>Comment</th>", rows)
+    return table("<th>Feedback</th><th>Value</th><th>From</th><th>Comment</th>", rows, classes="stored")
 
 
 def _turn(message: Any, options: RowOptions, kind: str = "") -> str:

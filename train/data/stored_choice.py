@@ -52,8 +52,8 @@ def read_choice(database: Database, choice: StoredChoice) -> tuple[CompletionFil
         raise Invalid(f"No time is from {choice.since} on and before {choice.until}: change the days.", param="since")
     key_id = find_key(database, choice.key).id if choice.key else None
     chosen = CompletionFilter(
-        choice.model or None, _pairs(choice.where, "where"), _start(choice.since), _start(choice.until), key_id,
-        choice.text or None,
+        choice.model or None, _pairs(choice.where, "where"), _start(choice.since), _start(choice.until),
+        key_id=key_id, text=choice.text or None,
     )  # fmt: skip
     least = {name: _number(name, value) for name, value in _pairs(choice.min_feedback, "min-feedback").items()}
     options = RowOptions(

@@ -31,7 +31,8 @@ _FORM = """
     <label>Feedback from <select name="feedback_from"><option value="">everyone</option>
       <option value="human">people</option><option value="model">models</option>
       <option value="code">programs</option></select></label>
-    <label class="broad">Result <select name="kind"><option value="conversations">conversations to train on (SFT)</option>
+    <label class="broad">Result <select name="kind">
+      <option value="conversations">conversations to train on (SFT)</option>
       <option value="pairs">preference pairs from corrections (DPO)</option>
       <option value="prompts">questions for a campaign</option></select></label>
   </div>

@@ -51,7 +51,10 @@ def row_of(
         return None, "no messages"
     if options.kind == "prompts":
         return _prompt(messages)
-    choice = completion.answer["choices"][0]
+    choices = completion.answer.get("choices")
+    if not choices:
+        return None, "no chat completion"
+    choice = choices[0]
     answer = {name: choice["message"][name] for name in _MESSAGE_FIELDS if choice["message"].get(name) is not None}
     corrected = correction(entries)
     tools = {"tools": completion.request["tools"]} if completion.request.get("tools") else {}

@@ -36,6 +36,7 @@ class ModelRequest(NamedTuple):
     choices: int
     legacy_functions: bool = False  # the response needs `function_call` in place of tool calls
     conversation: Conversation | None = None  # if the model has several replicas
+    shown: dict[str, Any] | None = None  # fields of a response that the server does not know: whether it is stored, …
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.chat.personal_data import mask_values
 from models.completions.feedback import StoredFeedback, list_feedback
 from models.completions.stored_completions import StoredCompletion
 from models.database import Database
-from train.data.personal_data import mask_personal
 
 _PAGE = 1000
 # The finish reasons of answers that are not truncated.
@@ -75,7 +75,7 @@ def training_rows(
             counts.left_out[reason] += 1
             continue
         if options.mask:
-            row, masked = _masked(row)
+            row, masked = mask_values(row)
             counts.masked += masked
         digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
         if digest in seen:
@@ -132,16 +132,3 @@ def _mean(entries: Sequence[StoredFeedback], name: str) -> float | None:
     }
     numbers = [float(value) for value in newest.values() if isinstance(value, bool | int | float)]
     return sum(numbers) / len(numbers) if numbers else None
-
-
-def _masked(value: Any) -> tuple[Any, int]:
-    """A row with the personal data in its texts replaced, and how many values were replaced."""
-    if isinstance(value, str):
-        return mask_personal(value)
-    if isinstance(value, list):
-        items = [_masked(item) for item in value]
-        return [item for item, _ in items], sum(count for _, count in items)
-    if isinstance(value, dict):
-        pairs = {name: _masked(item) for name, item in value.items()}
-        return {name: item for name, (item, _) in pairs.items()}, sum(count for _, count in pairs.values())
-    return value, 0

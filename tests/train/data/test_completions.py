@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from models.chat.personal_data import mask_personal
 from models.completions.feedback import Feedback, add_feedback
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
 from models.database import Database, utcnow
 from models.settings.settings import Settings
 from train.data.checks import check
-from train.data.personal_data import mask_personal
 from train.data_cli import data_commands
 
 

@@ -50,7 +50,7 @@ def measure(folder: Path) -> dict[str, float]:
     def store(content: dict[str, Any], pieces: tuple[bytes, ...]) -> None:
         if not log.wants(content):
             return
-        captured = CapturedCompletion(_BODY, log)
+        captured = CapturedCompletion(_BODY, log.record)
         for piece in pieces:
             captured.add(piece)
         log.record(captured, record)

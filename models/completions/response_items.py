@@ -43,13 +43,14 @@ def listed_items(turns: Sequence[StoredCompletion]) -> list[dict[str, Any]]:
 def _listed(item: Mapping[str, Any], own_id: str) -> dict[str, Any]:
     kind = item.get("type") or "message"
     listed = {**item, "type": kind, "id": item.get("id") or f"{_id_prefix(kind)}_{own_id}"}
+    if kind != "reasoning":
+        listed["status"] = item.get("status") or "completed"
     if kind == "message":
         part = "output_text" if item.get("role") == "assistant" else "input_text"
         content = item.get("content")
         if isinstance(content, str):
             annotations = {"annotations": []} if part == "output_text" else {}
             listed["content"] = [{"type": part, "text": content, **annotations}]
-        listed["status"] = item.get("status") or "completed"
     return listed
 
 

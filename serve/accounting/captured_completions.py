@@ -1,8 +1,9 @@
 """A request and the bytes of its response on their way to the store: chat completions and responses."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -10,9 +11,6 @@ from models.completions.answers import read_answer, read_response
 from models.completions.stored_completions import Kind, StoredCompletion
 from models.database import new_ulid
 from serve.accounting.request_report import RequestRecord
-
-if TYPE_CHECKING:
-    from serve.accounting.completion_log import CompletionLog
 
 MAX_RESPONSE_BYTES = 8 * 2**20
 _MAX_ID = 255
@@ -22,14 +20,14 @@ _NOT_STORED = frozenset({"store", "metadata", "previous_response_id"})
 
 
 class CapturedCompletion:
-    """A request that will be stored in `log`, and the pieces of its response as they are sent to the client."""
+    """A request that `record` will store, and the pieces of its response as they are sent to the client."""
 
-    __slots__ = ("body", "log", "pieces", "size")
+    __slots__ = ("body", "pieces", "record", "size")
     kind: Kind = "completion"
 
-    def __init__(self, body: bytes, log: "CompletionLog") -> None:
+    def __init__(self, body: bytes, record: "Callable[[CapturedCompletion, RequestRecord], None]") -> None:
         self.body = body
-        self.log = log
+        self.record = record
         self.pieces: list[bytes] = []
         self.size = 0
 

@@ -104,7 +104,7 @@ class Exchange(RequestRecord):
         """Stores the completion if the client received it completely."""
         captured, self.captured = self.captured, None
         if captured is not None and self.status == 200 and self.finished and not self.fault:
-            captured.log.record(captured, self)
+            captured.record(captured, self)
 
     async def send_json(self, content: Any, status: int = 200) -> None:
         """Sends a JSON response."""

@@ -136,7 +136,7 @@ class InferenceHandler:
         request = build_model_request(path, content, route)
         exchange.stream = request.stream
         if path == _CHAT and self.completions.wants(content):
-            exchange.captured = CapturedCompletion(body, self.completions)
+            exchange.captured = CapturedCompletion(body, self.completions.record)
         return request
 
     async def _continue(self, parsed: _Parsed, body: bytes, exchange: Exchange, key: KeyInfo | None) -> ModelRequest:
@@ -169,5 +169,5 @@ class InferenceHandler:
         exchange.stream = request.stream
         stored = self.completions.wants_response(content)
         if stored:
-            exchange.captured = CapturedResponse(body, self.completions)
+            exchange.captured = CapturedResponse(body, self.completions.record)
         return request if route.hosted and not stored else request._replace(shown={"store": stored})

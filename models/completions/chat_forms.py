@@ -28,19 +28,23 @@ class ChatForms:
         """
         if stored.kind != "response":
             return stored
-        earlier = self._earlier(stored.previous_id)
-        messages = chat_messages([*earlier, *request_items(stored.request.get("input"))])
-        answer = chat_messages(stored.answer.get("output") or ())
-        if messages is None or answer is None or any(message["role"] != "assistant" for message in answer):
-            raise Invalid("an item that only responses have")
-        self._remember(stored.id, [*earlier, *turn_items(stored)])
-        if instructions := stored.request.get("instructions"):
-            messages.insert(0, {"role": "system", "content": instructions})
+        if chat_messages(stored.answer["output"]) is None:
+            raise _other_item()
         request = {name: value for name, value in stored.request.items() if name not in ("input", "tools")}
-        request["messages"] = messages
+        request["messages"] = self.messages(stored)
         if tools := chat_tools(stored.request.get("tools")):
             request["tools"] = tools
-        return replace(stored, request=request, answer=_chat_answer(stored, answer))
+        return replace(stored, request=request, answer=chat_answer(stored))
+
+    def messages(self, response: StoredCompletion) -> list[dict[str, Any]]:
+        """The messages of a response's conversation, without its answer. Raises Invalid as `read`."""
+        earlier = self._earlier(response.previous_id)
+        messages = chat_messages([*earlier, *request_items(response.request.get("input"))])
+        if messages is None:
+            raise _other_item()
+        self._remember(response.id, [*earlier, *turn_items(response)])
+        instructions = response.request.get("instructions")
+        return [{"role": "system", "content": instructions}, *messages] if instructions else messages
 
     def _earlier(self, response_id: str | None) -> list[Any]:
         """The items of a response and of those that it continues, oldest first."""
@@ -63,8 +67,16 @@ class ChatForms:
             self._items.popitem(last=False)
 
 
-def _chat_answer(stored: StoredCompletion, messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """The answer of a chat completion: its message joins the texts and calls of the output."""
+def _other_item() -> Invalid:
+    return Invalid("an item that chat completions do not have")
+
+
+def chat_answer(stored: StoredCompletion) -> dict[str, Any]:
+    """The answer of a response as that of a chat completion: one message with the texts and calls of the output. Other
+    items are left out.
+    """
+    items = [item for item in stored.answer["output"] if chat_messages([item]) is not None]
+    messages = chat_messages(items) or []
     texts = [message["content"] for message in messages if isinstance(message.get("content"), str)]
     calls = [call for message in messages for call in message.get("tool_calls") or ()]
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _PATH = "/v1/responses/{response_id}"
-# Routes of OpenAI's that this server does not have → what to use.
-_MISSING = {
-    "compact": "send fewer items, or continue a shorter conversation",
-    "input_tokens": "count the tokens of messages with POST /v1/tokenize",
-}
 
 
 def response_routes(database: Database) -> "list[Route]":
@@ -37,7 +32,6 @@ def response_routes(database: Database) -> "list[Route]":
     routes = [
         Route(_PATH, responses.retrieve, methods=["GET"]),
         Route(_PATH, responses.delete, methods=["DELETE"]),
-        Route(_PATH, responses.missing, methods=["POST"]),
         Route(f"{_PATH}/cancel", responses.cancel, methods=["POST"]),
         Route(f"{_PATH}/input_items", responses.input_items, methods=["GET"]),
     ]
@@ -69,11 +63,6 @@ class _ResponseRoutes:
     async def cancel(self, request: "Request") -> "Response":
         await self._get(request)
         raise Invalid("Cannot cancel a synchronous response.", param="response_id")
-
-    async def missing(self, request: "Request") -> "Response":
-        name = request.path_params["response_id"]
-        advice = f": {_MISSING[name]}." if name in _MISSING else ""
-        raise NotFound(f"Invalid URL (POST /v1/responses/{name[:80]}){advice}", code="unknown_url")
 
     async def input_items(self, request: "Request") -> "Response":
         query = request.query_params

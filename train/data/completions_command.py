@@ -1,4 +1,4 @@
-"""`parley data from-completions`: training data from stored chat completions and the feedback on them."""
+"""`parley data from-completions`: training data from stored completions and responses, and the feedback on them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,14 +44,16 @@ def from_completions_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write training data from stored chat completions (`store: true`). Corrections replace the answers.
+    """Write training data from stored chat completions and responses. Corrections replace the answers.
 
-    Duplicate rows are written once. Truncated answers without a correction are left out and counted.
+    A response becomes a conversation with the turns that it continues. Duplicate rows are written once. Truncated
+    answers without a correction are left out and counted.
 
       parley data from-completions answers.jsonl --where desk=refunds --min-feedback helpful=0.5 --mask
 
       parley data from-completions pairs.jsonl --pairs
     """
+    from models.completions.chat_forms import ChatForms
     from models.completions.stored_completions import CompletionFilter, StoredCompletions
     from train.data.conversion import refuse_overwrite, write_rows
     from train.data.stored_rows import RowCounts, RowOptions, read_feedback, training_rows
@@ -61,8 +63,9 @@ def from_completions_command(
     chosen = CompletionFilter(model, _pairs(where, "--where"), _day(since), _day(until))
     options, counts = RowOptions(least, pairs, mask, limit), RowCounts()
     with open_home() as home:
+        completions = StoredCompletions(home.database)
         written = training_rows(
-            StoredCompletions(home.database).walk(chosen), read_feedback(home.database), options, counts
+            completions.walk(chosen), read_feedback(home.database), options, counts, ChatForms(completions)
         )
         first = next(written, None)
         if first is None:

@@ -1,4 +1,6 @@
-"""Training rows from stored chat completions and the feedback on them: conversations, or preference pairs."""
+"""Training rows from stored chat completions and responses, and the feedback on them: conversations, or preference
+pairs.
+"""
 
 import hashlib
 import json
@@ -8,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.chat.personal_data import mask_values
+from models.completions.chat_forms import ChatForms
 from models.completions.feedback import StoredFeedback, list_feedback
 from models.completions.stored_completions import StoredCompletion
 from models.database import Database
+from models.errors import Invalid
 
 _PAGE = 1000
 # The finish reasons of answers that are not truncated.
@@ -61,8 +65,11 @@ def training_rows(
     feedback: Mapping[str, Sequence[StoredFeedback]],
     options: RowOptions,
     counts: RowCounts,
+    forms: ChatForms | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows, each once; `counts` is updated. A correction replaces the answer; the newest one counts."""
+    """The rows, each once; `counts` is updated. A correction replaces the answer; the newest one counts. A response
+    becomes a row with the turns that it continues, which `forms` reads; without `forms`, responses are left out.
+    """
     seen: set[str] = set()
     for completion in completions:
         if options.limit is not None and counts.rows >= options.limit:
@@ -70,6 +77,12 @@ def training_rows(
         counts.read += 1
         entries = [*feedback.get(completion.id, ()), *feedback.get(completion.request_id, ())]
         entries.sort(key=lambda stored: stored.created)
+        if forms is not None:
+            try:
+                completion = forms.read(completion)
+            except Invalid as error:
+                counts.left_out[error.message] += 1
+                continue
         row, reason = _row(completion, entries, options)
         if row is None:
             counts.left_out[reason] += 1
@@ -91,6 +104,8 @@ def _row(
     completion: StoredCompletion, entries: Sequence[StoredFeedback], options: RowOptions
 ) -> tuple[dict[str, Any] | None, str]:
     """A row, or None and why there is none."""
+    if "choices" not in completion.answer:
+        return None, "a response"
     messages = completion.request.get("messages")
     choice = completion.answer["choices"][0]
     answer = {name: choice["message"][name] for name in _MESSAGE_FIELDS if choice["message"].get(name) is not None}

@@ -1,35 +1,44 @@
 """Streams of `/v1/responses` with fields that the model's server does not know: `store` and `previous_response_id`."""
 
+import re
 from typing import Any
 
 import orjson
 
 from serve.transport.sse_frames import ResponsesFrameFilter
 
-_RESPONSE = b'"response":'
+# Quotation marks inside JSON strings are escaped, so this matches a key.
+_KEY = b'"response":'
+_RESPONSE = re.compile(rb'"response":\s*\{(?=\s*")')
 
 
 class ShownFieldsFilter(ResponsesFrameFilter):
-    """A `ResponsesFrameFilter` that also sets fields of each response in an event."""
+    """A `ResponsesFrameFilter` that also sets fields of the response in the first and last events.
 
-    __slots__ = ("_shown",)
+    A server may send null for `previous_response_id`, so a frame is parsed to replace it. `store` alone is inserted: a
+    server that has such a field sends what the client wanted.
+    """
+
+    __slots__ = ("_inserted", "_shown")
+    _MARKS = (*ResponsesFrameFilter._MARKS, _KEY)
 
     def __init__(self, shown: dict[str, Any]) -> None:
         super().__init__()
         self._shown = shown
+        self._inserted = orjson.dumps(shown)[1:-1] + b"," if shown.keys() == {"store"} else b""
 
-    def feed(self, piece: bytes) -> bytes:
-        """As `FrameFilter.feed`."""
-        piece = super().feed(piece)
-        # Quotation marks inside JSON strings are escaped, so this matches a key.
-        if _RESPONSE not in piece:
-            return piece
+    def _filter_frames(self, block: bytes) -> bytes:
+        block = super()._filter_frames(block)
+        if _KEY not in block:
+            return block
         end = self._block_end
-        return b"".join([self._with_fields(frame) + end for frame in piece.split(end) if frame])
+        return b"".join([self._with_fields(frame) + end for frame in block.split(end) if frame])
 
     def _with_fields(self, frame: bytes) -> bytes:
-        if _RESPONSE not in frame:
+        if _KEY not in frame:
             return frame
+        if self._inserted:
+            return _RESPONSE.sub(lambda match: match.group() + self._inserted, frame, count=1)
         lines = frame.splitlines()
         try:
             content = orjson.loads(b"\n".join([line[5:] for line in lines if line.startswith(b"data:")]))
@@ -39,6 +48,5 @@ class ShownFieldsFilter(ResponsesFrameFilter):
         if not isinstance(response, dict):
             return frame
         data = b"data: " + orjson.dumps(content | {"response": response | self._shown})
-        return self._block_end[: len(self._block_end) // 2].join(
-            [*(line for line in lines if not line.startswith(b"data:")), data]
-        )
+        line_end = self._block_end[: len(self._block_end) // 2]
+        return line_end.join([*(line for line in lines if not line.startswith(b"data:")), data])

@@ -46,7 +46,7 @@ _SHAPING: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "functions": "it has moved to 'tools'", "function_call": "it has moved to 'tool_choice'",
             "n": "a response has one answer; send several requests",
             "prompt": "prompts are not stored here; send 'input' and 'instructions'",
-            "conversation": "conversations are not stored here; send all messages as 'input'",
+            "conversation": "this server has no conversations; use 'previous_response_id'",
         },
         _MESSAGES: {
             "mcp_servers": "this model cannot call MCP servers; define tools that your program runs",

@@ -214,6 +214,10 @@ def test_an_engine_gets_no_unknown_ids_and_an_upstream_does(gateway: Serving, fa
     for wrong in (7, ["resp_1"], {"id": "resp_1"}, True):
         with pytest.raises(openai.BadRequestError, match="must be the id of a response"):
             ask(client, "hello", wrong)  # type: ignore[arg-type] -- wrong on purpose
+    reference: Any = [{"type": "item_reference", "id": "msg_1"}]
+    with pytest.raises(openai.BadRequestError, match="References to items") as refused:
+        client.responses.create(model="local", input=reference)
+    assert refused.value.param == "input"
     first = ask(client, "hello")
     for wrong in (7, {"role": "user"}):
         with pytest.raises(openai.BadRequestError, match="input must be a text or a list of items"):

@@ -3,8 +3,8 @@
     python -m bench.completion_log [--json]
 
 CPU time in µs, the fastest of nine repetitions: of a request that is stored, of each chunk of a stored stream, and of a
-request that is not stored; and of a response that gets the field `store`: whole, as a stream without deltas, and of each
-delta. Exit status 1 if a stored completion or whole response takes more than 5 µs.
+request that is not stored; then of a stored response, which gets the field `store`: whole, as a stream without deltas,
+and of each delta. Exit status 1 if a stored completion or whole response takes more than 5 µs.
 """
 
 import argparse

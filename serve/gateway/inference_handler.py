@@ -154,6 +154,7 @@ class InferenceHandler:
                 exchange.model = route.spec.id
                 whole = continue_conversation(content, conversation, route)
             request = self._prepare_response(whole, route, body, exchange)
+        self._chains.check_size(len(request.body))
         return request._replace(shown={**(request.shown or {}), PREVIOUS: response_id})
 
     def _prepare_response(self, content: dict[str, Any], route: Route, body: bytes, exchange: Exchange) -> ModelRequest:

@@ -102,6 +102,11 @@ class ResponseChains:
                 code="previous_response_not_found",
             ) from None
 
+    def check_size(self, size: int) -> None:
+        """Raises Invalid if a request with its conversation has more bytes than a body may have."""
+        if size > self._limit:
+            raise _too_long(f"with the new input it has over {_limits(self._limit)}")
+
     def _read(self, response_id: str, key: KeyInfo | None) -> StoredConversation:
         turns: list[tuple[str, list[Any]]] = []
         count = size = 0
@@ -112,7 +117,7 @@ class ResponseChains:
             count += len(items)
             size += len(orjson.dumps(items))
             if size > self._limit or count > MAX_INPUTS or len(turns) >= MAX_TURNS:
-                raise _too_long(f"the stored conversation has over {_limits(self._limit)}")
+                raise _too_long(f"it has over {_limits(self._limit)}")
         assert last is not None
         if last.previous_id is not None or any(last.request.get(name) for name in _ELSEWHERE):
             raise _Incomplete(last)
@@ -137,7 +142,7 @@ def continue_conversation(content: Mapping[str, Any], conversation: StoredConver
         raise Invalid("input must be a text or a list of items.", param="input")
     items = [*conversation.items(route), *request_items(given)]
     if len(items) > MAX_INPUTS:
-        raise _too_long(f"the conversation has over {MAX_INPUTS:,} items")
+        raise _too_long(f"with the new input it has over {MAX_INPUTS:,} items")
     return {name: value for name, value in content.items() if name != PREVIOUS} | {"input": items}
 
 

@@ -43,11 +43,14 @@ class StoredConversation(NamedTuple):
 
 
 class _Incomplete(Exception):
-    """A turn of the conversation is not stored. `last`: the oldest one that is."""
+    """A part of the conversation is not stored here. `turn`: the one that continues it. `missing`: the id of the turn
+    before it, or None if the part is no response.
+    """
 
-    def __init__(self, last: StoredCompletion) -> None:
-        self.last = last
-        super().__init__(last.id)
+    def __init__(self, turn: StoredCompletion, missing: str | None) -> None:
+        self.turn = turn
+        self.missing = missing
+        super().__init__(turn.id)
 
 
 class ResponseChains:
@@ -85,18 +88,17 @@ class ResponseChains:
                 raise _not_found(response_id) from None
             return None
         except _Incomplete as error:
-            last = error.last
-            if route.hosted and last.model == route.spec.id:
+            turn, missing = error.turn, error.missing
+            if route.hosted and turn.model == route.spec.id:
                 return None
-            missing = last.previous_id
             if missing is None:
                 raise Invalid(
-                    f"The response {last.id!r} continues a conversation that is not stored here: send the whole "
+                    f"The response {turn.id!r} continues a conversation that is not stored here: send the whole "
                     "conversation as input.",
                     param=PREVIOUS,
                 ) from None
             raise Invalid(
-                f"Previous response with id {missing[:80]!r} not found: {last.id!r} continues it. It was deleted, so "
+                f"Previous response with id {missing[:80]!r} not found: {turn.id!r} continues it. It was deleted, so "
                 "send the conversation as input.",
                 param=PREVIOUS,
                 code="previous_response_not_found",
@@ -110,17 +112,19 @@ class ResponseChains:
     def _read(self, response_id: str, key: KeyInfo | None) -> StoredConversation:
         turns: list[tuple[str, list[Any]]] = []
         count = size = 0
-        last = None
-        for last in self._completions.turns(response_id, key):
-            items = turn_items(last)
-            turns.append((last.model, items))
+        oldest: StoredCompletion | None = None
+        for turn in self._completions.turns(response_id, key):
+            if any(turn.request.get(name) for name in _ELSEWHERE):
+                raise _Incomplete(turn, None)
+            items = turn_items(turn)
+            turns.append((turn.model, items))
             count += len(items)
             size += len(orjson.dumps(items))
             if size > self._limit or count > MAX_INPUTS or len(turns) >= MAX_TURNS:
                 raise _too_long(f"it has over {_limits(self._limit)}")
-        assert last is not None
-        if last.previous_id is not None or any(last.request.get(name) for name in _ELSEWHERE):
-            raise _Incomplete(last)
+            oldest = turn
+        if oldest is not None and oldest.previous_id is not None:
+            raise _Incomplete(oldest, oldest.previous_id)
         return StoredConversation(turns[::-1])
 
     def _exists(self, response_id: str) -> bool:

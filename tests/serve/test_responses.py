@@ -238,6 +238,10 @@ def test_a_conversation_with_a_deleted_turn_is_not_continued_silently(gateway: S
     ask(client, "and now?", second.id)
     assert sent(fake)["previous_response_id"] == second.id
     assert [item.content[0].text for item in client.responses.input_items.list(second.id)] == ["again"]  # type: ignore[union-attr] -- messages
+    # A turn whose conversation is stored at the upstream.
+    third = ask(client, "hello", extra_body={"conversation": "conv_1"})
+    with pytest.raises(openai.BadRequestError, match="continues a conversation that is not stored here"):
+        client.responses.create(model="other", input="and now?", previous_response_id=third.id)
 
 
 def test_reasoning_goes_only_to_the_model_that_it_comes_from(gateway: Serving, fake: FakeChat) -> None:

@@ -1,4 +1,4 @@
-"""The commands of this room: `parley db`, `models`, `keys`, `backup`, `restore`, `audit` and `settings`.
+"""The commands of this room: `parley db`, `models`, `keys`, `feedback`, `backup`, `restore`, `audit` and `settings`.
 
 Each command imports what it needs when it runs.
 """
@@ -9,6 +9,7 @@ import typer
 
 from models.commands.audit import audit_command
 from models.commands.backup import add_backup_commands
+from models.commands.feedback import add_feedback_commands
 from models.commands.keys import add_keys_commands
 from models.commands.models import RecordedCoverage, WeightTools, add_models_commands, no_coverage
 from models.terminal import console
@@ -23,6 +24,7 @@ def add_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage, too
 
     add_models_commands(app, coverage, tools)
     add_keys_commands(app)
+    add_feedback_commands(app)
     add_backup_commands(app)
     app.command("audit")(audit_command)
     app.command("settings")(show_settings)

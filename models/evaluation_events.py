@@ -1,7 +1,8 @@
-"""Votes and judges' scores as OpenTelemetry events named `gen_ai.evaluation.result`, one per model.
+"""Votes, judges' scores and feedback as OpenTelemetry events named `gen_ai.evaluation.result`, one per model.
 
-Off unless the page or the worker opens a sink, which they do if an endpoint is set. Questions, answers, reasons and
-raters are never sent. Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events, status "Development".
+Off unless the gateway, the page or the worker opens a sink, which they do if an endpoint is set. Questions, answers,
+corrections, comments, reasons and raters are never sent.
+Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events, status "Development".
 """
 
 import logging
@@ -22,21 +23,28 @@ _sinks: list[Sink] = []
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One model's result. `label`: such as `won`. `score`: such as 1.0. `details`: Parley's own attributes."""
+    """One model's result. `label`: such as `won`. `score`: such as 1.0. `details`: Parley's own attributes.
+
+    `model` is empty where it is not known; `answer_id` is the id of the only answer that the result is about.
+    """
 
     evaluation: str
     model: str
     label: str
     score: float | None
     details: Mapping[str, str] = field(default_factory=dict)
+    answer_id: str = ""
 
     def attributes(self) -> dict[str, str | float]:
         """The event's attributes, without the score's value if there is none."""
         attributes: dict[str, str | float] = {
             "gen_ai.evaluation.name": self.evaluation,
             "gen_ai.evaluation.score.label": self.label,
-            "gen_ai.response.model": self.model,
         }
+        if self.model:
+            attributes["gen_ai.response.model"] = self.model
+        if self.answer_id:
+            attributes["gen_ai.response.id"] = self.answer_id
         if self.score is not None:
             attributes["gen_ai.evaluation.score.value"] = self.score
         return attributes | {f"parley.{name}": value for name, value in self.details.items()}

@@ -51,6 +51,7 @@ def build(settings: Settings) -> ASGIApp:
     from ui.owners.campaigns.manager_app import build_manager_app
     from ui.owners.campaigns.tab import EXPORT_PATH
     from ui.owners.data.endpoint import CHECK_PATH, DataCheckEndpoint
+    from ui.owners.data.stored_endpoint import STORED_PATHS, StoredAnswersEndpoint
     from ui.raters.app import build_rater_app
     from ui.raters.endpoints import RaterEndpoints
     from ui.raters.links import RaterLinks
@@ -68,7 +69,7 @@ def build(settings: Settings) -> ASGIApp:
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
     keyring = Keyring(database)
     set_actor(page_actor(cookies, keyring))
-    scripts = "".join(map(script, ("chat.js", "data.js", "upload.js", "train.js")))
+    scripts = "".join(map(script, ("chat.js", "data.js", "stored.js", "upload.js", "train.js")))
     apps = Apps(
         owners=BrandedApp(
             owners, "Parley", "Chat with your models, compare, train and judge them.", scripts, owner_app.make_prefill
@@ -91,6 +92,7 @@ def build(settings: Settings) -> ASGIApp:
             CHECK_PATH: DataCheckEndpoint(context),
             UPLOAD_PATH: UploadEndpoint(context),
             EXPORT_PATH: export,
+            **dict.fromkeys(STORED_PATHS, StoredAnswersEndpoint(context)),
         },
     )
     identity = Identity(cookies, keyring, roles, openid=settings.oidc_issuer is not None)

@@ -36,6 +36,13 @@ class ChatForms:
             request["tools"] = tools
         return replace(stored, request=request, answer=chat_answer(stored))
 
+    def shown(self, stored: StoredCompletion) -> StoredCompletion:
+        """As `read`; what has no form in chat completions is returned unchanged."""
+        try:
+            return self.read(stored)
+        except Invalid:
+            return stored
+
     def messages(self, response: StoredCompletion) -> list[dict[str, Any]]:
         """The messages of a response's conversation, without its answer. Raises Invalid as `read`."""
         earlier = self._earlier(response.previous_id)

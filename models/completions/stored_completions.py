@@ -1,11 +1,12 @@
 """Stored chat completions and responses: added by the gateway, read and changed by the API and by the commands."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import CTE, Select, delete, literal, select, update
+from sqlalchemy import CTE, Select, Text, cast, delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.database import Database, new_ulid, utcnow
@@ -17,10 +18,14 @@ MAX_LISTED = 100
 MAX_TURNS = 1000  # responses that continue one another
 Kind = Literal["completion", "response"]
 _DELETED_AT_ONCE = 1000
-_READ_AT_ONCE = 20
+_TURNS_AT_ONCE = 20
 _ID_PREFIXES = {"completion": "chatcmpl-", "response": "resp_"}
 # The expiry of earlier responses follows that of the newest one, not more often than this.
 _PROLONGED_BY = timedelta(days=1)
+_READ_AT_ONCE = 500
+_UNESCAPED = re.compile(r"[ !#-.0-\[\]-~]+")
+# Fields whose values are not part of a conversation.
+_NO_TEXT = frozenset(("role", "type", "object", "id", "call_id", "model", "finish_reason", "status"))
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,21 @@ class StoredCompletion:
 
 @dataclass(frozen=True)
 class CompletionFilter:
-    """Chooses stored completions by model, by pairs of metadata (all must match), by time of creation, and by kind
-    (None: completions and responses).
+    """Chooses stored completions by model, by pairs of metadata (all must match), by time of creation, by kind (None:
+    completions and responses), by the key that stored them, and by a text in the request or the answer, in upper or
+    lower case.
     """
 
     model: str | None = None
     metadata: Mapping[str, str] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    key_id: str | None = None
+    text: str | None = None
     kind: Kind | None = None
+
+
+_ALL = CompletionFilter()
 
 
 class StoredCompletions:
@@ -104,7 +115,7 @@ class StoredCompletions:
         query = select(row).join(links, row.id == links.c.id).order_by(links.c.turn)
         with self._database.read() as session:
             _find(session, response_id, key, "response")
-            for each in session.scalars(query.execution_options(yield_per=_READ_AT_ONCE)):
+            for each in session.scalars(query.execution_options(yield_per=_TURNS_AT_ONCE)):
                 if not _is_readable(each, key):
                     return
                 yield _completion(each)
@@ -119,6 +130,7 @@ class StoredCompletions:
         order: str = "asc",
     ) -> tuple[list[StoredCompletion], bool]:
         """At most `limit` completions after the id `after`, in the order of their creation, and whether more follow.
+        A page of a filter with a text may have fewer.
 
         Raises:
             Invalid: `order` is neither asc nor desc. NotFound: there is none with the id `after`.
@@ -135,16 +147,46 @@ class StoredCompletions:
             rows: Sequence[StoredCompletionRow] = session.scalars(query).all()
             return [_completion(row) for row in rows[:limit]], len(rows) > limit
 
+    def get_all(self, completion_ids: Sequence[str]) -> list[StoredCompletion]:
+        """The completions with these ids, in their order, without those that are no longer stored."""
+        with self._database.read() as session:
+            rows = session.scalars(select(StoredCompletionRow).where(StoredCompletionRow.id.in_(completion_ids)))
+            stored = {row.id: _completion(row) for row in rows}
+        return [stored[each] for each in completion_ids if each in stored]
+
+    def count(self, chosen: CompletionFilter = _ALL) -> int:
+        """The number of stored completions that a filter chooses; with a text, an upper bound."""
+        with self._database.read() as session:
+            return session.scalar(_filtered(select(func.count()).select_from(StoredCompletionRow), chosen, None)) or 0
+
+    def models(self) -> list[str]:
+        """The models with stored completions."""
+        with self._database.read() as session:
+            return sorted(session.scalars(select(StoredCompletionRow.model).distinct()))
+
     def walk(
         self, chosen: CompletionFilter, *, order: str = "asc", limit: int | None = None
     ) -> Iterator[StoredCompletion]:
         """All stored completions that a filter chooses, or the first `limit` of them, read a page at a time."""
-        after, left, has_more = None, limit, True
-        while has_more and left != 0:
-            size = MAX_LISTED if left is None else min(left, MAX_LISTED)
-            page, has_more = self.page(chosen, after=after, limit=size, order=order)
-            yield from page
-            after, left = page[-1].id if page else None, None if left is None else left - len(page)
+        place, left, text = "", limit, (chosen.text or "").lower()
+        column = StoredCompletionRow.place
+        while left != 0:
+            query = _filtered(select(StoredCompletionRow), chosen, None).limit(_READ_AT_ONCE)
+            if place:
+                query = query.where(column > place if order == "asc" else column < place)
+            with self._database.read() as session:
+                rows = session.scalars(query.order_by(column if order == "asc" else column.desc())).all()
+            for row in rows:
+                completion = _completion(row)
+                if text and text not in _conversation_text(completion):
+                    continue
+                yield completion
+                left = None if left is None else left - 1
+                if left == 0:
+                    return
+            if len(rows) < _READ_AT_ONCE:
+                return
+            place = rows[-1].place
 
     def set_metadata(
         self, completion_id: str, metadata: Mapping[str, str], key: KeyInfo | None = None, kind: Kind | None = None
@@ -236,4 +278,30 @@ def _filtered(query: Select[Any], chosen: CompletionFilter, key: KeyInfo | None)
         query = query.where(row.kind == chosen.kind)
     for name, value in (chosen.metadata or {}).items():
         query = query.where(row.labels[name].as_string() == value)
+    if chosen.key_id is not None:
+        query = query.where(row.key_id == chosen.key_id)
+    if chosen.text and (part := _ascii_part(chosen.text)):
+        query = query.where(
+            or_(*(cast(column, Text).icontains(part, autoescape=True) for column in (row.request, row.answer)))
+        )
     return query
+
+
+def _ascii_part(text: str) -> str:
+    """The longest part of a text that is the same in JSON, in which other characters are escaped."""
+    return max(_UNESCAPED.findall(text), key=len, default="")
+
+
+def _conversation_text(completion: StoredCompletion) -> str:
+    """All texts of a request and its answer in lower case, a line each."""
+    texts: list[str] = []
+    left: list[Any] = [completion.answer, completion.request]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            texts.append(value.lower())
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += [item for name, item in value.items() if name not in _NO_TEXT]
+    return "\n".join(texts)

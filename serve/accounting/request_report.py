@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from models.database import Database
+from models.evaluation_events import open_evaluation_events
 from models.keys import KeyInfo
 from models.settings.settings import Settings
 from models.spec import ModelSpec
@@ -93,6 +94,8 @@ class RequestAccounting:
         log = "access.log" if worker == 1 else f"access-{worker}.log"
         self._access_log = AccessLog(settings.logs_dir / log) if settings.access_log else None
         self._telemetry = open_telemetry(settings)
+        self._settings = settings
+        self._close_events: Callable[[], None] | None = None
 
     async def open(self) -> None:
         """Reads today's usage and starts the writer threads. Raises ParleyError if the database is unreachable."""
@@ -104,6 +107,8 @@ class RequestAccounting:
             self._access_log.start()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.start)
+            # Feedback that clients send.
+            self._close_events = await asyncio.to_thread(open_evaluation_events, self._settings)
 
     async def close(self) -> None:
         """Writes everything recorded so far and stops the writer threads."""
@@ -114,6 +119,8 @@ class RequestAccounting:
             await asyncio.to_thread(self._access_log.stop)
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.stop)
+        if self._close_events is not None:
+            await asyncio.to_thread(self._close_events)
 
     @property
     def leases(self) -> SharedLimits | None:

@@ -1,4 +1,4 @@
-"""Votes and judges' scores as OpenTelemetry events, as a collector receives them."""
+"""Votes, judges' scores and feedback as OpenTelemetry events, as a collector receives them."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from evals.campaigns.ballots import Ballot, cast_vote
 from evals.judges.pointwise import grade_models
 from evals.judges.request import JudgeRequest
 from models.chat.judge_prompt import pointwise_answer
-from models.database import Database
+from models.completions.feedback import Feedback, add_feedback
+from models.completions.stored_completions import StoredCompletion, StoredCompletions
+from models.database import Database, utcnow
 from models.evaluation_events import EVENT, EvaluationResult, open_evaluation_events, send_results
 from models.settings.settings import Settings
 from tests.evals.campaigns.campaigns import battle, opened
@@ -87,6 +89,35 @@ def test_a_judgment_is_a_result_of_each_model_shown(database: Database, settings
     request = JudgeRequest(JUDGE, (BEFORE, AFTER))
     events = sent_during(settings, lambda: asyncio.run(grade_models(database, graded, request)))
     assert results(events) == [(BEFORE, won[1], "2", 2.0), (AFTER, won[1], "4", 4.0)]
+
+
+def test_feedback_is_a_result_of_the_model_that_answered(database: Database, settings: Settings) -> None:
+    answer = {"choices": [{"message": {"content": "no secret"}}]}
+    StoredCompletions(database).add([StoredCompletion("a", utcnow(), AFTER, "", "req_a", {}, answer, {})])
+
+    def rate() -> None:
+        given = [
+            Feedback("a", "rating", True, correction="no secret", comment="no secret", source_id="ann"),
+            Feedback("req_a", "rating", None),
+            Feedback("elsewhere", "tone", "a secret " * 20, source_kind="model"),
+        ]
+        for feedback in given:
+            add_feedback(database, feedback, idempotency_key=feedback.answer_id)
+            add_feedback(database, feedback, idempotency_key=feedback.answer_id)  # sent once
+
+    events = sent_during(settings, rate)
+    assert "secret" not in str(events)
+    assert "ann" not in str(events)
+    of_after = {"gen_ai.response.model": AFTER, "gen_ai.response.id": "a", "parley.source": "human"}
+    named = {"gen_ai.evaluation.name": "rating"}
+    assert events == [
+        {**named, **of_after, "gen_ai.evaluation.score.label": "true", "gen_ai.evaluation.score.value": 1.0},
+        {**named, **of_after, "gen_ai.evaluation.score.label": "none"},
+        {
+            "gen_ai.evaluation.name": "tone", "gen_ai.evaluation.score.label": "text",
+            "gen_ai.response.id": "elsewhere", "parley.source": "model",
+        },
+    ]  # fmt: skip
 
 
 def test_an_unreachable_collector_or_a_faulty_result_stops_nothing(settings: Settings) -> None:

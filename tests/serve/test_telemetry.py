@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models.completions.routes import completion_routes
 from models.database import Database
 from models.settings.settings import Settings
 from serve.accounting.metrics import Metrics
@@ -37,7 +38,7 @@ def test_a_collector_gets_spans_and_histograms_and_no_prompt(
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     watched = settings.model_copy(update={"otel_endpoint": collector.endpoint, "otel_semconv_opt_in": opt_in})
-    with serving(watched, database) as gateway:
+    with serving(watched, database, completion_routes(database)) as gateway:
         gateway.hosted("normal", "refuses", base_url=f"{upstream.address}/v1")
         for model, stream in (("normal", False), ("normal", True)):
             body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "a secret prompt"}]}
@@ -48,6 +49,13 @@ def test_a_collector_gets_spans_and_histograms_and_no_prompt(
             )
             with urllib.request.urlopen(request, timeout=10) as answer:
                 answer.read()
+        rating = urllib.request.Request(
+            f"{gateway.base_url}/feedback",
+            b'{"id": "an-answer", "value": true}',
+            {"content-type": "application/json"},
+        )
+        urllib.request.urlopen(rating, timeout=10).close()
+    assert b"an-answer" in b"".join(collector.bodies["/v1/logs"])
     sent = b"".join(body for bodies in collector.bodies.values() for body in bodies)
     assert b"secret prompt" not in sent
     spans = [

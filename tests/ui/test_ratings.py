@@ -8,7 +8,8 @@ import pytest
 from models.completions.stored_completions import CompletionFilter, StoredCompletions
 from models.database import Database
 from models.settings.settings import Settings
-from train.data.stored_rows import RowCounts, RowOptions, read_feedback, training_rows
+from train.data.stored_rows import RowOptions
+from train.data.stored_selection import RowCounts, training_rows
 from ui.backend.context import PageContext
 from ui.backend.ratings import RatedPlace, store_rating, thumbs
 
@@ -26,8 +27,7 @@ def like(index: Any, liked: Any = True) -> gr.LikeData:
 
 def liked_rows(database: Database) -> list[dict[str, Any]]:
     options = RowOptions(min_feedback={"rating": 0.5})
-    stored, feedback = StoredCompletions(database).walk(CompletionFilter()), read_feedback(database)
-    return list(training_rows(stored, feedback, options, RowCounts()))
+    return list(training_rows(database, CompletionFilter(), options, RowCounts()))
 
 
 async def test_a_rated_answer_becomes_a_row_until_the_thumb_is_taken_back(

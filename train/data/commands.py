@@ -71,7 +71,8 @@ def split_command(
 
       parley data split tickets.jsonl --share 0.15 --by category
     """
-    from train.data.conversion import refuse_overwrite, split_files
+    from models.files.json_lines import refuse_overwrite
+    from train.data.conversion import split_files
     from train.data.display import show_split
 
     name = Path(data.partition(":")[0]).name

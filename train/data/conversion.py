@@ -9,13 +9,12 @@ the same (docs.together.ai/docs/fine-tuning/data-preparation).
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.errors import Conflict, Invalid
-from models.files.atomic import incoming_file
+from models.files.json_lines import refuse_overwrite, write_json_lines
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, Preference, Problem, message_dicts
 from train.data.readers import Columns, read
@@ -81,7 +80,7 @@ def convert(
             else:
                 yield as_row(item, metadata=metadata)
 
-    written = write_rows(out, rows())
+    written = write_json_lines(out, rows())
     return Converted(out, reading.format, reading.lines, written, tuple(problems))
 
 
@@ -108,37 +107,6 @@ def as_jsonl(items: Iterable[Example | Preference]) -> bytes:
     """The rows that a provider takes, without metadata, one a line in UTF-8."""
     rows = (as_row(replace(item, metadata={})) for item in items)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def write_rows(out: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Writes JSONL, completely or not at all; returns the number of rows.
-
-    Raises:
-        NoSpace: the disk is full. Invalid: the folder cannot be written.
-    """
-    written = 0
-    try:
-        with incoming_file(out.parent) as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-                written += 1
-            file.publish(out.name)
-    except PermissionError as error:
-        raise Invalid(f"{out} cannot be written: {error.strerror}.", param="out") from error
-    return written
-
-
-def refuse_overwrite(paths: Sequence[Path], force: bool) -> None:
-    """Checks that no file would be overwritten without `force`.
-
-    Raises:
-        Conflict: one of the files exists. Invalid: it is a folder.
-    """
-    for path in paths:
-        if path.is_dir():
-            raise Invalid(f"{path} is a folder: give the name of a file.", param="out")
-        if path.exists() and not force:
-            raise Conflict(f"{path} exists: choose another file, or overwrite it with --force.", param="out")
 
 
 def _tools(item: Example | Preference) -> dict[str, Any]:
@@ -190,7 +158,7 @@ def split_files(
     checked = check(data, columns, format=format, provider="local")
     parts: Any = split(checked.preferences or checked.examples, share, seed, by)  # type: ignore[type-var]  # one of the two, never both
     for path, rows in ((train, parts.train), (validation, parts.validation)):
-        write_rows(path, (as_row(row, metadata=True) for row in rows))
+        write_json_lines(path, (as_row(row, metadata=True) for row in rows))
     strata: dict[str, tuple[int, int]] = {}
     if by:
         training, held_out = (

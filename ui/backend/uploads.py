@@ -4,16 +4,18 @@ Uploads bypass Gradio, which would store a second copy. upload.js sends them.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from models.errors import Invalid, ParleyError
@@ -21,6 +23,7 @@ from models.files.file_kinds import TRAINING_SUFFIXES
 from models.files.stored_files import Files, StoredFile
 from ui.backend.context import PageContext, error_message
 
+_log = logging.getLogger("parley.page")
 UPLOAD_PATH = "/data/files"
 TRAINING_PURPOSE = "fine-tune"
 TASK_PURPOSE = "evals"
@@ -38,7 +41,7 @@ _ACCEPTED: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
 
 
 class UploadEndpoint:
-    """`POST /data/files` of the page as an ASGI app: stores the body as a file.
+    """`/data/files` of the page as an ASGI app. POST stores the body as a file; GET with `?id=` returns a stored file.
 
     The header `x-filename` holds the percent-encoded name; `x-purpose` is fine-tune, evals or bot-logo.
     """
@@ -49,6 +52,11 @@ class UploadEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
+            if request.method == "GET":
+                stored = await asyncio.to_thread(self._files.get, request.query_params.get("id", ""))
+                download = FileResponse(stored.path, filename=stored.filename, media_type="application/octet-stream")
+                await download(scope, receive, send)
+                return
             stored = await self._store(request)
             response = json_response({"id": stored.id, "filename": stored.filename, "size": stored.size})
         except ClientDisconnect:
@@ -80,9 +88,15 @@ def json_response(content: object, status: int = 200) -> Response:
 
 def error_response(error: Exception) -> Response:
     """The error in OpenAI's error body; an unexpected one without its internals."""
-    if not isinstance(error, ParleyError):
-        error = ParleyError(error_message(error))
-    return json_response(error.body(), error.status)
+    return json_response(error_body(error), error.status if isinstance(error, ParleyError) else ParleyError.status)
+
+
+def error_body(error: Exception) -> dict[str, Any]:
+    """OpenAI's error body; of an unexpected error without its internals, which go to the page's log."""
+    if isinstance(error, ParleyError):
+        return error.body()
+    _log.error("a request of the page failed", exc_info=error)
+    return ParleyError(error_message(error)).body()
 
 
 def path_with_suffix(context: PageContext, file_id: str) -> Path:

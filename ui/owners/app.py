@@ -55,8 +55,8 @@ def build_owner_app(context: PageContext) -> OwnerApp:
         with gr.Tabs(elem_classes="tabs-bar"):
             with gr.Tab("Chat", id="chat", elem_id="tab-chat", render_children=True):
                 fill_chat = build_chat_tab(context, blocks)
-            with gr.Tab("Data", id="data", elem_id="tab-data", render_children=True):
-                build_data_tab()
+            with gr.Tab("Data", id="data", elem_id="tab-data", render_children=True) as data:
+                build_data_tab(data)
             with gr.Tab("Train", id="train", elem_id="tab-train", render_children=True) as train:
                 build_train_tab(context, train)
             with gr.Tab("Compare", id="compare", elem_id="tab-compare", render_children=True) as compare:

@@ -11,18 +11,21 @@ from models.chat.personal_data import mask_personal
 from models.completions.feedback import Feedback, add_feedback
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
 from models.database import Database, utcnow
+from models.keys import create_key, find_key
 from models.settings.settings import Settings
 from train.data.checks import check
 from train.data_cli import data_commands
 
 
-def store(database: Database, name: str, question: str, answer: str, finish: str = "stop", **metadata: str) -> None:
+def store(
+    database: Database, name: str, question: Any, answer: str, finish: str = "stop", key: str = "", **metadata: str
+) -> None:
     request: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": question}]}
     message = {"role": "assistant", "content": answer, "refusal": None}
     choices = [{"index": 0, "message": message, "finish_reason": finish}]
     whole = {"id": name, "object": "chat.completion", "choices": choices}
     StoredCompletions(database).add(
-        [StoredCompletion(name, utcnow(), "m", "", f"req_{name}", request, whole, metadata)]
+        [StoredCompletion(name, utcnow(), "m", key, f"req_{name}", request, whole, metadata)]
     )
 
 
@@ -84,7 +87,7 @@ def test_filters_and_pairs(stored: Database, tmp_path: Path) -> None:
         (["--where", "desk"], "'desk' is not valid: use NAME=VALUE"),
         (["--min-feedback", "helpful=much"], "helpful=much is not valid: use a number"),
         (["--model", "nobody"], "None of 0 stored completions can become a row"),
-        (["--min-feedback", "rating=1"], "5 left out: no rating of at least 1"),
+        (["--min-feedback", "rating=1"], "5 left out: no feedback named rating"),
     ],
 )
 def test_a_mistake_is_one_line(stored: Database, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -92,6 +95,40 @@ def test_a_mistake_is_one_line(stored: Database, tmp_path: Path, arguments: list
     assert code != 0
     assert message in text
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_text_key_and_source_choose_and_near_duplicates_are_left_out(stored: Database, tmp_path: Path) -> None:
+    create_key(stored, name="shop", role="client")
+    key = find_key(stored, "shop").id
+    long = (
+        "Your parcel left our warehouse this morning and takes two working days. You can follow it on the orders page."
+    )
+    for name, text in (("f", f"{long} Kind regards, Zoë"), ("g", f"{long} Kind regards, Ada"), ("h", long.upper())):
+        store(stored, name, "Is ÜBERNACHT possible?", text, key=key)
+    out = str(tmp_path / "out.jsonl")
+    assert json.loads(run(out, "--force", "--json", "--key", "shop")[1])["rows"] == 3
+    assert json.loads(run(out, "--force", "--json", "--text", "übernacht")[1])["rows"] == 3
+    assert json.loads(run(out, "--force", "--json", "--text", "regards, zoë")[1])["rows"] == 1
+    assert "None of 0" in run(out, "--force", "--text", "assistant")[1]
+    counts = json.loads(run(out, "--force", "--json", "--key", "shop", "--drop-near-duplicates")[1])
+    assert (counts["rows"], counts["left_out"]) == (1, {"a near duplicate": 2})
+    assert json.loads(run(out, "--force", "--json", "--corrected", "--feedback-from", "human")[1])["rows"] == 1
+    assert "8 left out: no correction" in run(out, "--force", "--corrected", "--feedback-from", "code")[1]
+    assert "There is no key 'nobody'" in run(out, "--force", "--key", "nobody")[1]
+
+
+def test_prompts_are_those_that_a_campaign_takes(stored: Database, tmp_path: Path) -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "data:,"}}]
+    parts = [{"type": "text", "text": "Two"}, {"type": "text", "text": "parts?"}]
+    for name, content in (("p", picture), ("q", parts)):
+        store(stored, name, content, "Yes.")
+    out = tmp_path / "prompts.jsonl"
+    counts = json.loads(run(str(out), "--prompts", "--json")[1])
+    assert (counts["rows"], counts["left_out"]) == (
+        5, {"a duplicate row": 1, "a prompt with images or tool calls": 1}
+    )  # fmt: skip
+    assert rows(out)[-1] == {"messages": [{"role": "user", "content": "Two\nparts?"}]}
+    assert "exclude each other" in run(str(tmp_path / "x"), "--prompts", "--pairs")[1]
 
 
 def test_masks_leave_other_texts_alone() -> None:

@@ -17,10 +17,12 @@ from evals.votes.prompts import prompts
 from models.chat.messages import last_question
 from models.database import Database, utcnow
 from models.errors import Forbidden, Invalid
+from models.files.stored_files import Files
 from models.home.page_secret import page_secret
 from models.jobs.jobs import list_jobs
 from models.settings.settings import Settings
-from ui.owners.campaigns.form import CampaignForm, new_campaign
+from ui.backend.uploads import TASK_PURPOSE, file_label
+from ui.owners.campaigns.form import STORED_FILE, CampaignForm, new_campaign
 
 if TYPE_CHECKING:
     from evals.campaigns.report import CampaignReport
@@ -48,7 +50,9 @@ class CampaignActions:
         return [each for each in list_campaigns(self.database) if self.managed in (None, each.name)]
 
     def sources(self) -> list[tuple[str, str]]:
-        """Where questions can come from: label and value."""
+        """Where questions can come from: label and value. Only owners create campaigns."""
+        if self.managed is not None:
+            return []
         stored = prompts(self.database)
         options = [(f"All stored questions ({len(stored)})", "all")] if stored else []
         if held_out := sum(prompt.held_out for prompt in stored):
@@ -59,13 +63,16 @@ class CampaignActions:
             if job.status == "succeeded":
                 name = job.params.get("name") or job.id
                 options.append((f"Held-out samples of the training {name}", f"run:{job.id}"))
-        return options
+        files = self._files.list(TASK_PURPOSE)
+        return options + [
+            (file_label(file), f"{STORED_FILE}{file.id}") for file in files if file.filename.endswith(".jsonl")
+        ]
 
     def create(self, form: CampaignForm) -> Campaign:
         """Creates a campaign as a draft; owners only."""
         if self.managed is not None:
             raise Forbidden("Only owners can create campaigns.")
-        with new_campaign(form) as new:
+        with new_campaign(form, self._files) as new:
             return create_campaign(self.database, new, self.settings.runs_dir)
 
     def progress(self, name: str) -> CampaignProgress:
@@ -147,6 +154,10 @@ class CampaignActions:
             raise Invalid("Choose a question of this campaign.", param="prompt")
         add_gold_pairs(self.database, name, [GoldPair(prompt_id, better, worse)])
         return count_gold_pairs(self.database, name)
+
+    @property
+    def _files(self) -> Files:
+        return Files(self.settings, self.database)
 
     def _own(self, name: str) -> str:
         if self.managed is not None and name != self.managed:

@@ -10,6 +10,7 @@ from typing import cast
 
 from evals.campaigns.campaign import Access, LeakPolicy, NewCampaign, PromptSource, RevealPolicy
 from models.errors import Invalid
+from models.files.stored_files import Files
 from ui.look.number_field import NumberField
 
 ACCESS = [("Only people I invite", "invited"), ("Anyone with the address", "open")]
@@ -21,6 +22,7 @@ REVEAL = [
 ON_LEAK = [("Hide the name and show the pair", "mask"), ("Leave the pair out", "set_aside")]
 MARGIN = NumberField("“At least as good” allows this many points below half of the wins", 1, 20)
 GOLD_SHARE = NumberField("Percentage of gold pairs among the pairs shown, if you add some", 0, 30)
+STORED_FILE = "file:"  # in front of the id of a stored file, as a source of questions
 LANGUAGES = [("English", "en"), ("Deutsch", "de")]
 
 
@@ -48,11 +50,11 @@ class CampaignForm:
 
 
 @contextmanager
-def new_campaign(form: CampaignForm) -> Iterator[NewCampaign]:
+def new_campaign(form: CampaignForm, files: Files) -> Iterator[NewCampaign]:
     """The request that the form makes; typed questions are in a file while the block runs.
 
     Raises:
-        Invalid: something in the form is wrong.
+        Invalid: something in the form is wrong. NotFound: the chosen file is no longer stored.
     """
     with tempfile.TemporaryDirectory() as folder:
         lines = [line.strip() for line in (form.typed or "").splitlines() if line.strip()]
@@ -62,7 +64,7 @@ def new_campaign(form: CampaignForm) -> Iterator[NewCampaign]:
         yield NewCampaign(
             name=(form.name or "").strip(),
             models=form.models or [],
-            prompts=_source(form.source, path if lines else None),
+            prompts=_source(form.source, path if lines else None, files),
             question=form.question or "",
             title=(form.title or "").strip(),
             welcome=form.welcome or "",
@@ -79,11 +81,13 @@ def new_campaign(form: CampaignForm) -> Iterator[NewCampaign]:
         )
 
 
-def _source(source: str | None, typed: Path | None) -> PromptSource:
+def _source(source: str | None, typed: Path | None, files: Files) -> PromptSource:
     if typed is not None:
         return PromptSource(file=typed)
     if not source:
         raise Invalid("Choose the questions, or type your own, one per line.", param="prompts")
+    if source.startswith(STORED_FILE):
+        return PromptSource(file=files.get(source.removeprefix(STORED_FILE)).path)
     return PromptSource(task=source) if source.startswith("run:") else PromptSource(stored=source)
 
 

@@ -44,10 +44,12 @@ def build_campaigns_tab(context: PageContext, start: Callable[..., Any], *, crea
         gr.HTML(heading("Verdict"))
         parts["open_links"] = gr.Checkbox(True, label="Count votes from open links", elem_id="campaigns-open-links")
         parts["report"] = gr.HTML(elem_id="campaigns-report")
-    with gr.Accordion("Create a campaign", open=False, elem_classes="fold", visible=create):
+    with gr.Accordion("Create a campaign", open=False, elem_classes="fold", visible=create) as parts["creation"]:
         _form(parts)
         parts["create_line"] = gr.HTML(elem_id="campaign-create-line")
         buttons["create"] = gr.Button("Create as a draft", variant="primary", elem_id="campaign-create")
+    # The Data tab clicks it once it has stored questions.
+    buttons["stored"] = gr.Button(elem_id="campaign-stored", elem_classes="offstage")
     view = CampaignsView(**parts)
     _wire(CampaignsTab(context, view), view, start, buttons | {"refresh": refresh, "yes": yes})
 
@@ -162,6 +164,7 @@ def _wire(tab: CampaignsTab, view: CampaignsView, start: Callable[..., Any], but
     everything = [*shown, view.list, view.chosen, view.models, view.model, view.source]
     inputs = [view.chosen, view.open_links]
     start(tab.refresh, inputs, everything, **QUIET)
+    buttons["stored"].click(tab.use_stored, None, [view.source, view.creation, view.create_line], **QUIET)
     buttons["refresh"].click(tab.refresh, inputs, everything, **QUIET)
     view.chosen.input(tab.show, inputs, [*shown, view.power], **QUIET)
     view.open_links.input(tab.refresh, inputs, everything, **QUIET)

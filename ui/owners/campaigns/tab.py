@@ -17,7 +17,7 @@ from ui.backend.model_options import recorded_options
 from ui.look.components import read_form, show_confirmation
 from ui.look.markup import notice
 from ui.owners.campaigns.actions import CampaignActions
-from ui.owners.campaigns.form import CampaignForm
+from ui.owners.campaigns.form import STORED_FILE, CampaignForm
 from ui.owners.campaigns.html import (
     campaigns_table,
     export_links,
@@ -66,6 +66,7 @@ class CampaignsView:
     gold_line: gr.HTML
     report: gr.HTML
     open_links: gr.Checkbox
+    creation: gr.Accordion
     create_line: gr.HTML
     name: gr.Textbox
     models: gr.Dropdown
@@ -110,6 +111,19 @@ class CampaignsTab:
             return created
         made = notice(f"{created.title} is now a draft. Check its size above, then open it.", "good")
         return await self._refreshed(actions, created.name, True) | {view.create_line: made, view.invite: ""}
+
+    async def use_stored(self, request: gr.Request) -> dict[Any, Any]:
+        """Opens the form with the questions that the Data tab stored last."""
+        view, actions = self._view, self._actions(request)
+        sources = await self._tried(actions.sources, view.create_line)
+        if isinstance(sources, dict):
+            return sources
+        newest = next((value for _, value in sources if value.startswith(STORED_FILE)), None)
+        return {
+            view.source: gr.update(choices=sources, value=newest),
+            view.creation: gr.update(open=True),
+            view.create_line: "",
+        }
 
     async def plan(self, chosen: str | None, voters: float | None, request: gr.Request) -> dict[Any, Any]:
         """What this many voters can show."""

@@ -1,1 +1,1 @@
-"""The Data tab: checks a training file and shows the report."""
+"""The Data tab: checks a training file, and turns stored answers into training data."""

@@ -1,8 +1,13 @@
-"""The Data tab: a form for a training file. data.js sends the file to `endpoint.py` and shows the report."""
+"""The Data tab: a form for a training file, and below it stored answers.
+
+data.js sends the file to `endpoint.py` and shows the report; stored.js does the same for stored answers.
+"""
 
 import gradio as gr
 
 from models.files.file_kinds import TRAINING_SUFFIXES
+from ui.look.components import BROWSER_ONLY
+from ui.owners.data.stored_layout import build_stored_part
 
 _TAB = f"""
 <form id="data-form" class="data-form" autocomplete="off">
@@ -30,6 +35,8 @@ _TAB = f"""
 """
 
 
-def build_data_tab() -> None:
-    """Lays out the tab. Call it inside the tab."""
+def build_data_tab(tab: gr.Tab) -> None:
+    """Lays out the tab and wires its event. Call it inside the tab."""
     gr.HTML(_TAB, elem_id="data-tab")
+    build_stored_part()
+    tab.select(js="() => parleyStored.open()", **BROWSER_ONLY)

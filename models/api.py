@@ -42,6 +42,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     from starlette.routing import Route
 
     from models.api_operations import OPERATIONS
+    from models.completions.response_routes import response_routes
     from models.completions.routes import completion_routes
     from models.management.routes import management_routes
 
@@ -58,7 +59,8 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route("/v1/uploads/{upload_id}/complete", uploads.complete, methods=["POST"]),
         Route("/v1/uploads/{upload_id}/cancel", uploads.cancel, methods=["POST"]),
     ]
-    return attach_operations(files_and_uploads, OPERATIONS) + completion_routes(database) + management_routes(database)
+    stored = completion_routes(database) + response_routes(database)
+    return attach_operations(files_and_uploads, OPERATIONS) + stored + management_routes(database)
 
 
 class _FileRoutes:

@@ -193,7 +193,7 @@ class AuditRow(Base):
 
 
 class StoredCompletionRow(Base):
-    """A stored chat completion: see models/completions."""
+    """A stored chat completion or response: see models/completions. `previous_id`: the response that it continues."""
 
     __tablename__ = "stored_completions"
 
@@ -208,6 +208,8 @@ class StoredCompletionRow(Base):
     # The API's metadata; SQLAlchemy reserves that name.
     labels: Mapped[dict[str, str]] = mapped_column(JSON)
     expires: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    kind: Mapped[str] = mapped_column(String(16), server_default="completion")
+    previous_id: Mapped[str | None] = mapped_column(String(255))
 
 
 class FeedbackRow(Base):

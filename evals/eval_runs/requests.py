@@ -78,13 +78,13 @@ class StoredCompletions(Body):
 
 
 class StoredResponses(Body):
-    """Stored responses, which this server does not have."""
+    """Filters for stored responses; `instructions_search` is a part of the instructions, `tools` are names."""
 
     type: Literal["responses"]
     created_after: _Time | None = None
     created_before: _Time | None = None
     instructions_search: str | None = None
-    metadata: Any = None
+    metadata: Metadata | None = None
     model: str | None = None
     reasoning_effort: str | None = None
     temperature: float | None = None

@@ -169,16 +169,11 @@ def _check_source(
     settings: Settings, database: Database, data_source: Mapping[str, Any], criteria: list[dict[str, Any]]
 ) -> None:
     source = data_source["source"]
-    if source["type"] == "responses":
-        raise Invalid(
-            "This server does not store responses: send the rows as file_content, or upload them as a file.",
-            param="data_source.source.type",
-        )
     if source["type"] == "file_id":
         Files(settings, database).get(source["id"])
     models = [model for grader in criteria for model in models_of(grader)]
-    # Stored completions have answers; if a model is set, it answers their requests again.
-    if data_source["type"] != "jsonl" and (source["type"] != stored_completions.SOURCE or data_source.get("model")):
+    # What is stored has answers; if a model is set, it answers the requests again.
+    if data_source["type"] != "jsonl" and (source["type"] not in stored_completions.KINDS or data_source.get("model")):
         for name in ("model", "input_messages"):
             if not data_source.get(name):
                 raise Invalid(f"A data source of type {data_source['type']} needs {name}.", param=f"data_source.{name}")
@@ -187,11 +182,11 @@ def _check_source(
 
 
 def _store_rows(database: Database, files: Files, run_id: str, data_source: dict[str, Any]) -> str | None:
-    """Writes stored completions, or many rows, to a file and returns its id. In place of many rows, `data_source` then
-    has the file's id. None if there are few rows, or the client uploaded a file.
+    """Writes what was stored, or many rows, to a file and returns its id. In place of many rows, `data_source` then has
+    the file's id. None if there are few rows, or the client uploaded a file.
     """
     source = data_source["source"]
-    if source["type"] == stored_completions.SOURCE:
+    if source["type"] in stored_completions.KINDS:
         # A copy, so that the run can continue if the completions are deleted meanwhile.
         rows = stored_completions.stored_rows(database, source)
         return _store_lines(files, run_id, [json.dumps(row).encode() for row in rows])

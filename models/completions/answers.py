@@ -1,4 +1,4 @@
-"""Parses the answer of a chat completion from the bytes of a response."""
+"""Parses the answer of a chat completion, or a response, from the bytes that were sent."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,6 +21,19 @@ def read_answer(response: bytes, *, stream: bool) -> dict[str, Any]:
     if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
         raise ValueError("the response is not a chat completion")
     return answer
+
+
+def read_response(response: bytes, *, stream: bool) -> dict[str, Any]:
+    """The response in the bytes of one; for a stream, the one in its last event.
+
+    Raises:
+        ValueError: there is none.
+    """
+    events = list(_chunks(response)) if stream else [{"response": orjson.loads(response)}]
+    answer = events[-1].get("response") if events and isinstance(events[-1], dict) else None
+    if isinstance(answer, dict) and isinstance(answer.get("output"), list):
+        return answer
+    raise ValueError("the response is not one of /v1/responses")
 
 
 def _is_choice(choice: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from models.completions.feedback import Feedback, StoredFeedback, add_feedback, list_feedback
+from models.completions.masking import mask_feedback
 from models.completions.operations import OPERATIONS, CompletionUpdate, FeedbackCreate
 from models.completions.stored_completions import MAX_LISTED, CompletionFilter, StoredCompletion, StoredCompletions
 from models.database import Database
@@ -57,8 +58,9 @@ class _CompletionRoutes:
         metadata = {
             name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name.endswith("]")
         }
+        chosen = CompletionFilter(query.get("model") or None, metadata, kind="completion")
         found, has_more = await run_in_thread(
-            self._completions.page, CompletionFilter(query.get("model") or None, metadata), request.state.key,
+            self._completions.page, chosen, request.state.key,
             after=query.get("after") or None, limit=query_integer(query, "limit", 20, least=1, most=MAX_LISTED),
             order=query.get("order") or "asc",
         )  # fmt: skip
@@ -71,13 +73,13 @@ class _CompletionRoutes:
         body = await read_body(request, CompletionUpdate)
         completion_id = request.path_params["completion_id"]
         changed = await run_in_thread(
-            self._completions.set_metadata, completion_id, body.metadata or {}, request.state.key
+            self._completions.set_metadata, completion_id, body.metadata or {}, request.state.key, "completion"
         )
         return json_response(completion_to_json(changed))
 
     async def delete(self, request: "Request") -> "Response":
         completion_id = request.path_params["completion_id"]
-        await run_in_thread(self._completions.delete, completion_id, request.state.key)
+        await run_in_thread(self._completions.delete, completion_id, request.state.key, "completion")
         return json_response({"id": completion_id, "object": "chat.completion.deleted", "deleted": True})
 
     async def messages(self, request: "Request") -> "Response":
@@ -94,7 +96,8 @@ class _CompletionRoutes:
         return json_response(list_page(messages[:limit], has_more=len(messages) > limit))
 
     async def _get(self, request: "Request") -> StoredCompletion:
-        return await run_in_thread(self._completions.get, request.path_params["completion_id"], request.state.key)
+        completion_id = request.path_params["completion_id"]
+        return await run_in_thread(self._completions.get, completion_id, request.state.key, "completion")
 
 
 class _FeedbackRoutes:
@@ -110,6 +113,8 @@ class _FeedbackRoutes:
         feedback = Feedback(
             body.id, body.name, body.value, body.correction, body.comment, body.source.kind, body.source.id
         )
+        if request.state.settings.store_masked:
+            feedback = await run_in_thread(mask_feedback, feedback)
         stored = await run_in_thread(add_feedback, self._database, feedback, request.state.key, body.idempotency_key)
         return json_response(feedback_to_json(stored))
 

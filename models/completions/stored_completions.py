@@ -1,12 +1,13 @@
-"""Stored chat completions: added by the gateway, read and changed by the API and by the commands."""
+"""Stored chat completions and responses: added by the gateway, read and changed by the API and by the commands."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
-from sqlalchemy import Select, Text, cast, delete, func, or_, select
+from sqlalchemy import CTE, Select, Text, cast, delete, func, literal, or_, select, update
+from sqlalchemy.orm import Session
 
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
@@ -14,7 +15,13 @@ from models.keys import KeyInfo
 from models.tables import StoredCompletionRow
 
 MAX_LISTED = 100
+MAX_TURNS = 1000  # responses that continue one another
+Kind = Literal["completion", "response"]
 _DELETED_AT_ONCE = 1000
+_TURNS_AT_ONCE = 20
+_ID_PREFIXES = {"completion": "chatcmpl-", "response": "resp_"}
+# The expiry of earlier responses follows that of the newest one, not more often than this.
+_PROLONGED_BY = timedelta(days=1)
 _READ_AT_ONCE = 500
 _UNESCAPED = re.compile(r"[ !#-.0-\[\]-~]+")
 # Fields whose values are not part of a conversation.
@@ -26,6 +33,8 @@ class StoredCompletion:
     """A request and its answer, both in the API's format.
 
     `model` is the model that answered, `key_id` the key of the request (empty without keys). `expires`: None for never.
+    A response (`kind`) has `input` and `output` where a chat completion has `messages` and `choices`, and continues the
+    response `previous_id`: models/completions/chat_forms.py turns it into a chat completion.
     """
 
     id: str
@@ -37,12 +46,15 @@ class StoredCompletion:
     answer: Mapping[str, Any]
     metadata: Mapping[str, str]
     expires: datetime | None = None
+    kind: Kind = "completion"
+    previous_id: str | None = None
 
 
 @dataclass(frozen=True)
 class CompletionFilter:
-    """Chooses stored completions by model, by pairs of metadata (all must match), by time of creation, by the key that
-    stored them, and by a text in the conversation or the answer, in upper or lower case.
+    """Chooses stored completions by model, by pairs of metadata (all must match), by time of creation, by kind (None:
+    completions and responses), by the key that stored them, and by a text in the request or the answer, in upper or
+    lower case.
     """
 
     model: str | None = None
@@ -51,6 +63,7 @@ class CompletionFilter:
     created_before: datetime | None = None
     key_id: str | None = None
     text: str | None = None
+    kind: Kind | None = None
 
 
 _ALL = CompletionFilter()
@@ -75,18 +88,37 @@ class StoredCompletions:
                 row = session.get(StoredCompletionRow, completion.id)
                 if row is not None and row.request_id == completion.request_id:
                     continue
-                stored = completion if row is None else replace(completion, id=f"chatcmpl-{new_ulid()}")
+                stored = completion if row is None else replace(completion, id=_new_id(completion.kind))
                 session.add(_row(stored, place))
                 session.flush()
+                if stored.previous_id is not None and stored.expires is not None:
+                    _prolong(session, stored.previous_id, stored.expires)
 
-    def get(self, completion_id: str, key: KeyInfo | None = None) -> StoredCompletion:
-        """The completion with an id.
+    def get(self, completion_id: str, key: KeyInfo | None = None, kind: Kind | None = None) -> StoredCompletion:
+        """The completion with an id, or the response with it.
 
         Raises:
-            NotFound: there is none with that id, or another key stored it.
+            NotFound: there is none with that id and kind, or another key stored it.
         """
         with self._database.read() as session:
-            return _completion(_find(session.get(StoredCompletionRow, completion_id), completion_id, key))
+            return _completion(_find(session, completion_id, key, kind))
+
+    def turns(self, response_id: str, key: KeyInfo | None = None) -> Iterator[StoredCompletion]:
+        """A response and those that it continues, the newest first, at most `MAX_TURNS`. The last one has a
+        `previous_id` if the one before it is not stored, or another key stored it.
+
+        Raises:
+            NotFound: as `get`.
+        """
+        row = StoredCompletionRow
+        links = _links(response_id)
+        query = select(row).join(links, row.id == links.c.id).order_by(links.c.turn)
+        with self._database.read() as session:
+            _find(session, response_id, key, "response")
+            for each in session.scalars(query.execution_options(yield_per=_TURNS_AT_ONCE)):
+                if not _is_readable(each, key):
+                    return
+                yield _completion(each)
 
     def page(
         self,
@@ -109,7 +141,7 @@ class StoredCompletions:
         query = _filtered(select(StoredCompletionRow), chosen, key)
         with self._database.read() as session:
             if after is not None:
-                last = _find(session.get(StoredCompletionRow, after), after, key).place
+                last = _find(session, after, key, chosen.kind).place
                 query = query.where(place > last if order == "asc" else place < last)
             query = query.order_by(place if order == "asc" else place.desc()).limit(limit + 1)
             rows: Sequence[StoredCompletionRow] = session.scalars(query).all()
@@ -157,18 +189,18 @@ class StoredCompletions:
             place = rows[-1].place
 
     def set_metadata(
-        self, completion_id: str, metadata: Mapping[str, str], key: KeyInfo | None = None
+        self, completion_id: str, metadata: Mapping[str, str], key: KeyInfo | None = None, kind: Kind | None = None
     ) -> StoredCompletion:
         """Replaces the metadata of a completion. Raises NotFound as `get` does."""
         with self._database.write() as session:
-            row = _find(session.get(StoredCompletionRow, completion_id), completion_id, key)
+            row = _find(session, completion_id, key, kind)
             row.labels = dict(metadata)
             return _completion(row)
 
-    def delete(self, completion_id: str, key: KeyInfo | None = None) -> None:
+    def delete(self, completion_id: str, key: KeyInfo | None = None, kind: Kind | None = None) -> None:
         """Deletes a completion. Raises NotFound as `get` does."""
         with self._database.write() as session:
-            session.delete(_find(session.get(StoredCompletionRow, completion_id), completion_id, key))
+            session.delete(_find(session, completion_id, key, kind))
 
     def delete_expired(self) -> int:
         """Deletes expired completions, at most 1,000, and returns their number. The gateway calls it regularly."""
@@ -179,22 +211,51 @@ class StoredCompletions:
         return len(ids)
 
 
+def _new_id(kind: Kind) -> str:
+    return _ID_PREFIXES[kind] + new_ulid()
+
+
 def _row(completion: StoredCompletion, place: str) -> StoredCompletionRow:
     return StoredCompletionRow(
         id=completion.id, place=place, created=completion.created, model=completion.model,
         key_id=completion.key_id, request_id=completion.request_id, request=dict(completion.request),
         answer=dict(completion.answer), labels=dict(completion.metadata), expires=completion.expires,
+        kind=completion.kind, previous_id=completion.previous_id,
     )  # fmt: skip
 
 
 def _completion(row: StoredCompletionRow) -> StoredCompletion:
     return StoredCompletion(
-        row.id, row.created, row.model, row.key_id, row.request_id, row.request, row.answer, row.labels, row.expires
+        row.id, row.created, row.model, row.key_id, row.request_id, row.request, row.answer, row.labels, row.expires,
+        row.kind, row.previous_id,  # type: ignore[arg-type] -- checked when it was added
+    )  # fmt: skip
+
+
+def _links(response_id: str) -> CTE:
+    """(id, previous_id, turn) of a response, whose turn is 0, and of those that it continues."""
+    row = StoredCompletionRow
+    first = select(row.id, row.previous_id, literal(0).label("turn")).where(row.id == response_id)
+    links = first.where(row.kind == "response").cte("links", recursive=True)
+    earlier = select(row.id, row.previous_id, links.c.turn + 1).join(links, row.id == links.c.previous_id)
+    return links.union_all(earlier.where(row.kind == "response", links.c.turn < MAX_TURNS - 1))
+
+
+def _prolong(session: Session, response_id: str, expires: datetime) -> None:
+    """Keeps a response, and those that it continues, about as long as the one that continues it."""
+    row = StoredCompletionRow
+    ids = select(_links(response_id).c.id)
+    soon = row.expires < expires - _PROLONGED_BY
+    session.execute(
+        update(row).where(row.id.in_(ids), soon).values(expires=expires),
+        execution_options={"synchronize_session": False},
     )
 
 
-def _find(row: StoredCompletionRow | None, completion_id: str, key: KeyInfo | None) -> StoredCompletionRow:
-    if row is None or not _is_readable(row, key):
+def _find(session: Session, completion_id: str, key: KeyInfo | None, kind: Kind | None) -> StoredCompletionRow:
+    row = session.get(StoredCompletionRow, completion_id)
+    if row is None or not _is_readable(row, key) or kind not in (None, row.kind):
+        if kind == "response":
+            raise NotFound(f"Response with id {completion_id[:80]!r} not found.")
         raise NotFound(f"There is no stored completion {completion_id[:80]!r}.", param="completion_id")
     return row
 
@@ -213,6 +274,8 @@ def _filtered(query: Select[Any], chosen: CompletionFilter, key: KeyInfo | None)
         query = query.where(row.created >= chosen.created_after)
     if chosen.created_before is not None:
         query = query.where(row.created < chosen.created_before)
+    if chosen.kind is not None:
+        query = query.where(row.kind == chosen.kind)
     for name, value in (chosen.metadata or {}).items():
         query = query.where(row.labels[name].as_string() == value)
     if chosen.key_id is not None:

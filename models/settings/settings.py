@@ -255,10 +255,23 @@ class Settings(BaseSettings):
     store_completions: Literal["on_request", "all", "never"] = Field(
         default="on_request",
         description="Which chat completions the gateway stores with their requests: on_request, those with "
-        "`store: true`; all, all except those with `store: false`; never, none.",
+        "`store: true`; all, all except those with `store: false`; never, none, and no responses.",
+    )
+    store_responses: Literal["all", "on_request", "never"] = Field(
+        default="all",
+        description="Which responses (/v1/responses) the gateway stores: all, all except those with `store: false`, as "
+        "OpenAI does; on_request, those with `store: true`; never, none, so that `previous_response_id` is refused.",
+    )
+    store_masked: bool = Field(
+        default=False,
+        description="Whether personal data and keys are replaced by placeholders in what is stored: in completions, "
+        "responses, thumbs and feedback.",
     )
     completion_retention_days: int = Field(
-        default=30, ge=0, le=36_500, description="After how many days a stored completion is deleted. 0: never."
+        default=30,
+        ge=0,
+        le=36_500,
+        description="After how many days a stored completion or response is deleted. 0: never.",
     )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
     otel_endpoint: str | None = Field(

@@ -1,62 +1,52 @@
-"""Stores chat completions: the event loop collects the bytes of a request and its response, and a thread stores them.
+"""Stores chat completions and responses: the event loop collects the bytes of a request and its response, and a thread
+stores them.
 
-A SIGKILL loses the completions of at most a second; an orderly stop loses none. While the database does not answer,
+A SIGKILL loses what was answered in the last second; an orderly stop loses nothing. While the database does not answer,
 completions wait in memory, up to a limit.
 """
 
+import asyncio
 import logging
-import re
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
-from models.completions.answers import read_answer
+from models.completions.masking import mask_completion
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
-from models.database import Database, new_ulid, utcnow
+from models.database import Database, utcnow
 from models.errors import Invalid, Unavailable
+from models.http.payloads import run_in_thread
 from models.settings.settings import Settings
+from serve.accounting.captured_completions import MAX_RESPONSE_BYTES, CapturedCompletion, stored_completion
 from serve.accounting.request_report import RequestRecord
 from serve.accounting.writer_thread import WriterThread
 
-_MAX_RESPONSE_BYTES = 8 * 2**20
 _MAX_WAITING_BYTES = 64 * 2**20
 _BATCH = 64
 _SWEEP_INTERVAL_S = 600.0
-_MAX_PAIRS, _MAX_NAME, _MAX_VALUE, _MAX_ID = 16, 64, 512, 255
-_NUL = re.compile(rb"((?<!\\)(?:\\\\)*)\\u0000")
+_MAX_PAIRS, _MAX_NAME, _MAX_VALUE = 16, 64, 512
+# How often, and how long, one gateway waits for what another has answered and not stored yet.
+_POLL_S, _POLLS = 0.1, 25
 _log = logging.getLogger("parley.gateway")
-
-
-class CapturedCompletion:
-    """A request that will be stored, and the pieces of its response as they are sent to the client."""
-
-    __slots__ = ("body", "pieces", "size")
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.pieces: list[bytes] = []
-        self.size = 0
-
-    def add(self, piece: bytes) -> None:
-        """Adds a piece of the response. Responses of more than 8 MiB are not stored."""
-        self.size += len(piece)
-        if self.size <= _MAX_RESPONSE_BYTES:
-            self.pieces.append(piece)
-
 
 _Waiting = tuple[CapturedCompletion, RequestRecord, datetime]
 
 
 class CompletionLog(WriterThread):
-    """Records completions. `wants` and `record` are for the event loop, the rest for the process's start and end."""
+    """Records completions and responses. `start` and `stop` are for the process's start and end, the other methods for
+    the event loop.
+    """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         super().__init__("completions")
         self._policy = settings.store_completions
+        self._responses_policy = "never" if self._policy == "never" else settings.store_responses
+        self._masked = settings.store_masked
+        self._shared = settings.gateway_workers > 1 or settings.database_url is not None
+        self._writing = threading.Lock()
         self._lifetime = timedelta(days=settings.completion_retention_days) or None
         self._completions = StoredCompletions(database)
         self._waiting: deque[_Waiting] = deque()
@@ -79,13 +69,38 @@ class CompletionLog(WriterThread):
         check_metadata(content.get("metadata"))
         return True
 
+    @property
+    def stores_responses(self) -> bool:
+        """Whether responses may be stored at all."""
+        return self._responses_policy != "never"
+
+    def wants_response(self, content: Mapping[str, Any]) -> bool:
+        """Whether a response should be stored. Raises Invalid as `wants`."""
+        store = content.get("store")
+        if store is not None and not isinstance(store, bool):
+            raise Invalid("store must be true or false.", param="store")
+        if not self.stores_responses or not (self._responses_policy == "all" if store is None else store):
+            return False
+        check_metadata(content.get("metadata"))
+        return True
+
     def record(self, captured: CapturedCompletion, request: RequestRecord) -> None:
         """Records a response that was sent completely."""
-        if captured.size > _MAX_RESPONSE_BYTES or self._recorded_bytes - self._stored_bytes > _MAX_WAITING_BYTES:
+        if captured.size > MAX_RESPONSE_BYTES or self._recorded_bytes - self._stored_bytes > _MAX_WAITING_BYTES:
             self._lost += 1
             return
         self._recorded_bytes += captured.size + len(captured.body)
         self._waiting.append((captured, request, utcnow()))
+
+    async def catch_up(self, attempts: int) -> bool:
+        """See `models.completions.recorded`: stores what this gateway has recorded, then waits for other gateways."""
+        if attempts == 0:
+            await run_in_thread(self._write)
+            return True
+        if not self._shared or attempts > _POLLS:
+            return False
+        await asyncio.sleep(_POLL_S)
+        return True
 
     def discard(self) -> None:
         """Discards what was recorded and is not stored yet."""
@@ -93,9 +108,13 @@ class CompletionLog(WriterThread):
         self._recorded_bytes = self._stored_bytes = 0
 
     def _write(self) -> None:
+        with self._writing:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
         if self._lost > self._reported:
             _log.error(
-                "%d chat completions were not stored: they are over 8 MiB, or the database does not answer",
+                "%d completions were not stored: they are over 8 MiB, or the database does not answer",
                 self._lost - self._reported,
             )
             self._reported = self._lost
@@ -108,11 +127,11 @@ class CompletionLog(WriterThread):
             self._failed = False
         except Unavailable as error:
             if not self._failed:
-                _log.warning("chat completions cannot be stored and wait in memory: %s", error)
+                _log.warning("completions cannot be stored and wait in memory: %s", error)
             self._failed = True
         except Exception:
             if not self._failed:
-                _log.exception("storing chat completions failed")
+                _log.exception("storing completions failed")
             self._failed = True
 
     def _write_batch(self, batch: Sequence[_Waiting]) -> None:
@@ -140,31 +159,16 @@ class CompletionLog(WriterThread):
         self, captured: CapturedCompletion, record: RequestRecord, created: datetime
     ) -> StoredCompletion | None:
         """The completion to store; None if the response is not one."""
-        request_id = record.request_id.decode()
         try:
-            request = orjson.loads(_without_nul(captured.body))
-            answer = read_answer(_without_nul(b"".join(captured.pieces)), stream=record.stream)
+            completion = stored_completion(captured, record, created, self._lifetime)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("the response of %s was not stored: %s", request_id, error)
+            _log.warning("the response of %s was not stored: %s", record.request_id.decode(), error)
             return None
-        prompt, completion = record.prompt_tokens, record.completion_tokens
-        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-        given = answer.get("id")
-        return StoredCompletion(
-            given if isinstance(given, str) and 0 < len(given) <= _MAX_ID else f"chatcmpl-{new_ulid()}",
-            created,
-            record.model,
-            record.key.id if record.key is not None else "",
-            request_id,
-            {name: value for name, value in request.items() if name not in ("store", "metadata")},
-            {"usage": usage, **answer},
-            request.get("metadata") or {},
-            created + self._lifetime if self._lifetime else None,
-        )
+        return mask_completion(completion) if self._masked else completion
 
     def _close(self) -> None:
         if self._waiting:
-            _log.error("%d chat completions were not stored: the database does not answer", len(self._waiting))
+            _log.error("%d completions were not stored: the database does not answer", len(self._waiting))
 
 
 def check_metadata(metadata: Any) -> None:
@@ -185,8 +189,3 @@ def check_metadata(metadata: Any) -> None:
             f"{_MAX_NAME} and values of at most {_MAX_VALUE} characters.",
             param="metadata",
         )
-
-
-def _without_nul(data: bytes) -> bytes:
-    """JSON without escaped NUL characters, which PostgreSQL cannot store. An escaped backslash before `u0000` stays."""
-    return _NUL.sub(rb"\1", data) if b"\\u0000" in data else data

@@ -13,7 +13,7 @@ import orjson
 
 from models.audit import acting_as
 from models.database import Database
-from models.errors import NotFound, ParleyError, Unavailable
+from models.errors import ParleyError, Unavailable
 from models.files.uploads import sweep_uploaded
 from models.http.proxies import TrustedProxies
 from models.keys import KeyInfo
@@ -46,7 +46,6 @@ _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics"
 _PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # variants of these paths are served too: see addresses.py
 _READY_TIMEOUT_S = 2.0
 _MODELS = "/v1/models/"
-_RESPONSES = "/v1/responses" + "/"  # not a route: tests/serve/test_openapi.py reads the literals of this file as routes
 _SWEEP_INTERVAL_S = 60.0
 _log = logging.getLogger("parley.gateway")
 
@@ -76,7 +75,7 @@ class Gateway:
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
         self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
-        self._mounted = MountedRoutes(mounts, settings, database)
+        self._mounted = MountedRoutes(mounts, settings, database, self._inference.completions.catch_up)
         self._mounts = mounts
         self._prefixes = self._mounted.prefixes | {"/v1/models"}
         self._openapi = b""
@@ -162,12 +161,6 @@ class Gateway:
             _check_method(method, "GET", "DELETE")
             with acting_as(request_actor(scope, key)):
                 await self._model(method, path[len(_MODELS) :], key, exchange)
-        elif path.startswith(_RESPONSES) and path.rpartition("/")[2] != "responses":
-            response_id = path[len(_RESPONSES) :].partition("/")[0]
-            raise NotFound(
-                f"There is no response {response_id!r}: Parley does not store responses. "
-                "Send the whole conversation with each request."
-            )
         elif path == "/openapi.json":
             _check_method(method, "GET")
             await exchange.send_response(200, await self._document())

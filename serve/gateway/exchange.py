@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from models.errors import ParleyError
-from serve.accounting.completion_log import CapturedCompletion
+from serve.accounting.captured_completions import CapturedCompletion
 from serve.accounting.request_report import RequestRecord
 from serve.transport.asgi import JSON, ASGIMessage, Receive, Send
 from serve.transport.error_responses import (
@@ -99,6 +99,12 @@ class Exchange(RequestRecord):
                 return
         await self.start(status, content_type, [*extra, (b"content-length", b"%d" % len(data))])
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    def store_captured(self) -> None:
+        """Stores the completion if the client received it completely."""
+        captured, self.captured = self.captured, None
+        if captured is not None and self.status == 200 and self.finished and not self.fault:
+            captured.record(captured, self)
 
     async def send_json(self, content: Any, status: int = 200) -> None:
         """Sends a JSON response."""

@@ -39,6 +39,7 @@ class ModelRequest(NamedTuple):
     legacy_functions: bool = False  # the response needs `function_call` in place of tool calls
     conversation: Conversation | None = None  # if the model has several replicas
     batch: bool = False  # a row of a batch: it comes after all other requests
+    shown: dict[str, Any] | None = None  # fields of a response that the server does not know: whether it is stored, …
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:

@@ -1,7 +1,8 @@
 """Routes of other rooms on the gateway: matched by the first two parts of the path, handled by Starlette.
 
 It knows no room's routes; `parley.py` brings them. A handler finds `request.state.settings`, `.database`, `.key` (a
-KeyInfo, or None where no key is needed) and `.lift_limit()`, and raises ParleyErrors. Most of these routes change
+KeyInfo, or None where no key is needed), `.lift_limit()` and `.catch_up()` (see `models.completions.recorded`), and
+raises ParleyErrors. Most of these routes change
 stored data (files, trainings), so the gateway opens them to owners only.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from models.audit import Actor, acting_as
+from models.completions.recorded import CatchUp
 from models.database import Database
 from models.errors import NotFound, ParleyError
 from models.keys import KeyInfo
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 # Their handlers check the key themselves. GET on the first path lists what the gateway's own POST stored.
 _STORED = "/v1/chat/completions"
-_FOR_CLIENTS = (_STORED, "/v1/feedback", "/v1/files", "/v1/batches")
+_FOR_CLIENTS = (_STORED, "/v1/responses/", "/v1/feedback", "/v1/files", "/v1/batches")
 
 
 class MethodNotAllowed(ParleyError):
@@ -40,8 +42,11 @@ class MethodNotAllowed(ParleyError):
 class MountedRoutes:
     """The other rooms' routes as one application."""
 
-    def __init__(self, routes: "Sequence[BaseRoute]", settings: Settings, database: Database) -> None:
+    def __init__(
+        self, routes: "Sequence[BaseRoute]", settings: Settings, database: Database, catch_up: CatchUp
+    ) -> None:
         self._settings = settings
+        self._catch_up = catch_up
         self._database = database
         self.prefixes = frozenset(_prefix(getattr(route, "path", "")) for route in routes)
         self._app = _starlette_app(routes) if routes else None
@@ -72,6 +77,7 @@ class MountedRoutes:
             "database": self._database,
             "key": key,
             "lift_limit": body.lift_limit,
+            "catch_up": self._catch_up,
         }
         with acting_as(request_actor(scope, key)):
             await self._app(scope, body, exchange.wrap_send())

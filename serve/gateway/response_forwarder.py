@@ -15,6 +15,7 @@ from serve.accounting.metrics import Metrics
 from serve.gateway.exchange import Exchange
 from serve.gateway.function_frames import FunctionFrameFilter
 from serve.gateway.model_request import ModelRequest
+from serve.gateway.response_frames import ShownFieldsFilter
 from serve.gateway.upstream_errors import (
     BadUpstream,
     client_error,
@@ -76,6 +77,8 @@ async def _forward_json(metrics: Metrics, request: ModelRequest, response: Serve
         raise upstream_fault(metrics, request.route, "broken", "sent a response that is not a JSON object")
     if request.legacy_functions:
         data = orjson.dumps(translate_response(content))
+    if request.shown is not None and content.get("object") == "response":
+        data = orjson.dumps(content | request.shown)
     await exchange.send_response(response.status, request.route.redactor.redact(data))
     _record_usage(exchange, content.get("usage"))
     return True
@@ -84,7 +87,7 @@ async def _forward_json(metrics: Metrics, request: ModelRequest, response: Serve
 def _frame_filter(request: ModelRequest) -> FrameFilter:
     """The filter for the stream of a request's API."""
     if request.path == "/v1/responses":
-        return ResponsesFrameFilter()
+        return ResponsesFrameFilter() if request.shown is None else ShownFieldsFilter(request.shown)
     if request.path == "/v1/messages":
         return MessageFrameFilter()
     kind = FunctionFrameFilter if request.legacy_functions else FrameFilter
@@ -133,6 +136,7 @@ async def _forward_stream(
         fault = fault or upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
         await exchange.send_stream_error(fault.body()["error"])
     _record_usage(exchange, frames.usage)
+    exchange.store_captured()  # the client may continue the response at once
     ttft_s = exchange.ttft_s
     if ttft_s is not None:
         metrics.streamed(model, ttft_s, exchange.seconds() - ttft_s, exchange.completion_tokens)

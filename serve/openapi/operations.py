@@ -164,10 +164,12 @@ class EmbeddingsRequest(Shape):
 
 
 class ResponsesRequest(Shape):
-    """A request of the Responses API, for models whose server supports it."""
+    """A request of the Responses API, for models whose server supports it. It is stored unless `store` is false."""
 
     model: _Model
     input: str | list[dict[str, Any]]
+    previous_response_id: str | None = None
+    store: bool | None = None
     instructions: str | None = None
     stream: bool | None = None
     max_output_tokens: _Tokens | None = None

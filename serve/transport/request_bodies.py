@@ -34,7 +34,7 @@ class RequestBodyReader:
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
-            self.hold(body)
+            self.hold(len(body))
             return body
         pieces, size = [], 0
         try:
@@ -53,10 +53,10 @@ class RequestBodyReader:
             self.release(size)
             raise
 
-    def hold(self, body: bytes) -> None:
-        """Counts a body that has already arrived, until `release`. Raises TooLarge or Busy."""
-        self._check(len(body), len(body))
-        self._held_bytes += len(body)
+    def hold(self, size: int) -> None:
+        """Counts a body of `size` bytes that is in memory already, until `release`. Raises TooLarge or Busy."""
+        self._check(size, size)
+        self._held_bytes += size
 
     def release(self, size: int) -> None:
         """Stops counting a body of `size` bytes."""

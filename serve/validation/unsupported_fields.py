@@ -46,7 +46,7 @@ _SHAPING: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "functions": "it has moved to 'tools'", "function_call": "it has moved to 'tool_choice'",
             "n": "a response has one answer; send several requests",
             "prompt": "prompts are not stored here; send 'input' and 'instructions'",
-            "conversation": "conversations are not stored here; send all messages as 'input'",
+            "conversation": "this server has no conversations; use 'previous_response_id'",
         },
         _MESSAGES: {
             "mcp_servers": "this model cannot call MCP servers; define tools that your program runs",
@@ -74,6 +74,8 @@ def translate_fields(path: str, body: dict[str, Any]) -> dict[str, Any]:
     shaping = _SHAPING_NAMES.get(path)
     if shaping is not None and not shaping.isdisjoint(body):
         _reject_shaping(path, body)
+    if path == _RESPONSES:
+        _reject_references(body.get("input"))
     if _TRANSLATED.isdisjoint(body):
         return body
     modalities = body.get("modalities")
@@ -95,6 +97,18 @@ def _reject_shaping(path: str, body: Mapping[str, Any]) -> None:
             if (name, body[name]) == ("best_of", 1) or (name, body[name]) == ("n", 1):
                 continue
             raise _unsupported(name, advice)
+
+
+def _reject_references(items: Any) -> None:
+    """Rejects references to stored items, which vLLM would take for messages without a role."""
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            raise Invalid(
+                "References to items (item_reference) are not supported: send the items themselves, or "
+                "'previous_response_id'.",
+                param="input",
+                code="unsupported_parameter",
+            )
 
 
 def _unsupported(name: str, advice: str) -> Invalid:

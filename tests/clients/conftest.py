@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models import api as models_api
 from models.database import open_database, upgrade
 from models.keys import create_key
 from models.settings.settings import load_settings
@@ -54,7 +55,7 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         upgrade(settings)
         database = open_database(settings)
         key = create_key(database, name="clients", role="client")
-        with serving(settings, database) as gateway:
+        with serving(settings, database, models_api.routes(settings, database)) as gateway:
             gateway.hosted("large", base_url=fake.base_url, model="fake-large", credential="FAKE_ANSWERS_KEY")
             yield Server(gateway.base_url, key, chat="large", tunable="")
         database.dispose()

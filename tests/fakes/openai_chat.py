@@ -8,6 +8,7 @@ object, and everything else is echoed. Formats are OpenAI's, including streams.
 """
 
 import base64
+import itertools
 import json
 import re
 import struct
@@ -19,6 +20,7 @@ from tests.fakes.http_server import FakeServer, Handler, Refusal, Reply, Request
 KEY = "sk-fake-answers"
 MODEL = "fake-large"
 _CITIES = re.compile(r"\b(Paris|Oslo)\b")
+_NUMBERS = itertools.count(1)
 _USAGE = {"prompt_tokens": 8, "completion_tokens": 5, "total_tokens": 13}
 
 
@@ -75,22 +77,40 @@ class FakeChat(FakeServer):
         }
 
     def responses(self, request: Request) -> Reply | dict[str, Any]:
-        """A response with one message, whole or as the events of its stream."""
+        """A response, whole or as events: a message that echoes, or a call of the first tool. The usage counts
+        eight tokens for each item of the input.
+        """
         asked = request.json()
-        question = asked["input"] if isinstance(asked["input"], str) else asked["input"][-1]["content"]
+        items = [{"role": "user", "content": asked["input"]}] if isinstance(asked["input"], str) else asked["input"]
+        question = _item_words(items[-1])
+        city = _CITIES.search(question)
+        number = next(_NUMBERS)
         text = {"type": "output_text", "text": f"You said: {question}", "annotations": [], "logprobs": []}
-        item = {"id": "msg_fake", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
+        item = {
+            "id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": [text],
+        }  # fmt: skip
+        if asked.get("tools") and city and "output" not in items[-1]:
+            item = {
+                "id": f"fc_{number}", "type": "function_call", "call_id": f"call_{number}", "status": "completed",
+                "name": asked["tools"][0]["name"], "arguments": json.dumps({"city": city[0]}),
+            }  # fmt: skip
         usage = {
-            "input_tokens": 8, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 5,
-            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 13,
+            "input_tokens": 8 * len(items), "output_tokens": 5, "total_tokens": 8 * len(items) + 5,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
         }  # fmt: skip
         whole = {
-            "id": "resp_fake", "object": "response", "created_at": 1_700_000_000, "model": asked["model"],
+            "id": f"resp_{number}", "object": "response", "created_at": 1_700_000_000, "model": asked["model"],
             "status": "completed", "output": [item], "usage": usage, "tools": [], "tool_choice": "auto",
             "parallel_tool_calls": True, "temperature": 1.0, "top_p": 1.0, "instructions": None, "error": None,
             "incomplete_details": None, "metadata": {},
         }  # fmt: skip
         return Reply(_events(whole, item, text)) if asked.get("stream") else whole
+
+
+def _item_words(item: dict[str, Any]) -> str:
+    content = item.get("content") or item.get("output") or ""
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
 
 
 def _message(asked: dict[str, Any]) -> dict[str, Any]:
@@ -149,13 +169,23 @@ def _events(whole: dict[str, Any], item: dict[str, Any], text: dict[str, Any]) -
     begun = whole | {"status": "in_progress", "output": [], "usage": None}
     at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
     pieces = re.findall(r"\s*\S+", text["text"])
-    events: list[tuple[str, dict[str, Any]]] = [
-        ("response.created", {"response": begun}),
-        ("response.output_item.added", {"output_index": 0, "item": item | {"status": "in_progress", "content": []}}),
+    empty = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
+    inside: list[tuple[str, dict[str, Any]]] = [
         ("response.content_part.added", {**at, "part": text | {"text": ""}}),
         *(("response.output_text.delta", {**at, "delta": piece, "logprobs": []}) for piece in pieces),
         ("response.output_text.done", {**at, "text": text["text"], "logprobs": []}),
         ("response.content_part.done", {**at, "part": text}),
+    ]
+    if item["type"] == "function_call":
+        arguments = {"item_id": item["id"], "output_index": 0}
+        inside = [
+            ("response.function_call_arguments.delta", arguments | {"delta": item["arguments"]}),
+            ("response.function_call_arguments.done", arguments | {"arguments": item["arguments"], "name": "weather"}),
+        ]
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("response.created", {"response": begun}),
+        ("response.output_item.added", {"output_index": 0, "item": item | {"status": "in_progress"} | empty}),
+        *inside,
         ("response.output_item.done", {"output_index": 0, "item": item}),
         ("response.completed", {"response": whole}),
     ]

@@ -19,7 +19,7 @@ from serve.accounting.request_report import RequestRecord
 def capture(text: str, *, response: bytes | None = None) -> tuple[CapturedCompletion, RequestRecord]:
     body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": text}], "store": True})
     answer = {"id": "same", "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
-    captured = CapturedCompletion(body)
+    captured = CapturedCompletion(body, lambda *_: None)
     captured.add(orjson.dumps(answer) if response is None else response)
     return captured, RequestRecord()
 

@@ -17,6 +17,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
+from openai.types.responses import Response
 
 from models.database import open_database, upgrade, utcnow
 from models.registry.registry import Registry
@@ -164,6 +165,37 @@ def test_an_interactive_request_overtakes_a_batchs_rows(live: Stack, sdk: openai
         thread.join()
     assert len(done) == 17
     assert done.index("interactive") <= 8
+
+
+def test_a_response_continues_another_with_its_calls(sdk: openai.OpenAI) -> None:
+    flat: Any = {"type": "function", "name": "weather", "parameters": CITY}
+    options: Any = {"model": "talks", "max_output_tokens": 300, "temperature": 0}
+    first = sdk.responses.create(**options, input="hello", instructions="Be short.")
+    alone = sdk.responses.create(**options, input="and now?")
+    second = sdk.responses.create(
+        **options, input="and now?", previous_response_id=first.id, tools=[flat], tool_choice="required",
+        parallel_tool_calls=False,
+    )  # fmt: skip
+    whole: Any = [{"role": "user", "content": "hello"}, *first.output, {"role": "user", "content": "and now?"}]
+    same = sdk.responses.create(
+        **options, input=whole, store=False, tools=[flat], tool_choice="required", parallel_tool_calls=False
+    )
+    assert input_tokens(second) == input_tokens(same) > input_tokens(alone)
+    assert (second.previous_response_id, same.previous_response_id) == (first.id, None)
+    call = next(item for item in second.output if item.type == "function_call")
+    result: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
+    with sdk.responses.stream(**options, input=result, previous_response_id=second.id, tools=[flat]) as stream:
+        last = stream.get_final_response()
+    assert input_tokens(last) > input_tokens(second)
+    assert last.previous_response_id == second.id
+    with pytest.raises(openai.BadRequestError, match="This model's maximum context length is") as refused:
+        sdk.responses.create(**options, input="hello " * 20_000, previous_response_id=last.id)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+
+
+def input_tokens(response: Response) -> int:
+    assert response.usage is not None
+    return response.usage.input_tokens
 
 
 def test_an_engines_errors_are_openais(sdk: openai.OpenAI) -> None:

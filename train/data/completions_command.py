@@ -1,4 +1,4 @@
-"""`parley data from-completions`: training data from stored chat completions and the feedback on them."""
+"""`parley data from-completions`: training data from stored completions and responses, and the feedback on them."""
 
 from datetime import datetime
 from itertools import chain
@@ -72,9 +72,10 @@ def from_completions_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write training data from stored chat completions (`store: true`). Corrections replace the answers.
+    """Write training data from stored chat completions and responses. Corrections replace the answers.
 
-    Duplicate rows are written once. Truncated answers without a correction are left out and counted.
+    A response becomes a conversation with the turns that it continues. Duplicate rows are written once. Truncated
+    answers without a correction are left out and counted.
 
       parley data from-completions answers.jsonl --where desk=refunds --min-feedback helpful=0.5 --mask
 

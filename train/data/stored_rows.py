@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from models.chat.messages import Message, as_dicts
 from models.completions.feedback import SourceKind, StoredFeedback
 from models.completions.stored_completions import StoredCompletion
-from train.data.personal_data import mask_personal
 
 RowKind = Literal["conversations", "pairs", "prompts"]
 # The finish reasons of answers that are not truncated.
@@ -78,19 +77,6 @@ def row_of(
 def correction(entries: Sequence[StoredFeedback]) -> str | None:
     """The newest correction."""
     return next((each.feedback.correction for each in reversed(entries) if each.feedback.correction), None)
-
-
-def masked(value: Any) -> tuple[Any, int]:
-    """A row with the personal data in its texts replaced, and how many values were replaced."""
-    if isinstance(value, str):
-        return mask_personal(value)
-    if isinstance(value, list):
-        items = [masked(item) for item in value]
-        return [item for item, _ in items], sum(count for _, count in items)
-    if isinstance(value, Mapping):
-        pairs = {name: masked(item) for name, item in value.items()}
-        return {name: item for name, (item, _) in pairs.items()}, sum(count for _, count in pairs.values())
-    return value, 0
 
 
 def _reason_to_leave_out(entries: Sequence[StoredFeedback], options: RowOptions) -> str:

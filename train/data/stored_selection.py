@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from models.chat.personal_data import mask_values
+from models.completions.chat_forms import ChatForms
 from models.completions.feedback import StoredFeedback, feedback_on
 from models.completions.stored_completions import CompletionFilter, StoredCompletion, StoredCompletions
 from models.database import Database
+from models.errors import Invalid
 from models.likeness import ALIKE, LikenessIndex, fingerprint
-from train.data.stored_rows import RowOptions, correction, masked, row_of
+from train.data.stored_rows import RowOptions, correction, row_of
 
 _BATCH = 200  # with the ids of the answers and of the requests, far below the databases' limits for one query
 
@@ -55,15 +58,22 @@ def select_answers(
     """
     seen: set[bytes] = set()
     index = LikenessIndex(ALIKE) if options.near_duplicates else None
-    for completion, entries in with_feedback(database, StoredCompletions(database).walk(chosen)):
+    stored = StoredCompletions(database)
+    forms = ChatForms(stored)
+    for completion, entries in with_feedback(database, stored.walk(chosen)):
         if options.limit is not None and counts.rows >= options.limit:
             return
         counts.read += 1
         counting = [each for each in entries if options.feedback_from in (None, each.feedback.source_kind)]
-        row, reason = row_of(completion, counting, options)
+        row: dict[str, Any] | None = None
+        try:
+            completion = forms.read(completion)
+            row, reason = row_of(completion, counting, options)
+        except Invalid as error:
+            reason = error.message
         replaced = 0
         if row is not None and options.mask:
-            row, replaced = masked(row)
+            row, replaced = mask_values(row)
         if row is not None and (reason := _duplicate(row, seen, index)):
             row = None
         if row is None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from models.completions.feedback import Feedback, add_feedback
+from models.completions.masking import mask_completion
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
 from models.database import utcnow
 from models.settings.settings import Settings
@@ -74,13 +75,10 @@ def _store(context: PageContext, place: RatedPlace, request: dict[str, Any], ans
         "id": completion_id, "object": "chat.completion", "created": int(now.timestamp()), "model": place.model,
         "choices": [choice],
     }  # fmt: skip
-    StoredCompletions(context.database).add(
-        [
-            StoredCompletion(
-                completion_id, now, place.model, "", "", request, completion, {"page": place.page},
-                now + timedelta(days=days) if days else None,
-            )
-        ]
+    stored = StoredCompletion(
+        completion_id, now, place.model, "", "", request, completion, {"page": place.page},
+        now + timedelta(days=days) if days else None,
     )  # fmt: skip
+    StoredCompletions(context.database).add([mask_completion(stored) if context.settings.store_masked else stored])
     source = hashlib.sha256(place.session.encode()).hexdigest()[:16]
     add_feedback(context.database, Feedback(completion_id, RATING, value, source_id=f"{place.page}-{source}"))

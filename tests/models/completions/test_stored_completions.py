@@ -21,6 +21,7 @@ from models.keys import create_key
 from models.settings.settings import Settings
 from models.tables import StoredCompletionRow
 from serve.accounting.completion_log import check_metadata
+from tests.fakes.openai_chat import FakeChat
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -214,7 +215,7 @@ def test_calls_refusals_and_log_probabilities_of_a_stream_are_joined() -> None:
 def test_the_programs_of_the_guide_run(gateway: Serving, upstream: PacedUpstream, capsys: Any) -> None:
     gateway.hosted("support-concise", base_url=f"{upstream.address}/v1", model="whole")
     guide = (Path(__file__).parents[3] / "docs" / "stored-completions.md").read_text("utf-8")
-    store, feedback = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    store, responses, feedback = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     names: dict[str, Any] = {}
     exec(store.replace("http://127.0.0.1:8000/v1", gateway.base_url).partition("for stored in")[0], names)
     wait(lambda: names["client"].chat.completions.list().data)
@@ -222,5 +223,14 @@ def test_the_programs_of_the_guide_run(gateway: Serving, upstream: PacedUpstream
     printed = capsys.readouterr().out
     assert names["answer"].choices[0].message.content.strip() in printed
     assert "Where is my order 73194628?" in printed
+    with FakeChat() as fake, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKE_ANSWERS_KEY", fake.key)
+        gateway.hosted("large", base_url=fake.base_url, model="fake-large", credential="FAKE_ANSWERS_KEY")
+        asked = responses.replace("support-concise", "large").replace("http://127.0.0.1:8000/v1", gateway.base_url)
+        exec(asked, {})
+    assert capsys.readouterr().out.splitlines() == [
+        "You said: Please cancel it.", "user Where is my order 73194628?",
+        "assistant You said: Where is my order 73194628?", "user Please cancel it.",
+    ]  # fmt: skip
     (given,) = list_feedback(gateway.database)[0]
     assert (given.feedback.name, given.feedback.correction) == ("helpful", "It arrives on Friday.")

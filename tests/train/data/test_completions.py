@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from models.chat.personal_data import mask_personal
 from models.completions.feedback import Feedback, add_feedback
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
 from models.database import Database, utcnow
 from models.keys import create_key, find_key
 from models.settings.settings import Settings
 from train.data.checks import check
-from train.data.personal_data import mask_personal
 from train.data_cli import data_commands
 
 
@@ -135,3 +135,53 @@ def test_masks_leave_other_texts_alone() -> None:
     for text in ("ada@example.com", "order 73194628", "ZD752690", "4111 1111 1111 1112", "12:30"):
         assert mask_personal(text) == (text, 0)
     assert mask_personal("sk-proj-" + "a" * 30) == ("[KEY]", 1)
+
+
+def test_responses_become_conversations_with_the_turns_that_they_continue(stored: Database, tmp_path: Path) -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "track", "arguments": "{}"}
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    tool = {"type": "function", "name": "track", "parameters": {"type": "object"}}
+    respond(stored, "1", {"input": "Where is it?", "instructions": "Be short.", "tools": [tool]}, [thought, call])
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "Oslo"}
+    respond(stored, "2", {"input": [result]}, [said("In Oslo.")], "resp_1")
+    respond(stored, "3", {"input": "And now?"}, [said("I do not")], "resp_2", status="incomplete")
+    respond(stored, "4", {"input": "And now?"}, [said("Unknown.")], "resp_gone")
+    respond(stored, "5", {"input": "Search."}, [{"type": "web_search_call", "id": "ws_1"}, said("Here.")])
+    out = tmp_path / "responses.jsonl"
+    code, text = run(str(out), "--where", "desk=responses", "--json")
+    assert code == 0, text
+    assert json.loads(text)["left_out"] == {
+        "a truncated answer": 1, "a deleted earlier turn": 1, "an item that chat completions do not have": 1,
+    }  # fmt: skip
+    first, second = rows(out)
+    function = {"name": "track", "arguments": "{}"}
+    called = {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+    assert first == {
+        "messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is it?"}, called],
+        "tools": [{"type": "function", "function": {"name": "track", "parameters": {"type": "object"}}}],
+    }
+    assert second["messages"] == [
+        {"role": "user", "content": "Where is it?"}, called | {"content": None},
+        {"role": "tool", "tool_call_id": "call_1", "content": "Oslo"}, {"role": "assistant", "content": "In Oslo."},
+    ]  # fmt: skip
+    assert not [problem for problem in check([first]).problems if problem.severity == "error" and problem.line]
+
+
+def said(text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def respond(
+    database: Database, name: str, request: dict[str, Any], output: list[Any], previous: str | None = None,
+    status: str = "completed",
+) -> None:  # fmt: skip
+    answer = {"id": f"resp_{name}", "object": "response", "status": status, "output": output}
+    StoredCompletions(database).add(
+        [
+            StoredCompletion(
+                f"resp_{name}", utcnow(), "m", "", f"req_{name}", request, answer, {"desk": "responses"},
+                kind="response", previous_id=previous,
+            )
+        ]
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from models.clock import new_ulid, utcnow
+from models.completions.chat_forms import ChatForms
 from models.completions.feedback import feedback_names
 from models.completions.stored_completions import CompletionFilter, StoredCompletions
 from models.errors import Invalid, NotFound
@@ -116,13 +117,15 @@ class StoredAnswersEndpoint:
             raise Invalid("There is no such page.", param="page")
         start = page * _PAGE
         reasons = dict(zip(selection.ids[start : start + _PAGE], selection.reasons[start:], strict=False))
-        stored = with_feedback(self._database, iter(self._stored.get_all(list(reasons))))
+        forms = ChatForms(self._stored)
+        page_answers = map(forms.shown, self._stored.get_all(list(reasons)))
+        stored = with_feedback(self._database, page_answers)
         answers = [SelectedAnswer(each, feedback, None, reasons[each.id]) for each, feedback in stored]
         return {"table": answers_table(answers, selection.options)}
 
     def _row(self, sent: Mapping[str, Any]) -> str:
         options = self._selection(sent).options
-        stored = self._stored.get(str(sent.get("id", "")))
+        stored = ChatForms(self._stored).shown(self._stored.get(str(sent.get("id", ""))))
         ((completion, feedback),) = with_feedback(self._database, iter([stored]))
         row, reason = row_of(completion, feedback, options)
         return answer_html(SelectedAnswer(completion, feedback, row, reason), options)

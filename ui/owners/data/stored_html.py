@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from models.chat.personal_data import mask_values
 from models.completions.feedback import StoredFeedback
 from models.quantities import count_noun
-from train.data.stored_rows import RowKind, RowOptions, correction, masked
+from train.data.stored_rows import RowKind, RowOptions, correction
 from train.data.stored_selection import RowCounts, SelectedAnswer
 from ui.look.markup import badge, facts, heading, notice, table
 
@@ -122,12 +123,12 @@ def _text(message: Any) -> str:
 
 def _shown(text: str, options: RowOptions) -> str:
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return escape(masked(cut)[0] if options.mask else cut)
+    return escape(mask_values(cut)[0] if options.mask else cut)
 
 
 def _short(text: str, options: RowOptions) -> str:
     # Masked before it is cut, so that no part of a number is left at the end.
-    line = " ".join((masked(text[:_LONGEST])[0] if options.mask else text[:_LONGEST]).split())
+    line = " ".join((mask_values(text[:_LONGEST])[0] if options.mask else text[:_LONGEST]).split())
     return escape(line if len(line) <= _SHORT else line[: _SHORT - 1] + "…")
 
 
@@ -135,7 +136,7 @@ def _value(value: Any, options: RowOptions) -> str:
     if value is None:
         return "—"
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return (masked(text)[0] if options.mask and isinstance(value, str) else text)[:200]
+    return (mask_values(text)[0] if options.mask and isinstance(value, str) else text)[:200]
 
 
 def saved_html(kind: RowKind, filename: str, file_id: str, counts: RowCounts) -> str:

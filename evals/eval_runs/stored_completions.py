@@ -28,7 +28,7 @@ def stored_rows(database: Database, source: Mapping[str, Any]) -> list[dict[str,
     kind = KINDS[source["type"]]
     chosen = CompletionFilter(
         source.get("model"), source.get("metadata"), _time(source.get("created_after")),
-        _time(source.get("created_before")), kind,
+        _time(source.get("created_before")), kind=kind,
     )  # fmt: skip
     limit = min(source.get("limit") or MAX_ROWS, MAX_ROWS)
     stored = StoredCompletions(database)

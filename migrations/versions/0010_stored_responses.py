@@ -1,6 +1,6 @@
 """stored responses beside stored chat completions, and the response that each one continues
 
-Revision 0010, after 0008.
+Revision 0010, after 0009.
 """
 
 import sqlalchemy as sa

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from evals.api_tables import EvalRow, EvalRunRow
 from evals.eval_runs.data_sources import read_rows
-from evals.eval_runs.stored_completions import SOURCE
+from evals.eval_runs.stored_completions import KINDS
 from evals.exchange.planned_runs import PLANNED
 from evals.tables import TaskSampleRow
 from models.database import Database
@@ -85,9 +85,10 @@ def load_exported(settings: Settings, database: Database, wanted: str) -> Export
         name, criteria = parent.name, list(parent.content["testing_criteria"])
     if not rows:
         source = requests[0]["source"]
-        if source["type"] == SOURCE:
+        if source["type"] in KINDS:
             raise Invalid(
-                f"{wanted} has not read its stored completions yet: export it when it is complete.", param="id"
+                f"{wanted} has not read what it chooses from the stored answers yet: export it when it is complete.",
+                param="id",
             )
         rows = list(read_rows(Files(settings, database), source))
     return ExportedEval(name, criteria, rows, requests)

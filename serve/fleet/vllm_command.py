@@ -15,7 +15,7 @@ from models.compatibility.lora_support import LORA_RANKS, refuses_adapters
 from models.settings.environment import engine_environment
 from models.settings.hub import hub_variables
 from models.spec import ModelSpec
-from serve.fleet import amx, engine_fork
+from serve.fleet import amx, engine_fork, lora_rows
 from serve.fleet.model_files import find_chat_template, find_model_files
 from serve.fleet.placement import Share
 from serve.fleet.vllm_parsers import Parsers, parsers
@@ -198,7 +198,8 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
     environment = engine_environment(**extra)
     if (allowed := environment.get("VLLM_PLUGINS")) is not None:
         # A list of the only plugins that vLLM may load: ours go with the operator's.
-        environment["VLLM_PLUGINS"] = ",".join(filter(None, (allowed, amx.PLUGIN, engine_fork.PLUGIN)))
+        plugins = (allowed, amx.PLUGIN, engine_fork.PLUGIN, lora_rows.PLUGIN)
+        environment["VLLM_PLUGINS"] = ",".join(filter(None, plugins))
     return environment
 
 

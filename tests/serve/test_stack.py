@@ -8,6 +8,8 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import openai
@@ -85,6 +87,27 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     finally:
         stack.running.stop()
         database.dispose()
+
+
+def test_a_base_beside_adapters_in_all_slots_answers_as_if_alone(live: Live) -> None:
+    """vLLM's kernels for CPUs would answer it with the adapter in the last slot."""
+    answer = partial(live.say, max_tokens=16)
+    adapters = ["tiny-adapter", *(f"tiny-adapter-{number}" for number in range(2, 5))]
+    base = live.weights / "base"
+    for number, name in enumerate(adapters[1:], 2):
+        folder = make_adapter(live.weights / name, base, seed=number)
+        live.registry.register(ModelSpec(id=name, kind="adapter", base="tiny", path=str(folder), lora_rank=8))
+    live.wait(lambda states: all(name in states and states[name].state == "ready" for name in adapters))
+    try:
+        alone = {name: answer(name) for name in ("tiny", *adapters)}  # in all four slots of the engine
+        assert len(set(alone.values())) == len(alone)
+        with ThreadPoolExecutor(10) as pool:
+            for _ in range(2):
+                beside = dict(zip(alone, pool.map(answer, alone), strict=True))
+                assert beside == alone
+    finally:
+        for name in adapters[1:]:
+            live.registry.retire(name)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -10,7 +10,7 @@ import pytest
 
 from models.settings.settings import load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import amx, engine_fork, engine_states, vllm_command
+from serve.fleet import amx, engine_fork, engine_states, lora_rows, vllm_command
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import with_hub_token
 from serve.processes.children import spawn
@@ -55,9 +55,10 @@ def test_its_plugins_are_installed_and_loaded_beside_the_operators(monkeypatch: 
     plugins = {plugin.name: plugin for plugin in entry_points(group="vllm.general_plugins")}
     assert plugins[amx.PLUGIN].load() is amx.request_tiles
     assert plugins[engine_fork.PLUGIN].load() is engine_fork.fork_engine_core
+    assert plugins[lora_rows.PLUGIN].load() is lora_rows.skip_rows_without_adapter
     assert "VLLM_PLUGINS" not in made(base())[2].environment
     monkeypatch.setenv("VLLM_PLUGINS", "theirs")
-    assert made(base())[2].environment["VLLM_PLUGINS"] == "theirs,parley_amx,parley_fork"
+    assert made(base())[2].environment["VLLM_PLUGINS"] == "theirs,parley_amx,parley_fork,parley_lora_rows"
 
 
 def test_on_a_gpu_it_gets_its_share_of_its_card() -> None:

@@ -26,7 +26,7 @@ def promptfoo_export(exported: ExportedEval, base_url: str) -> Export:
     import yaml
 
     export = Export()
-    tests = [{"vars": dict(row["item"])} for row in exported.rows]
+    tests: list[dict[str, Any]] = [{"vars": dict(row["item"])} for row in exported.rows]
     shared = []
     for criterion in exported.criteria:
         try:

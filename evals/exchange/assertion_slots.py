@@ -90,17 +90,18 @@ def _slots(
 ) -> tuple[dict[str, Slot], dict[int, list[str | None]]]:
     slots: dict[str, Slot] = {}
     keys: dict[int, list[str | None]] = {}
+    problems: dict[str, str | None] = {}  # many tests have the same assertion
     for test in tests:
         own: list[str | None] = []
         for assertion in test.assertions:
-            try:
-                if not recorded:
-                    to_grader(assertion, "grader", judge)
-                slot = _slot(assertion, own)
-            except NotMapped as error:
-                losses.add(f"assertion {assertion['type']}: {str(error).rstrip('.')}", test.place)
+            written = json.dumps(assertion, sort_keys=True)
+            if written not in problems:
+                problems[written] = None if recorded else _problem(assertion, judge)
+            if problem := problems[written]:
+                losses.add(f"assertion {assertion['type']}: {problem}", test.place)
                 own.append(None)
                 continue
+            slot = _slot(assertion, own)
             slots.setdefault(slot.key, slot).values[test.place] = list(_values(assertion))
             own.append(slot.key)
         keys[test.place] = own
@@ -123,7 +124,7 @@ def _graded(
     for number, slot in enumerate(slots.values(), start=1):
         ids[slot.key] = f"{slot.name[:_MOST_NAME]}-{number}"
         try:
-            if len(criteria) == MAX_CRITERIA:
+            if len(criteria) == MAX_CRITERIA and not recorded:
                 raise NotMapped(f"an eval has at most {MAX_CRITERIA} graders")
             assertion = _with_fields(slot, by_place, items)
             if not recorded and len(slot.values) < len(tests):
@@ -131,8 +132,11 @@ def _graded(
                 for place, item in items.items():
                     item[applies] = place in slot.values
                 assertion |= {"applies": applies}
-            criteria.append(_criterion(assertion, slot, judge, recorded) | {"id": ids[slot.key]})
+            criteria.append(to_grader(assertion, slot.name, judge) | {"id": ids[slot.key]})
         except NotMapped as error:
+            if recorded:
+                criteria.append(_recorded_criterion(slot, str(error).rstrip(".")) | {"id": ids[slot.key]})
+                continue
             losses.add(f"assertion {slot.shape['type']}: {str(error).rstrip('.')}", *slot.values)
             ids[slot.key] = None
     return Graded(
@@ -142,14 +146,21 @@ def _graded(
     )
 
 
-def _criterion(assertion: Mapping[str, Any], slot: Slot, judge: str | None, recorded: bool) -> dict[str, Any]:
+def _problem(assertion: Mapping[str, Any], judge: str | None) -> str | None:
+    """Why an assertion has no grader; None if it has one."""
     try:
-        return to_grader(assertion, slot.name, judge)
+        to_grader(assertion, "grader", judge)
     except NotMapped as error:
-        if not recorded:
-            raise
-        source = assertion_source(assertion)
-        return {"type": "python", "name": slot.name, "source": source, RECORDED_ONLY: str(error).rstrip(".")}
+        return str(error).rstrip(".")
+    return None
+
+
+def _recorded_criterion(slot: Slot, reason: str) -> dict[str, Any]:
+    """A criterion for verdicts that cannot be computed here: its program says so."""
+    shared = next(iter(slot.values.values()), [])
+    same = all(values == shared for values in slot.values.values())
+    assertion = _with_values(slot.shape, iter(shared if same else [None] * len(shared)))
+    return {"type": "python", "name": slot.name, "source": assertion_source(assertion), RECORDED_ONLY: reason}
 
 
 def _slot(assertion: Mapping[str, Any], before: Sequence[str | None]) -> Slot:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,17 @@ def check_computed(assertion: Mapping[str, Any]) -> None:
 
 def assertion_source(assertion: Mapping[str, Any]) -> str:
     """The source of a Python grader that computes an assertion."""
-    program = Path(__file__).with_name("assertion_program.py").read_text("utf-8")
     own = {key: value for key, value in assertion.items() if key != "metric"}  # the grader's name
     text = json.dumps(json.dumps(own, sort_keys=True))
     return (
-        f"{program}\n\nASSERTION = json.loads({text})\n\n\n"
+        f"{_program()}\n\nASSERTION = json.loads({text})\n\n\n"
         "def grade(sample, item):\n    return grade_assertion(ASSERTION, sample, item)\n"
     )
+
+
+@cache
+def _program() -> str:
+    return Path(__file__).with_name("assertion_program.py").read_text("utf-8")
 
 
 def assertion_of(source: str) -> dict[str, Any] | None:

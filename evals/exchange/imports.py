@@ -6,11 +6,11 @@ from typing import Any
 
 from evals.eval_runs.openai_dump import Dump, DumpImport, import_objects, read_dump
 from evals.exchange.assertion_slots import Losses
-from evals.exchange.folder import Folder, NotMapped
+from evals.exchange.folder import MOST_BYTES, Folder, NotMapped
 from evals.exchange.promptfoo_config import ImportedEval, import_config, is_config
 from evals.exchange.promptfoo_results import add_results, results_of
 from models.database import Database
-from models.errors import Invalid
+from models.errors import Invalid, NotFound
 from models.settings.settings import Settings
 
 _CONFIGS = ("promptfooconfig*.yaml", "promptfooconfig*.yml", "promptfooconfig*.json")
@@ -33,14 +33,18 @@ def import_evals(settings: Settings, database: Database, path: Path, judge: str 
     Raises:
         NotFound: there is no such file. Invalid: it has nothing that can be imported.
     """
+    if not path.exists():
+        raise NotFound(f"There is no file or folder {path}.", param="path")
     done = Import()
     configs = _configs(path)
     for file in configs:
         losses = Losses()
         try:
             done.evals += import_config(settings, database, file, judge, losses)
-        except NotMapped as error:
-            losses.add(str(error).rstrip("."))
+        except (NotMapped, RecursionError) as error:
+            if path in configs:
+                raise Invalid(f"{path} cannot be imported: {_reason(error)}.", param="path") from error
+            losses.add(_reason(error))
         done.objects.lost += [f"{file.name}: {line}" for line in losses.lines()]
     if path in configs:
         return done
@@ -73,15 +77,24 @@ def _json_files(path: Path, configs: list[Path]) -> list[Path]:
 
 def _add_results(dump: Dump, file: Path, done: DumpImport) -> bool:
     """Adds a file's results, if it has any."""
+    if file.stat().st_size > MOST_BYTES:
+        done.lost.append(
+            f"{file.name}: it is larger than {MOST_BYTES // 2**20} MiB, so only the API's objects in it are read."
+        )
+        return False
     value, losses = _value(file), Losses()
     if results_of(value) is None:
         return False
     try:
         add_results(dump, file, value, losses)
-    except NotMapped as error:
-        losses.add(str(error).rstrip("."))
+    except (NotMapped, RecursionError) as error:
+        losses.add(_reason(error))
     done.lost += [f"{file.name}: {line}" for line in losses.lines()]
     return True
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error).rstrip(".")
 
 
 def _value(file: Path) -> Any:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from keyword import iskeyword
 from typing import Any
 
 from evals.eval_runs.data_sources import row_messages
@@ -43,12 +44,14 @@ def inspect_export(exported: ExportedEval) -> Export:
         parts.append(inspect_task.RECORDED)
     export.files[ROWS] = "".join(_rows(exported, request, target, export))
     name = re.sub(r"\W+", "_", exported.name, flags=re.ASCII).strip("_").lower()[:60]
+    if not name.isidentifier() or iskeyword(name) or re.search(rf"\b{name}\b", inspect_task.HEAD + "".join(parts)):
+        name = f"eval_{name}".rstrip("_")
     title = " ".join(exported.name.replace("\\", "/").replace('"', "'").split())[:80]
     export.files[TASK] = (
         inspect_task.HEAD.format(title=f"{title}.")
         + "".join(parts)
         + inspect_task.TASK.format(
-            name=name if name.isidentifier() else f"eval_{name}".rstrip("_"),
+            name=name,
             solver="recorded_answer()" if exported.has_answers else "generate()",
             scorers="\n".join(scorers),
             config=_config(request.get("sampling_params") or {}, export),

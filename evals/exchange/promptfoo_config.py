@@ -18,6 +18,7 @@ from evals.exchange.folder import Folder, NotMapped
 from evals.exchange.planned_runs import PLANNED
 from evals.exchange.promptfoo_prompts import Prompt, Provider, read_prompts, read_providers
 from evals.exchange.promptfoo_tests import TestReader
+from evals.tasks.answer_cache import storable_text
 from models.database import Database
 from models.files.stored_files import Files
 from models.settings.settings import Settings
@@ -85,7 +86,10 @@ def _read(folder: Folder, name: str, losses: Losses) -> _Configuration:
     if not tests:
         raise NotMapped(f"{name} has no tests that can be read")
     description = root.get("description")
-    return _Configuration(str(description or folder.root.resolve().name)[:1000], prompts, providers, tests)
+    if not providers:
+        losses.add("no provider is imported: start the runs with --models")
+    title = storable_text(str(description or folder.root.resolve().name))[:1000]
+    return _Configuration(title, prompts, providers, tests)
 
 
 def _store(

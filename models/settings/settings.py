@@ -21,11 +21,12 @@ from pydantic_settings import (
 
 from models.errors import Invalid
 from models.settings.addresses import checked_networks, checked_origins, local_address
+from models.settings.home_folders import HomeFolders
 from models.settings.secret_names import is_secret_name
 from models.settings.settings_file import read_settings_file
 
 
-class Settings(BaseSettings):
+class Settings(HomeFolders, BaseSettings):
     """All settings. Frozen; secrets are masked in repr."""
 
     model_config = SettingsConfigDict(
@@ -350,31 +351,6 @@ class Settings(BaseSettings):
             return f"sqlite:///{self.home / 'parley.db'}"
         address = self.database_url.get_secret_value()
         return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", address)
-
-    @property
-    def models_dir(self) -> Path:
-        """The folder of published weights; each model's folder is named by a ULID."""
-        return self.home / "models"
-
-    @property
-    def files_dir(self) -> Path:
-        """The folder of uploaded files."""
-        return self.home / "files"
-
-    @property
-    def batches_dir(self) -> Path:
-        """The folder of running batches: input and journal of each."""
-        return self.home / "batches"
-
-    @property
-    def runs_dir(self) -> Path:
-        """The folder of training runs: config, metrics, checkpoints and log of each."""
-        return self.home / "runs"
-
-    @property
-    def logs_dir(self) -> Path:
-        """The folder of each process's log."""
-        return self.home / "logs"
 
     def credential(self, name: str) -> str | None:
         """An upstream's key by the name of its environment variable; None where that is not set."""

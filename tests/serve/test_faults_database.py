@@ -126,9 +126,9 @@ def test_a_job_outlives_a_database_that_is_away(
     settings = load_settings(home=home, database_url=postgres.new_database())
     upgrade(settings)
     database = open_database(settings)
-    job = jobs.enqueue(database, "told", {"pause_s": 0.1})
+    job = jobs.enqueue(database, "progress", {"pause_s": 0.1})
     stop = threading.Event()
-    handlers = {"told": f"{__name__}:told"}
+    handlers = {"progress": f"{__name__}:{reports_progress.__name__}"}
     working = threading.Thread(target=run_worker, args=(settings, database, handlers), kwargs={"stop": stop})
     working.start()
     try:

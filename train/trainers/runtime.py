@@ -8,8 +8,9 @@ import importlib.util
 import logging
 import resource
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,42 @@ def _peak_rss() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+class _LibraryHandlers:
+    """The handlers of the libraries' loggers. Replacements in several threads may end in any order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._replacements: list[logging.Handler] = []
+        self._originals: list[tuple[list[logging.Handler], bool]] = []
+
+    @contextmanager
+    def replaced_by(self, handler: logging.Handler) -> Iterator[None]:
+        """Inside, the loggers use only `handler`, or the newest one of those that are in use. Closes it."""
+        loggers = [logging.getLogger(name) for name in _LIBRARIES]
+        with self._lock:
+            if not self._replacements:
+                self._originals = [(logger.handlers[:], logger.propagate) for logger in loggers]
+            self._replacements.append(handler)
+            self._apply(loggers)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._replacements.remove(handler)
+                self._apply(loggers)
+            handler.close()
+
+    def _apply(self, loggers: Sequence[logging.Logger]) -> None:
+        for logger, (handlers, propagate) in zip(loggers, self._originals, strict=True):
+            if self._replacements:
+                logger.handlers, logger.propagate = [self._replacements[-1]], False
+            else:
+                logger.handlers, logger.propagate = handlers, propagate
+
+
+_library_handlers = _LibraryHandlers()
+
+
 @contextmanager
 def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]:
     """Inside, the libraries' warnings go to `log` (nowhere without it), and torch uses `threads` threads.
@@ -115,13 +152,9 @@ def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]
     handler: logging.Handler = logging.FileHandler(log, encoding="utf-8") if log else logging.NullHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    previous = [(logger.handlers[:], logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
     disable_progress_bars()
     transformers_logging.disable_progress_bar()
-    with warnings.catch_warnings():
+    with _library_handlers.replaced_by(handler), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
@@ -129,6 +162,3 @@ def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]
             torch.set_num_threads(before)
             enable_progress_bars()
             transformers_logging.enable_progress_bar()
-            for logger, (handlers, propagate) in zip(loggers, previous, strict=True):
-                logger.handlers, logger.propagate = handlers, propagate
-            handler.close()

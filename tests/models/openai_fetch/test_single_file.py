@@ -111,7 +111,7 @@ def test_python_3_9_can_read_all_of_it() -> None:
 def test_a_kill_at_any_moment_costs_only_what_was_under_way(
     program: Path, fake: StreamingAccount, tmp_path: Path
 ) -> None:
-    add_large_file(fake, 3)
+    add_large_file(fake, 8)  # a second request stops in it too
     killed = tmp_path / "killed"
     for requests, number in enumerate((signal.SIGKILL, signal.SIGINT), 1):
         process = subprocess.Popen(**command(program, fake, killed))

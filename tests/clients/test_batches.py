@@ -8,13 +8,13 @@ import pytest
 from models.database import Database
 from models.settings.settings import Settings
 from tests.clients.programs import Server, run, run_text
-from tests.serve.batches.house import batch_house
+from tests.serve.batches.deployment import batch_deployment
 
 
 @pytest.mark.long
 def test_a_program_that_sorts_tickets_runs_unchanged(sdk: str, settings: Settings, database: Database) -> None:
-    with batch_house(settings, database) as house, house.working():
-        met = run(sdk, "batches", Server(house.gateway.base_url, "no-key", chat="one", tunable=""), "one")
+    with batch_deployment(settings, database) as deployment, deployment.working():
+        met = run(sdk, "batches", Server(deployment.gateway.base_url, "no-key", chat="one", tunable=""), "one")
     answered = {0: "Where is my parcel?", 1: "I want my money back.", 3: "Do you ship to Norway?"}
     assert met == {
         "created": "validating",
@@ -33,8 +33,8 @@ def test_a_program_that_sorts_tickets_runs_unchanged(sdk: str, settings: Setting
 @pytest.mark.long
 def test_the_programs_of_the_documentation_run(settings: Settings, database: Database) -> None:
     text = (Path(__file__).parent.parent.parent / "docs" / "batches.md").read_text("utf-8")
-    with batch_house(settings, database) as house, house.working():
-        server = Server(house.gateway.base_url, "no-key", chat="one", tunable="")
+    with batch_deployment(settings, database) as deployment, deployment.working():
+        server = Server(deployment.gateway.base_url, "no-key", chat="one", tunable="")
         for language, mark in (("python", "```python\n"), ("node", "```js\n")):
             program = text.partition(mark)[2].partition("```")[0]
             assert len(program.splitlines()) <= 14

@@ -1,4 +1,4 @@
-"""A batch house for each test."""
+"""A batch deployment for each test."""
 
 from collections.abc import Iterator
 
@@ -6,11 +6,11 @@ import pytest
 
 from models.database import Database
 from models.settings.settings import Settings
-from tests.serve.batches.house import BatchHouse, batch_house
+from tests.serve.batches.deployment import BatchDeployment, batch_deployment
 
 
 @pytest.fixture
-def house(settings: Settings, database: Database) -> Iterator[BatchHouse]:
-    """See `batch_house`."""
-    with batch_house(settings, database) as made:
+def deployment(settings: Settings, database: Database) -> Iterator[BatchDeployment]:
+    """See `batch_deployment`."""
+    with batch_deployment(settings, database) as made:
         yield made

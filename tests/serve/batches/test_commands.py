@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from models.errors import Conflict, NotFound
 from parley import build
-from tests.serve.batches.house import BatchHouse, row
+from tests.serve.batches.deployment import BatchDeployment, row
 
 
-def test_batches_are_listed_shown_and_cancelled(house: BatchHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARLEY_HOME", str(house.settings.home))
+def test_batches_are_listed_shown_and_cancelled(deployment: BatchDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_HOME", str(deployment.settings.home))
     monkeypatch.setenv("COLUMNS", "140")
 
     def run(*arguments: str) -> str:
@@ -21,8 +21,8 @@ def test_batches_are_listed_shown_and_cancelled(house: BatchHouse, monkeypatch: 
         return result.output
 
     assert run("list") == "There are no batches.\n"
-    done = house.run([row("a"), row("b", "refuse")], metadata={"team": "shop"})
-    failed, waiting = house.run(["{"]), house.create([row("a")])
+    done = deployment.run([row("a"), row("b", "refuse")], metadata={"team": "shop"})
+    failed, waiting = deployment.run(["{"]), deployment.create([row("a")])
     lines = run("list").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [waiting.id, failed.id, done.id]
     assert "1 of 2, 1 failed" in lines[3]

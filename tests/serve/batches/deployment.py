@@ -38,7 +38,7 @@ def content_of(rows: Sequence[Any]) -> bytes:
 
 
 @dataclass
-class BatchHouse:
+class BatchDeployment:
     """The SDK's client, the gateway, the upstream, and the settings of its home."""
 
     client: openai.OpenAI
@@ -109,10 +109,10 @@ def write_state(settings: Settings, base_url: str) -> None:
 
 
 @contextmanager
-def batch_house(settings: Settings, database: Database) -> Iterator[BatchHouse]:
+def batch_deployment(settings: Settings, database: Database) -> Iterator[BatchDeployment]:
     """Two hosted models, `one` and `two`, on an upstream that repeats the question."""
     with AnsweringServer() as upstream, serving(settings, database, parley.api_routes(settings, database)) as gateway:
         gateway.hosted("one", "two", base_url=upstream.address)
         write_state(settings, gateway.base_url)
         with openai.OpenAI(base_url=gateway.base_url, api_key="any", max_retries=0) as client:
-            yield BatchHouse(client, gateway, upstream, settings, database)
+            yield BatchDeployment(client, gateway, upstream, settings, database)

@@ -51,6 +51,7 @@ def batch_list(
 
 def batch_show(batch_id: Annotated[str, _ID], as_json: Annotated[bool, _JSON] = False) -> None:
     """Show one batch: its progress, its result files, and why it failed."""
+    from rich.markup import escape
     from rich.table import Table
 
     from serve.batches.batches import Batches
@@ -67,8 +68,10 @@ def batch_show(batch_id: Annotated[str, _ID], as_json: Annotated[bool, _JSON] = 
             value = f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
         elif name == "usage":
             value = f"{value['input_tokens']:,} input and {value['output_tokens']:,} output tokens"
-        if value != {}:
-            table.add_row(name.replace("_", " ").removesuffix(" id"), str(value))
+        elif isinstance(value, dict):
+            value = ", ".join(f"{key}={text}" for key, text in value.items())
+        if value != "":
+            table.add_row(name.replace("_", " ").removesuffix(" id"), escape(str(value)))
     console().print(table)
     for error in (batch["errors"] or {}).get("data", ()):
         line = f"line {error['line']}: " if error["line"] else ""

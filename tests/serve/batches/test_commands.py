@@ -21,7 +21,7 @@ def test_batches_are_listed_shown_and_cancelled(deployment: BatchDeployment, mon
         return result.output
 
     assert run("list") == "There are no batches.\n"
-    done = deployment.run([row("a"), row("b", "refuse")], metadata={"team": "shop"})
+    done = deployment.run([row("a"), row("b", "refuse")], metadata={"team": "shop [/red]"})
     failed, waiting = deployment.run(["{"]), deployment.create([row("a")])
     lines = run("list").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [waiting.id, failed.id, done.id]
@@ -29,8 +29,9 @@ def test_batches_are_listed_shown_and_cancelled(deployment: BatchDeployment, mon
     shown = run("show", done.id)
     assert "10 input and" in shown
     assert str(done.output_file_id) in shown
+    assert "team=shop [/red]" in shown  # a client's text is no markup
     assert "line 1: This line is not valid JSON. (invalid_json_line)" in run("show", failed.id)
-    assert json.loads(run("show", done.id, "--json"))["metadata"] == {"team": "shop"}
+    assert json.loads(run("show", done.id, "--json"))["metadata"] == {"team": "shop [/red]"}
     assert run("cancel", waiting.id) == f"{waiting.id} is cancelled.\n"
     with pytest.raises(Conflict):
         run("cancel", done.id)

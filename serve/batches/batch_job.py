@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from models.database import utcnow
 from models.errors import Conflict, NoSpace, NotFound, ParleyError, Unauthorized
@@ -218,7 +219,7 @@ def _watch(run: _Run, progress: tuple[dict[str, int], str] | None) -> str:
             counts, message = progress
             context.beat((counts["completed"] + counts["failed"]) / (run.checked.rows or 1), message)
             with context.database.write() as session:
-                row = session.scalars(select(BatchRow).where(BatchRow.id == run.row.id).with_for_update()).one()
+                row = _locked_row(session, run.row.id)
                 row.counts = counts
                 status = row.status
     except ParleyError as error:
@@ -241,15 +242,13 @@ async def _store(run: _Run, journal: Journal, request: BatchRequest, line: dict[
 def _begin(run: _Run) -> None:
     """Marks the batch as in progress, unless it was so before or is being cancelled."""
 
-    def store() -> None:
-        with run.context.database.write() as session:
-            row = session.scalars(select(BatchRow).where(BatchRow.id == run.row.id).with_for_update()).one()
-            row.outcome = row.outcome | {"model": run.checked.model}
-            row.counts = {"completed": 0, "failed": 0} | row.counts | {"total": run.checked.rows}
-            if row.status == "validating":
-                set_status(row, "in_progress")
+    def begin(_: Session, row: BatchRow) -> None:
+        row.outcome = row.outcome | {"model": run.checked.model}
+        row.counts = {"completed": 0, "failed": 0} | row.counts | {"total": run.checked.rows}
+        if row.status == "validating":
+            set_status(row, "in_progress")
 
-    run.context.store_with_retries(store)
+    _change(run, begin)
 
 
 def _counts(run: _Run, journal: Journal) -> dict[str, int]:
@@ -260,14 +259,12 @@ def _counts(run: _Run, journal: Journal) -> dict[str, int]:
 def _fail(run: _Run, errors: list[dict[str, Any]]) -> None:
     """Ends a batch that was not run."""
 
-    def store() -> None:
-        with run.context.database.write() as session:
-            row = session.scalars(select(BatchRow).where(BatchRow.id == run.row.id).with_for_update()).one()
-            row.outcome = row.outcome | {"errors": errors}
-            row.counts = row.counts | {"total": run.checked.rows}
-            set_status(row, "cancelled" if row.status == "cancelling" else "failed")
+    def fail(_: Session, row: BatchRow) -> None:
+        row.outcome = row.outcome | {"errors": errors}
+        row.counts = row.counts | {"total": run.checked.rows}
+        set_status(row, "cancelled" if row.status == "cancelling" else "failed")
 
-    run.context.store_with_retries(store)
+    _change(run, fail)
 
 
 def _finish(run: _Run, journal: Journal) -> None:
@@ -284,23 +281,21 @@ def _finish(run: _Run, journal: Journal) -> None:
         lifetime=lifetime_of(run.row.request),
     )  # fmt: skip
 
-    def store() -> None:
-        with run.context.database.write() as session:
-            row = session.scalars(select(BatchRow).where(BatchRow.id == run.row.id).with_for_update()).one()
-            if row.status in FINAL:
-                return
-            row.outcome = row.outcome | {
-                "model": run.checked.model,
-                "output_file_id": results.output.id if results.output else None,
-                "error_file_id": results.errors.id if results.errors else None,
-                "usage": results.usage.to_json(),
-                "errors": [run.error] if run.error else None,
-            }
-            row.counts = {"total": run.checked.rows, "completed": results.completed, "failed": results.failed}
-            set_status(row, status)
-            session.add_all(results.rows)
+    def finish(session: Session, row: BatchRow) -> None:
+        if row.status in FINAL:
+            return
+        row.outcome = row.outcome | {
+            "model": run.checked.model,
+            "output_file_id": results.output.id if results.output else None,
+            "error_file_id": results.errors.id if results.errors else None,
+            "usage": results.usage.to_json(),
+            "errors": [run.error] if run.error else None,
+        }
+        row.counts = {"total": run.checked.rows, "completed": results.completed, "failed": results.failed}
+        set_status(row, status)
+        session.add_all(results.rows)
 
-    run.context.store_with_retries(store)
+    _change(run, finish)
 
 
 def _final_status(run: _Run) -> str:
@@ -309,14 +304,26 @@ def _final_status(run: _Run) -> str:
         return run.stop
     status = "completed"
 
-    def store() -> None:
+    def finalize(_: Session, row: BatchRow) -> None:
         nonlocal status
+        if row.status == "cancelling":
+            status = "cancelled"
+        elif row.status != "finalizing":
+            set_status(row, "finalizing")
+
+    _change(run, finalize)
+    return status
+
+
+def _change(run: _Run, change: Callable[[Session, BatchRow], None]) -> None:
+    """Changes the batch in one transaction, repeated while the database does not answer."""
+
+    def store() -> None:
         with run.context.database.write() as session:
-            row = session.scalars(select(BatchRow).where(BatchRow.id == run.row.id).with_for_update()).one()
-            if row.status == "cancelling":
-                status = "cancelled"
-            elif row.status != "finalizing":
-                set_status(row, "finalizing")
+            change(session, _locked_row(session, run.row.id))
 
     run.context.store_with_retries(store)
-    return status
+
+
+def _locked_row(session: Session, batch_id: str) -> BatchRow:
+    return session.scalars(select(BatchRow).where(BatchRow.id == batch_id).with_for_update()).one()

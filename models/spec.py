@@ -23,6 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
 _RECORDED = re.compile(r".+@recorded(:[^@:]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_REPLICAS = 64
+SCHEDULING_POLICY = "--scheduling-policy"  # of vLLM
 # A row's name has 255 characters, and a replica's is the model's id with its number.
 LONGEST_REPLICATED_ID = 250
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
@@ -91,6 +92,12 @@ class EngineOptions(_FrozenModel):
     def gpus(self) -> int:
         """The number of GPUs that one engine needs."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def takes_priorities(self) -> bool:
+        """Whether the engine accepts a priority with a request: unless the operator has set a scheduling policy."""
+        names = (argument.split("=", 1)[0].replace("_", "-") for argument in self.extra_args)
+        return SCHEDULING_POLICY not in names
 
     @property
     def most_replicas(self) -> int:

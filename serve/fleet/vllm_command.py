@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from models.compatibility.lora_support import LORA_RANKS, refuses_adapters
 from models.settings.environment import engine_environment
 from models.settings.hub import hub_variables
-from models.spec import ModelSpec
+from models.spec import SCHEDULING_POLICY, ModelSpec
 from serve.fleet import amx, engine_fork, lora_rows
 from serve.fleet.model_files import find_chat_template, find_model_files
 from serve.fleet.placement import Share
@@ -26,7 +26,6 @@ LOOPBACK = "127.0.0.1"
 _GRACE_S = 3.0
 # As in "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:15] ".
 _LOG_PREFIX = r"(\(\w+ pid=\d+\) )?(\w+ [\d-]+ [\d:]+ \[[^]]+\] )?"
-_SCHEDULING_POLICY = "--scheduling-policy"
 _MIN_SLOTS, _MAX_SLOTS = 4, 8
 _SMALL_BYTES = 64 * 1024**2
 # JSON is generated without whitespace, as at OpenAI: a weak model otherwise fills its tokens with it. That needs a
@@ -90,8 +89,8 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         *("--dtype", options.dtype, "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         *("--uvicorn-log-level", "warning"),
     ]
-    if takes_priorities(spec):
-        argv += [_SCHEDULING_POLICY, "priority"]
+    if options.takes_priorities:
+        argv += [SCHEDULING_POLICY, "priority"]
     if options.max_model_len:
         argv += ["--max-model-len", str(options.max_model_len)]
     if options.tensor_parallel_size > 1:
@@ -132,12 +131,6 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         log_prefix=_LOG_PREFIX,
         consequences=("EngineDeadError", "Engine core initialization failed"),
     )
-
-
-def takes_priorities(spec: ModelSpec) -> bool:
-    """Whether a model's engine accepts a priority with a request: unless the operator has set a scheduling policy."""
-    names = (argument.split("=", 1)[0].replace("_", "-") for argument in spec.engine.extra_args)
-    return _SCHEDULING_POLICY not in names
 
 
 def with_cache(command: Command, folder: Path) -> Command:

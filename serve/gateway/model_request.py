@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import orjson
 
 from models.errors import Invalid
-from serve.fleet.vllm_command import takes_priorities
 from serve.gateway.authorization import model_not_found
 from serve.gateway.conversations import Conversation, find_conversation
 from serve.gateway.snapshot import Route, Snapshot
@@ -138,7 +137,7 @@ def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict
 
 def _with_batch_priority(body: dict[str, Any], route: Route) -> dict[str, Any]:
     """The body with vLLM's priority of a batch. Clients cannot send one: see `serve.validation.fields`."""
-    return {**body, "priority": _BATCH_PRIORITY} if takes_priorities(route.spec) else body
+    return {**body, "priority": _BATCH_PRIORITY} if route.spec.engine.takes_priorities else body
 
 
 def _serialise(content: dict[str, Any]) -> bytes:

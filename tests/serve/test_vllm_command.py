@@ -189,5 +189,5 @@ def test_requests_may_have_a_priority_unless_the_operator_sets_a_policy() -> Non
     assert made(base())[0]["--scheduling-policy"] == "priority"
     for argument in ("--scheduling-policy=fcfs", "--scheduling_policy=fcfs"):
         spec = base(engine=EngineOptions(extra_args=(argument,)))
-        assert not vllm_command.takes_priorities(spec)
+        assert not spec.engine.takes_priorities
         assert "priority" not in made(spec)[1]

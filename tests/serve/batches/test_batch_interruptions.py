@@ -152,6 +152,10 @@ def test_a_killed_worker_loses_and_doubles_nothing(deployment: BatchDeployment) 
     with deployment.database.read() as session:
         row_of_job = session.get_one(JobRow, _job(deployment, batch.id))
     jobs.release(deployment.database, row_of_job.id, str(row_of_job.worker))  # as its lease does in time
+    deadline = time.monotonic() + 30
+    while deployment.gateway.app.metrics.in_flight.value:  # requests of the killed worker, sent in its last moment
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     deployment.upstream.answers_at_most = None
     before = len(deployment.upstream.asked)
     deployment.work()

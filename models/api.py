@@ -11,13 +11,13 @@ from models.errors import Invalid, NotFound
 from models.files.stored_files import (
     BATCH,
     MAX_LISTED,
-    FileAccess,
     Files,
     StoredFile,
     parse_expires_after,
     validate_purpose,
 )
 from models.files.uploads import Upload, UploadPart, Uploads
+from models.http.file_access import file_access
 from models.http.multipart import receive_form
 from models.http.operations import attach_operations
 from models.http.payloads import (
@@ -72,9 +72,7 @@ class _FileRoutes:
 
     def _files(self, request: "Request") -> Files:
         """The files that the request's key may use."""
-        key = request.state.key
-        access = FileAccess(key.id, own_only=key.role != "owner") if key is not None else None
-        return Files(self._settings, self._database, access)
+        return Files(self._settings, self._database, file_access(request))
 
     async def create(self, request: "Request") -> "Response":
         """Stores an uploaded file. The form's fields are checked at the end, because they may follow the file."""

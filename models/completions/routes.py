@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 # Fields of the request that OpenAI repeats in the stored object, with their defaults.
-_REPEATED: Mapping[str, Any] = {
+REPEATED_OPTIONS: Mapping[str, Any] = {
     "tool_choice": None, "seed": None, "top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0,
     "frequency_penalty": 0.0, "tools": None, "response_format": None,
 }  # fmt: skip
@@ -138,7 +138,7 @@ def completion_to_json(completion: StoredCompletion) -> dict[str, Any]:
         "object": "chat.completion",
         "model": completion.model,
         "request_id": completion.request_id,
-        **{name: default if request.get(name) is None else request[name] for name, default in _REPEATED.items()},
+        **{name: default if request.get(name) is None else request[name] for name, default in REPEATED_OPTIONS.items()},
         "input_user": request.get("user"),
         "service_tier": completion.answer.get("service_tier") or "default",
         "metadata": dict(completion.metadata),

@@ -88,7 +88,7 @@ class StoredCompletions:
                 row = session.get(StoredCompletionRow, completion.id)
                 if row is not None and row.request_id == completion.request_id:
                     continue
-                stored = completion if row is None else replace(completion, id=_new_id(completion.kind))
+                stored = completion if row is None else replace(completion, id=new_completion_id(completion.kind))
                 session.add(_row(stored, place))
                 session.flush()
                 if stored.previous_id is not None and stored.expires is not None:
@@ -211,7 +211,8 @@ class StoredCompletions:
         return len(ids)
 
 
-def _new_id(kind: Kind) -> str:
+def new_completion_id(kind: Kind) -> str:
+    """An id for an answer whose server gave it none, or one that another answer has."""
     return _ID_PREFIXES[kind] + new_ulid()
 
 

@@ -357,10 +357,11 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
         )
     rank = base.spec["engine"]["max_lora_rank"]
     base_folder = Path(base.spec["path"])
-    config = read_json(base_folder / "config.json") if base_folder.is_absolute() else {}
+    local = base_folder.is_absolute()  # not a hub id
+    config = read_json(base_folder / "config.json") if local else {}
     adapter = read_adapter_config(spec.folder) if spec.folder else {}
     tensors = _tensors(spec.folder) if spec.folder else {}
-    if fault := misfit(tensors, config, tensor_names(base_folder)):
+    if fault := misfit(tensors, config, tensor_names(base_folder) if local else ()):
         trained = adapter.get("base_model_name_or_path")
         name = f", {trained!r}" if trained else ""
         raise Invalid(

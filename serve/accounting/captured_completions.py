@@ -8,14 +8,12 @@ from typing import Any
 import orjson
 
 from models.completions.answers import read_answer, read_response
-from models.completions.stored_completions import Kind, StoredCompletion
-from models.database import new_ulid
+from models.completions.stored_completions import Kind, StoredCompletion, new_completion_id
 from serve.accounting.request_report import RequestRecord
 
 MAX_RESPONSE_BYTES = 8 * 2**20
 _MAX_ID = 255
 _NUL = re.compile(rb"((?<!\\)(?:\\\\)*)\\u0000")
-_NEW_IDS = {"completion": "chatcmpl-", "response": "resp_"}
 _NOT_STORED = frozenset({"store", "metadata", "previous_response_id"})
 
 
@@ -71,7 +69,7 @@ def stored_completion(
         answer = {"usage": usage, **read_answer(response, stream=record.stream)}
     given: Any = answer.get("id")
     return StoredCompletion(
-        given if isinstance(given, str) and 0 < len(given) <= _MAX_ID else _NEW_IDS[captured.kind] + new_ulid(),
+        given if isinstance(given, str) and 0 < len(given) <= _MAX_ID else new_completion_id(captured.kind),
         created,
         record.model,
         record.key.id if record.key is not None else "",

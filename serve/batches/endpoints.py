@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from models.database import Database
-from models.files.stored_files import FileAccess
 from models.http.bodies import read_body
+from models.http.file_access import file_access
 from models.http.operations import attach_operations
 from models.http.payloads import json_response, list_page, query_integer, run_in_thread
 from models.http.repeated_requests import caller_of
@@ -40,9 +40,7 @@ class _BatchRoutes:
         self._settings, self._database = settings, database
 
     def _batches(self, request: "Request") -> Batches:
-        key = request.state.key
-        access = FileAccess(key.id, own_only=key.role != "owner") if key is not None else None
-        return Batches(self._settings, self._database, access)
+        return Batches(self._settings, self._database, file_access(request))
 
     async def create(self, request: "Request") -> "Response":
         body = await read_body(request, BatchCreate)

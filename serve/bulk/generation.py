@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import Busy, ParleyError, Unauthorized, Unavailable, retry_delay
-from serve.bulk.concurrency import FixedConcurrency
+from serve.bulk.concurrency import START, FixedConcurrency
 from serve.bulk.journal import Journal, syncing
 from serve.bulk.request_pool import run_requests
 from serve.bulk.rows import Row, answer_line, tokens_of
 
-CONCURRENCY = 64  # where the throughput of a small engine levels off
 ATTEMPTS = 8
 
 # Sends a body to a path below /v1 and returns the server's JSON; raises ParleyError.
@@ -56,7 +55,7 @@ async def generate(
     rows: Sequence[Row],
     journal: Journal,
     *,
-    concurrency: int = CONCURRENCY,
+    concurrency: int = START,
     progress: Callable[[Progress], None] | None = None,
 ) -> Generated:
     """Sends every row without an answer in the journal, and writes the output.

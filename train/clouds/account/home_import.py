@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from models.completions.routes import REPEATED_OPTIONS
 from models.completions.stored_completions import StoredCompletion, StoredCompletions
 from models.database import Database
 from models.errors import Invalid, TooLarge
@@ -22,10 +23,7 @@ _PIECE = 2**20
 _AT_ONCE = 100
 _MAX_TEXT, _MAX_REQUEST_ID = 255, 64  # characters, in the table of stored completions
 # What OpenAI adds to an answer when it stores it.
-_OPTIONS = (
-    "tool_choice", "seed", "top_p", "temperature", "presence_penalty", "frequency_penalty", "tools", "response_format",
-)  # fmt: skip
-_STORED_ONLY = {*_OPTIONS, "request_id", "metadata", "input_user"}
+_STORED_ONLY = {*REPEATED_OPTIONS, "request_id", "metadata", "input_user"}
 
 
 @dataclass
@@ -101,7 +99,7 @@ def _fetched_completions(folder: Path, records: Mapping[str, Any], done: HomeImp
 def _stored_completion(completion: Mapping[str, Any], messages: list[dict[str, Any]]) -> StoredCompletion:
     if not messages or not completion["choices"] or len(completion["id"]) > _MAX_TEXT:
         raise ValueError("it has no messages, no answer, or a long id")
-    options = {name: completion[name] for name in _OPTIONS if completion.get(name) is not None}
+    options = {name: completion[name] for name in REPEATED_OPTIONS if completion.get(name) is not None}
     if completion.get("input_user"):
         options["user"] = completion["input_user"]
     metadata = {str(name): str(value) for name, value in (completion.get("metadata") or {}).items()}

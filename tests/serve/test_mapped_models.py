@@ -28,7 +28,8 @@ def gateway(settings: Settings, database: Database, tmp_path: Path, upstream: Pa
             running.engine(name, tmp_path / name, upstream.address)
         running.registry.alias("support", "judge")
         running.hosted("hosted", base_url=f"{upstream.address}/v1", model="whole")
-        running.seen(lambda snapshot: "gpt-4o" in snapshot.routes)
+        # The name hosted is mapped until the model that has it is known.
+        running.seen(lambda snapshot: "gpt-4o" in snapshot.routes and snapshot.routes["hosted"].spec.id == "hosted")
         yield running
 
 

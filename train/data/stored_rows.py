@@ -42,7 +42,8 @@ class RowOptions:
 def row_of(
     completion: StoredCompletion, entries: Sequence[StoredFeedback], options: RowOptions
 ) -> tuple[dict[str, Any] | None, str]:
-    """The row, before masking, or None and why there is none. `entries`: the feedback that counts, oldest first."""
+    """The row, before masking, or None and why there is none. `entries`: all feedback on the answer, oldest first."""
+    entries = counted_feedback(entries, options)
     if reason := _reason_to_leave_out(entries, options):
         return None, reason
     messages = completion.request.get("messages")
@@ -72,6 +73,11 @@ def row_of(
     if not answer.get("content") and not answer.get("tool_calls"):
         return None, "an empty answer"
     return {"messages": [*messages, answer], **tools}, ""
+
+
+def counted_feedback(entries: Sequence[StoredFeedback], options: RowOptions) -> list[StoredFeedback]:
+    """The feedback from the sources that count."""
+    return [each for each in entries if options.feedback_from in (None, each.feedback.source_kind)]
 
 
 def correction(entries: Sequence[StoredFeedback]) -> str | None:

@@ -15,7 +15,7 @@ from models.completions.stored_completions import CompletionFilter, StoredComple
 from models.database import Database
 from models.errors import Invalid
 from models.likeness import ALIKE, LikenessIndex, fingerprint
-from train.data.stored_rows import RowOptions, correction, row_of
+from train.data.stored_rows import RowOptions, correction, counted_feedback, row_of
 
 _BATCH = 200  # with the ids of the answers and of the requests, far below the databases' limits for one query
 
@@ -64,11 +64,10 @@ def select_answers(
         if options.limit is not None and counts.rows >= options.limit:
             return
         counts.read += 1
-        counting = [each for each in entries if options.feedback_from in (None, each.feedback.source_kind)]
         row: dict[str, Any] | None = None
         try:
             completion = forms.read(completion)
-            row, reason = row_of(completion, counting, options)
+            row, reason = row_of(completion, entries, options)
         except Invalid as error:
             reason = error.message
         replaced = 0
@@ -81,7 +80,7 @@ def select_answers(
         else:
             counts.rows += 1
             counts.masked += replaced
-            counts.corrected += options.kind != "prompts" and correction(counting) is not None
+            counts.corrected += options.kind != "prompts" and correction(counted_feedback(entries, options)) is not None
         yield SelectedAnswer(completion, entries, row, reason)
 
 

@@ -24,7 +24,7 @@ from models.files.stored_files import Files
 from models.http.payloads import read_json_object, run_in_thread
 from models.keys import list_keys
 from train.data.stored_choice import read_choice
-from train.data.stored_rows import RowOptions, row_of
+from train.data.stored_rows import RowOptions
 from train.data.stored_selection import RowCounts, SelectedAnswer, no_rows_message, select_answers, with_feedback
 from ui.backend.context import PageContext
 from ui.backend.uploads import TASK_PURPOSE, TRAINING_PURPOSE, error_body, error_response, json_response
@@ -127,8 +127,7 @@ class StoredAnswersEndpoint:
         options = self._selection(sent).options
         stored = ChatForms(self._stored).shown(self._stored.get(str(sent.get("id", ""))))
         ((completion, feedback),) = with_feedback(self._database, iter([stored]))
-        row, reason = row_of(completion, feedback, options)
-        return answer_html(SelectedAnswer(completion, feedback, row, reason), options)
+        return answer_html(SelectedAnswer(completion, feedback, None), options)
 
     def _selection(self, sent: Mapping[str, Any]) -> _Selection:
         selection = self._selections.get(str(sent.get("selection", "")))

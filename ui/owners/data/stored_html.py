@@ -8,7 +8,7 @@ from typing import Any
 from models.chat.personal_data import mask_values
 from models.completions.feedback import StoredFeedback
 from models.quantities import count_noun
-from train.data.stored_rows import RowKind, RowOptions, correction
+from train.data.stored_rows import RowKind, RowOptions, correction, counted_feedback
 from train.data.stored_selection import RowCounts, SelectedAnswer
 from ui.look.markup import badge, facts, heading, notice, table
 
@@ -48,11 +48,10 @@ def answers_table(answers: Sequence[SelectedAnswer], options: RowOptions) -> str
 def answer_html(answer: SelectedAnswer, options: RowOptions) -> str:
     """One answer in full: the conversation, the answer, the correction, the feedback and the metadata."""
     completion = answer.completion
-    counting = [each for each in answer.feedback if options.feedback_from in (None, each.feedback.source_kind)]
     messages = completion.request.get("messages")
     parts = [_turn(message, options) for message in messages] if isinstance(messages, list) else []
     parts.append(_turn(_message(answer), options, "given"))
-    if (corrected := correction(counting)) is not None:
+    if (corrected := correction(counted_feedback(answer.feedback, options))) is not None:
         parts.append(_turn({"role": "correction", "content": corrected}, options, "given"))
     pairs = "".join(f" · {escape(name)}={_shown(str(value), options)}" for name, value in completion.metadata.items())
     about = (

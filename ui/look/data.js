@@ -4,16 +4,7 @@
   window.parleyData = true;
   const by = (id) => document.getElementById(id);
   let report = null, checked = null, turn = 0;
-  const showNotice = (text, tone) => {
-    const line = by("data-line");
-    line.replaceChildren();
-    if (!text) return;
-    const note = document.createElement("div"), body = document.createElement("span");
-    note.className = `notice ${tone}`;
-    body.textContent = text;
-    note.append(document.createElement("i"), body);
-    line.append(note);
-  };
+  const showNotice = (text, tone) => window.parley.showNotice(by("data-line"), text, tone);
   const check = async (file) => {
     const form = new FormData(by("data-form")), mine = ++turn;
     for (const [name, value] of [...form]) if (!value || name === "file") form.delete(name);

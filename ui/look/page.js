@@ -34,6 +34,15 @@
     document.body.append(note);
     setTimeout(() => note.remove(), 2200);
   };
+  const showNotice = (line, text, tone) => {
+    line.replaceChildren();
+    if (!text) return;
+    const note = document.createElement("div"), body = document.createElement("span");
+    note.className = `notice ${tone}`;
+    body.textContent = text;
+    note.append(document.createElement("i"), body);
+    line.append(note);
+  };
   const copy = async (text, message) => {
     try { await navigator.clipboard.writeText(text); }
     catch {
@@ -60,6 +69,7 @@
     return new Promise(() => {});
   };
   window.parley = {
+    showNotice,
     saveMarkdown: (history, model) => {
       const lines = plain(history).map((m) => `**${m.role === "user" ? "You" : model || "Model"}**\n\n${m.content}\n`);
       save("conversation.md", "text/markdown", `# Conversation with ${model || "a model"}\n\n${lines.join("\n")}`);

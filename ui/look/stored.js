@@ -3,16 +3,7 @@
   if (window.parleyStored) return;
   const by = (id) => document.getElementById(id);
   let turn = 0, running = null, selection = null, page = 0, pages = 0;
-  const notice = (text, tone) => {
-    const line = by("stored-line");
-    line.replaceChildren();
-    if (!text) return;
-    const note = document.createElement("div"), body = document.createElement("span");
-    note.className = `notice ${tone}`;
-    body.textContent = text;
-    note.append(document.createElement("i"), body);
-    line.append(note);
-  };
+  const notice = (text, tone) => window.parley.showNotice(by("stored-line"), text, tone);
   const answer = async (path, sent, options = {}) => {
     try {
       const body = sent === undefined ? {} : { method: "POST", body: JSON.stringify(sent) };
